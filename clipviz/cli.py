@@ -25,7 +25,7 @@ BROWSERS = ("chromium-headless-shell", "chromium", "google-chrome")
 _LAB = (
     "import sys; sys.path = [p for p in sys.path if p]; from jupyterlab.labapp import main; sys.exit(main())"
 )
-"""JupyterLab without the working folder among the places of its modules, where a file could pose as one of them."""
+"""Starts JupyterLab without the working folder on sys.path, where a file could shadow an installed module."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         if importlib.util.find_spec(room) is not None:
             _delegate(commands.add_parser(name, help=text), name, room, arguments)
     options = parser.parse_args(arguments)
-    for stream in (sys.stdout, sys.stderr):  # names of files are printed whatever the locale
+    for stream in (sys.stdout, sys.stderr):  # file names can be printed in any locale
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def demo(options: argparse.Namespace) -> int:
-    """Write the dashboard notebook for the chosen model and images, and start JupyterLab on it."""
+    """Write the dashboard notebook for the chosen model and images, and open it in JupyterLab."""
     chosen = {name: getattr(options, name) for name in ("model", "pretrained", "images", "texts", "device")}
     if lacking := extras.lacking("lab"):
         raise ImportError(f"the board opens in JupyterLab, and {lacking}")
@@ -94,7 +94,7 @@ def check(
     texts: str | None = None,
     device: str | None = None,
 ) -> None:
-    """Raise ValueError for arguments that cannot work, before anything is written or fetched."""
+    """Raise ValueError for invalid arguments, before anything is written or downloaded."""
     if images is not None and not Path(images).expanduser().exists():
         raise ValueError(f"expected a folder or file of images, got {images!r}, which does not exist")
     from clipviz import loading
@@ -109,38 +109,41 @@ def check(
 
 
 def check_folder(folder: Path) -> None:
-    """Raise ValueError for a notebook's folder in which somebody else could place what Python or the notebook would
-    run.
+    """Raise ValueError for a notebook's folder in which another user or a file could make Python run unexpected
+    code.
 
-    Python looks for modules beside a notebook before it looks among the installed ones.
+    Python looks for modules in the notebook's folder before it looks among the installed ones.
     """
     if not os.path.lexists(folder):
         return
     advice = "choose another one with --folder"
     if not folder.is_dir():
-        raise ValueError(f"expected a folder for the notebook, got {str(folder)!r}, which is none; {advice}")
+        raise ValueError(
+            f"expected a folder for the notebook, got {str(folder)!r}, which is not a folder; {advice}"
+        )
     if hasattr(os, "geteuid"):
         owners = {folder.lstat().st_uid, folder.stat().st_uid}
         if owners != {os.geteuid()}:
             raise ValueError(
-                f"expected a folder of your own for the notebook, got {str(folder)!r}, which another user owns; "
-                f"{advice}"
+                f"expected a folder of your own for the notebook, got {str(folder)!r}, which belongs "
+                f"to another user; {advice}"
             )
         if folder.stat().st_mode & 0o002:
             raise ValueError(
-                f"expected a folder of your own for the notebook, got {str(folder)!r}, in which everybody may write; "
-                f"change that with chmod o-w, or {advice}"
+                f"expected a folder of your own for the notebook, got {str(folder)!r}, which "
+                f"everybody can write to; change that with chmod o-w, or {advice}"
             )
     hiding = sorted(path.name for path in folder.iterdir() if _hides_a_module(path))
     if hiding:
         raise ValueError(
-            f"expected a folder without modules that hide installed ones, got {str(folder)!r} with "
-            f"{', '.join(hiding[:3])}, which the notebook would run in their place; move it away, or {advice}"
+            f"expected a folder without modules that shadow installed ones, got {str(folder)!r} with "
+            f"{', '.join(hiding[:3])}, which the notebook would import instead; move it away, or "
+            f"{advice}"
         )
 
 
 def _hides_a_module(path: Path) -> bool:
-    """Return whether Python would take a file or folder for a module that is installed or its own."""
+    """Return whether a file or folder would shadow a module that is installed or built in."""
     name = path.name.partition(".")[0]
     is_module = path.suffix in (".py", ".pyc", ".so", ".pyd") or (path.is_dir() and "." not in path.name)
     if not is_module or not name.isidentifier():
@@ -159,9 +162,7 @@ def recipe(
     texts: str | None = None,
     device: str | None = None,
 ) -> str:
-    """Return the code that opens the dashboard of a model and images, with a line for whom it does not run by
-    itself.
-    """
+    """Return the code that opens the dashboard of a model and images. Its first line explains how to run it by hand."""
     arguments = [repr(model)]
     arguments += [f"pretrained={pretrained!r}"] if pretrained else []
     arguments += [f"device={device!r}"] if device else []
@@ -169,14 +170,17 @@ def recipe(
     named = texts if texts is None or not Path(texts).expanduser().is_file() else str(Path(texts).resolve())
     extra += f", texts={named!r}" if named else ""
     return (
-        "# The board below is live. Where it is blank, as after a restart, select this cell and press Shift+Enter.\n"
-        f"import clipviz\nsession = clipviz.Session(clipviz.load({', '.join(arguments)}){extra})\n"
-        "dashboard = clipviz.Dashboard(session)\ndashboard"
+        "# The board below is live. If it is blank, for instance after a restart, select this cell "
+        "and press Shift+Enter.\nimport clipviz\nsession = "
+        f"clipviz.Session(clipviz.load({', '.join(arguments)}){extra})\ndashboard = "
+        "clipviz.Dashboard(session)\ndashboard"
     )
 
 
 def place_of(folder: Path, code: str) -> tuple[Path, bool]:
-    """Return the notebook of this code in a folder, and whether it is there; another code gets another notebook."""
+    """Return the path of the notebook with this code in a folder, and whether it exists; other code gets another
+    notebook.
+    """
     for number in itertools.count(1):
         target = folder / (NOTEBOOK if number == 1 else f"{Path(NOTEBOOK).stem}-{number}.ipynb")
         if not target.exists():
@@ -187,7 +191,7 @@ def place_of(folder: Path, code: str) -> tuple[Path, bool]:
 
 
 def made_with(target: Path) -> str | None:
-    """Return the code that a notebook was written with; None for one that `clipviz demo` did not write."""
+    """Return the code that a notebook was written with, or None if `clipviz demo` did not write it."""
     try:
         found: str | None = json.loads(target.read_text(encoding="utf-8"))["metadata"]["clipviz"]
         return found
@@ -196,15 +200,17 @@ def made_with(target: Path) -> str | None:
 
 
 def lab_command(target: Path, options: argparse.Namespace) -> list[str]:
-    """Return the command that opens JupyterLab on a notebook once its board is run (`clipviz.first_run`), without
-    news.
+    """Return the command that opens JupyterLab on a notebook after its board has run (`clipviz.first_run`), without
+    news pop-ups.
     """
     command = [
         *(sys.executable, "-c", _LAB, str(target)),
         *("--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"),
     ]
     command += ["--ServerApp.jpserver_extensions={'clipviz.first_run': True}"]
-    command += [f"--LabApp.default_url=/lab/tree/{quote(target.name)}"]  # what the server's log tells to open
+    command += [
+        f"--LabApp.default_url=/lab/tree/{quote(target.name)}"
+    ]  # the address that the server's log prints
     command += [f"--port={options.port}"] if options.port else []
     command += [f"--ip={options.ip}"] if options.ip else []
     command += ["--no-browser"] if options.no_browser else []
@@ -214,15 +220,16 @@ def lab_command(target: Path, options: argparse.Namespace) -> list[str]:
 
 
 def notebook(**chosen: str | None) -> str:
-    """Return the dashboard notebook as JSON, for any model and images; see `recipe`."""
+    """Return the dashboard notebook for any model and images as JSON; see `recipe`."""
     code = recipe(**chosen)  # type: ignore[arg-type]
     cells = [
         ("code", code),
         ("markdown", what_you_see(toured=chosen.get("model", "demo") == "demo" and not chosen.get("images"))),
         (
             "markdown",
-            "What is on screen is also a value: `session.selection`, `session.to_code()`, "
-            "`session.heads.textspan(5, 0)`. `dashboard.save_html('view.html')` keeps the view in one file.",
+            "Everything on screen is also available as a value: `session.selection`, "
+            "`session.to_code()`, `session.heads.textspan(5, 0)`. `dashboard.save_html('view.html')` "
+            "keeps the view in one file.",
         ),
         ("code", "session.selection"),
     ]
@@ -245,20 +252,21 @@ def notebook(**chosen: str | None) -> str:
 
 
 def what_you_see(toured: bool) -> str:
-    """Return the board in four lines, below it, so that the first screen shows a picture."""
+    """Return the notebook's explanation of the board in four lines. It stands below the board, so that the first
+    screen shows a picture.
+    """
     tour = " **Tour** shows the board in five steps." if toured else ""
     return (
-        "## What the board shows\n"
-        f"- **Top:** a text. Type one and press Enter; everything answers for it.{tour}\n"
-        "- **Middle:** an image. Orange patches raise its cosine with the text, blue ones lower it.\n"
-        "- **Right:** every attention head, coloured by what it adds to that cosine. Click one: the texts below it say "
-        "what it is about.\n"
-        "- **Left and bottom:** the other images, and desks that remove heads, read neurons and more."
+        "## What the board shows\n- **Top:** a text. Type one and press Enter; every panel "
+        f"updates.{tour}\n- **Middle:** an image. Orange patches raise its cosine with the text, "
+        "blue ones lower it.\n- **Right:** every attention head, coloured by what it adds to that "
+        "cosine. Click one to see the texts that describe it.\n- **Left and bottom:** the other "
+        "images, and desks that remove heads, read neurons and more."
     )
 
 
 def doctor(clear_cache: bool = False) -> int:
-    """Print what this installation has, try the embedded model, and say what to fix."""
+    """Print what is installed, test the embedded model, and advise on how to fix problems."""
     import time
     from importlib.metadata import PackageNotFoundError, version
 
@@ -307,19 +315,19 @@ def doctor(clear_cache: bool = False) -> int:
 
 
 def outdated(package: str, found: str) -> str:
-    """Return a warning beside a version with known flaws; the least versions that clipviz accepts are not always
-    enough.
+    """Return a warning for an installed version with known flaws, since clipviz also accepts older versions than it
+    recommends.
     """
     if package == "pillow" and int(found.split(".")[0]) < 13:
         return (
-            " (open only pictures that you trust: this version can be made to write past its memory by a damaged "
-            "JPEG; pip install 'pillow>=13' where your other packages accept it)"
+            " (open only pictures that you trust: in this version a damaged JPEG can cause an "
+            "out-of-bounds write; pip install 'pillow>=13' where your other packages accept it)"
         )
     return ""
 
 
 def show_cache(clear: bool) -> None:
-    """Print what is kept on disk between sessions, or remove it."""
+    """Print what is cached on disk between sessions, or delete it."""
     from clipviz.data import cache
 
     kept = cache.default()
@@ -360,7 +368,7 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
 
 
 def _delegate(parser: argparse.ArgumentParser, name: str, room: str, arguments: list[str] | None) -> None:
-    """Let a room declare its own options, loading it only when its command is asked for."""
+    """Let a subcommand declare its own options, and import it only when it is used."""
     parser.set_defaults(room=room)
     asked = sys.argv[1:2] if arguments is None else arguments[:1]
     if asked == [name]:

@@ -1,4 +1,4 @@
-"""What comes with each extra of the package, and how to install what is missing."""
+"""The optional extras of the package, what each adds, and how to install what is missing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Extra:
-    """gives: what the extra adds, in a few words. modules: what has to be importable for it."""
+    """An extra of the package. gives: what it adds, in a few words. modules: the modules that must be importable."""
 
     gives: str
     modules: tuple[str, ...]
@@ -26,9 +26,7 @@ EXTRAS = {
 
 
 def lacking(name: str) -> str:
-    """Return which modules of an extra are not installed, and the command that installs them; "" where none is
-    missing.
-    """
+    """Return which modules of an extra are missing and the command that installs them; "" if none is missing."""
     missing = [module for module in EXTRAS[name].modules if importlib.util.find_spec(module) is None]
     if not missing:
         return ""

@@ -1,5 +1,6 @@
-"""Files written whole: whoever reads, or comes after a crash, sees the old bytes or the new ones. And their paths as
-users give them."""
+"""Atomic writes of files, so that a reader sees the old content or the new, even after a crash. Also checks of
+users' paths.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 TEMPORARY = ".*.tmp"
-"""What files that are still being written match."""
+"""A pattern that matches files that are still being written."""
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames in `folder` survive a power cut, where the system can."""
+    """Make renames in `folder` durable across a power failure, if the system supports it."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -25,16 +26,18 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Replace a file at once."""
+    """Replace a file atomically."""
     with replacing(path) as stream:
         stream.write(content)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Any]:
-    """A binary stream whose bytes take the file's place when the block ends; on an error the file stays as it was.
+    """Open a binary stream whose content replaces the file when the block ends; after an error the file stays
+    unchanged.
 
-    Each call writes to a temporary file of its own, so that of two writers at once one wins and neither tears.
+    Each call writes to its own temporary file. Of two concurrent writers one wins, and neither leaves a partial
+    file.
     """
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
@@ -51,7 +54,7 @@ def replacing(path: Path) -> Iterator[Any]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Wait until no other process or thread holds this folder, where the system has such locks."""
+    """Wait until no other process or thread holds a lock on this folder, if the system supports locks."""
     try:
         import fcntl
     except ImportError:  # Windows
@@ -66,14 +69,16 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def path_of(source: Any, what: str) -> Path:
-    """Return a path with ~ expanded; ValueError naming `what` for one that is empty or that no system could have."""
+    """Return a path with ~ expanded. Raises ValueError, naming `what`, for a path that is empty or impossible on any
+    system.
+    """
     try:
         text = os.fsdecode(source)
         if not text.strip():
-            raise ValueError(f"expected {what}, got an empty path; name one")
+            raise ValueError(f"expected {what}, got an empty path; give a path")
         if "\0" in text:
             raise ValueError(f"expected {what}, got {text[:80]!r} with a zero byte; check the path")
-        os.fsencode(text)  # half of a character is in no system's names
+        os.fsencode(text)  # half of a surrogate pair cannot occur in a file name
         path = Path(text).expanduser()
         os.path.lexists(path)
         path.exists()
@@ -85,9 +90,9 @@ def path_of(source: Any, what: str) -> Path:
 
 
 def shown(path: Any) -> str:
-    r"""Return a path as text that can be printed: bytes that are not UTF-8 become escapes such as \xe9."""
+    r"""Return a path as printable text: bytes that are not UTF-8 become escapes such as \xe9."""
     try:
         return os.fsencode(path).decode("utf-8", "backslashreplace")
-    except UnicodeEncodeError:  # half of a character, which no system has in a name
+    except UnicodeEncodeError:  # half of a surrogate pair, which cannot occur in a file name
         found: str = os.fspath(path).encode("utf-8", "backslashreplace").decode()
         return found

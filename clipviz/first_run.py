@@ -1,7 +1,8 @@
-"""A server extension of `clipviz demo`: the board is run before the browser opens, and is there without a key press.
+"""A server extension of `clipviz demo`: it runs the board before the browser opens, so that no key press is needed.
 
-JupyterLab joins the kernel of a notebook that is already running and asks it for its widgets, as it does when a page is
-reloaded: what is then on screen is alive. Only the cell that `clipviz demo` wrote is run, as it wrote it.
+JupyterLab connects to the kernel of a notebook that is already running and asks it for its widgets, as after a
+reload of the page. The widgets on screen are therefore live. Only the cell that `clipviz demo` wrote is run,
+unchanged.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 
 
 def _load_jupyter_server_extension(server: Any) -> None:
-    """Run the notebook that the server was started on, then open the browser if that was asked for."""
+    """Run the notebook that the server was started on, then open the browser if requested."""
     server.web_app.settings["page_config_hook"] = without_news
     if server.file_to_run:
         opening, server.open_browser = server.open_browser, False
@@ -28,23 +29,23 @@ def _load_jupyter_server_extension(server: Any) -> None:
 
 
 def without_news(_: Any, page_config: dict[str, Any]) -> dict[str, Any]:
-    """Return no pop-up that asks about news over the board."""
+    """Turn off the pop-up that asks about news, which would cover the board."""
     disabled = [*page_config.get("disabledExtensions", []), "@jupyterlab/apputils-extension:announcements"]
     return page_config | {"disabledExtensions": disabled}
 
 
 async def first_run(server: Any, notebook: Path, opening: bool) -> None:
-    """Run the board's cell; whatever happens the notebook is opened, where the cell can be run by hand."""
+    """Run the board's cell. Whatever happens, the notebook is opened, where the cell can be run by hand."""
     try:
         await run(server, notebook)
-    except Exception as error:  # a kernel that does not start, a notebook that cannot be read
+    except Exception as error:  # the kernel may not start, or the notebook may be unreadable
         server.log.warning(f"clipviz: the board was not run ({error}); run its cell in the notebook")
     if opening:
         server.launch_browser()
 
 
 async def run(server: Any, notebook: Path) -> None:
-    """Run the cell that holds the notebook's recipe in a session of the server, and keep its output in the file."""
+    """Run the cell that holds the notebook's recipe in a session of the server, and save its output in the notebook."""
     document = nbformat.reads(notebook.read_text(encoding="utf-8"), as_version=4)
     code = document.metadata.get("clipviz")
     own = [
@@ -55,7 +56,7 @@ async def run(server: Any, notebook: Path) -> None:
     notary = server.contents_manager.notary
     trusted = notary.check_signature(document) or not any(cell.get("outputs") for cell in document.cells)
     started = time.monotonic()
-    server.log.info("clipviz: preparing the board; the notebook is best opened when it is ready")
+    server.log.info("clipviz: preparing the board; please open the notebook when it is ready")
     path = notebook.resolve().relative_to(Path(server.root_dir).resolve()).as_posix()
     kernel = document.metadata.get("kernelspec", {}).get("name")
     made = await server.session_manager.create_session(path, notebook.name, "notebook", kernel)
@@ -72,14 +73,16 @@ async def run(server: Any, notebook: Path) -> None:
     failed = any(output.output_type == "error" for _, cell in own for output in cell.outputs)
     seconds = time.monotonic() - started
     server.log.info(
-        "clipviz: the cell failed; the notebook shows why"
+        "clipviz: the cell failed; the notebook shows the error"
         if failed
         else f"clipviz: the board is ready ({seconds:.0f} s)"
     )
 
 
 class Telling(NotebookClient):
-    """Runs cells in a kernel that is there, and passes what they print, as of a download, on to the server's log."""
+    """Runs cells in an existing kernel and forwards their printed output, such as download progress, to the server's
+    log.
+    """
 
     def __init__(self, document: nbformat.NotebookNode, log: Any, manager: Any) -> None:
         super().__init__(document, km=manager, timeout=None, allow_errors=True, store_widget_state=False)

@@ -1,4 +1,4 @@
-"""Names to models: the embedded ones, which ship with their bundle, and public ones."""
+"""Load models by name: the embedded ones, which come with their bundle, and public ones."""
 
 from __future__ import annotations
 
@@ -63,9 +63,7 @@ def is_hugging_face(name: str) -> bool:
 
 
 def check(name: str = DEMO, pretrained: str | None = None, device: str | None = None) -> None:
-    """Raise ValueError or ImportError where `load` could not open this, as far as can be said without fetching
-    anything.
-    """
+    """Raise ValueError or ImportError if `load` cannot open this model, as far as that is known without a download."""
     choose_device(device)
     if is_hugging_face(name):
         require_transformers()
@@ -80,7 +78,7 @@ def check(name: str = DEMO, pretrained: str | None = None, device: str | None = 
 def load_partner(
     name: str, checkpoint: str | Path | None = None, device: torch.device | str = "cpu"
 ) -> Partner:
-    """Return a Rosetta partner in eval mode.
+    """Return a Rosetta partner network in eval mode.
 
     name: "cnn" or "vit" (embedded, no network), or a public network of models.zoo.ENTRIES, whose weights
     are fetched unless checkpoint names a local file (safetensors, or a torch file of weights alone).

@@ -1,4 +1,4 @@
-"""What a wait says, everywhere in the same words: what is done, how far it is, and how long it will still take."""
+"""Progress messages in one format: the task, its progress, and the time remaining."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ EVERY, EVERY_LOGGED = 0.5, 30.0  # seconds between two words on a screen, and in
 
 
 class Work:
-    """Some work in steps, timed. what: in words, "Reading the images"; n_all: how many things, n_done of them already.
+    """The progress of a task in steps, timed. what: its name, as "Reading the images"; n_all: number of steps,
+    n_done of them done.
 
-    Call `resume` where work begins again after a pause, which is not counted, and `reached` after each step.
+    Call `resume` when work continues after a pause, which is not counted, and `reached` after each step.
     """
 
     def __init__(self, what: str, n_all: int, n_done: int = 0) -> None:
@@ -24,11 +25,11 @@ class Work:
         self.resume()
 
     def resume(self) -> None:
-        """Begin to count the time."""
+        """Start to measure time."""
         self._mark = time.perf_counter()
 
     def reached(self, n_done: int) -> Work:
-        """Note that so many things are done, some of which may turn out not to count."""
+        """Record the number of steps done so far; some of these may turn out not to count."""
         now = time.perf_counter()
         self.seconds, self._mark, self.n_done = self.seconds + now - self._mark, now, n_done
         return self
@@ -39,7 +40,9 @@ class Work:
 
     @property
     def line(self) -> str:
-        """Where the work is, "" once it is done; without the time left until there is something to judge it by."""
+        """The progress message, or "" when the task is done. It states the time left once there is enough data for
+        an estimate.
+        """
         if self.n_done >= self.n_all:
             return ""
         said = f"{self.what}: {self.n_done:,} of {self.n_all:,}"
@@ -48,15 +51,15 @@ class Work:
 
 
 def is_line(text: str) -> bool:
-    """Return whether a text says where some work is, as `Work.line` does."""
+    """Return whether a text is a progress message, as written by `Work.line`."""
     return re.fullmatch(r".+: [\d,]+ of [\d,]+(, about \d+ (s|min) left)?", text) is not None
 
 
 class Line:
-    """A line of the terminal, or below the notebook's cell, on which each word of a wait replaces the one before.
+    """A line of the terminal, or of the notebook's output, on which each progress message replaces the previous one.
 
-    It is empty again when the wait is over. In a file, where nothing can be replaced, there are fewer words, each on
-    its own line.
+    The line is cleared at the end. In a file, where nothing can be replaced, messages are fewer and each has its
+    own line.
     """
 
     def __init__(self) -> None:
@@ -64,14 +67,14 @@ class Line:
         self._width = 0
 
     def say(self, words: str, seconds: float) -> None:
-        """Where a wait is that has lasted for some seconds; nothing for a short one. "": it is over."""
+        """Show the progress of work that has taken some seconds; short work shows nothing. "" ends it."""
         notebook = type(sys.stdout).__module__.startswith("ipykernel")
-        stream = sys.stdout if notebook else sys.stderr  # a notebook shows the other as an error
+        stream = sys.stdout if notebook else sys.stderr  # a notebook shows stderr as an error
         live = notebook or stream.isatty()
         quiet, every = (QUIET, EVERY) if live else (EVERY_LOGGED, EVERY_LOGGED)
         if not words:
             if self._width and live:
-                stream.write(f"\r{'':<{self._width}}\r")  # the line is free for what is printed next
+                stream.write(f"\r{'':<{self._width}}\r")  # clear the line for whatever is printed next
             self._width = 0
         elif seconds > quiet and time.perf_counter() - self._said > every:
             stream.write(f"\r{words:<{self._width}}" if live else f"{words}\n")
@@ -80,7 +83,7 @@ class Line:
 
 
 def lasting(seconds: float) -> str:
-    """How long something will still take, no more exactly than it can be known."""
+    """Return a duration in words, rounded to a sensible precision."""
     if seconds < 90:
         return f"about {max(1, round(seconds))} s left"
     return f"about {round(seconds / 60)} min left"

@@ -1,6 +1,7 @@
-"""One thread that owns the model: the newest request wins, background work runs when nothing else waits.
+"""One thread that owns the model: the newest request wins, and background work runs when no request waits.
 
-Callbacks of widgets only note a request and wake the worker, so twenty rapid clicks cost the first and the last.
+Callbacks of widgets only record a request and wake the worker, so twenty rapid clicks cost only the first and the
+last.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 
-# Workers still at work when the interpreter exits are stopped first: torch aborts in a thread torn down mid-call.
+# Stop busy workers before the interpreter exits: torch aborts if its thread is torn down during a call.
 _LIVING: weakref.WeakSet[Worker] = weakref.WeakSet()
 
 RESTS = 30.0  # seconds without a job after which the thread ends
@@ -21,16 +22,16 @@ Job = Callable[[Stale], None]
 
 
 class Overtaken(Exception):
-    """Ends a job whose result nobody waits for any more; the worker takes it as the job's normal end."""
+    """Ends a job whose result is no longer needed; the worker treats this as the normal end of the job."""
 
 
 class Worker:
     """Runs `Job`s in one daemon thread.
 
-    request(job): replaces any request that has not started; a running job can ask stale() between its stages
-    and stop early. background(steps): an iterator advanced one step at a time while no request waits.
-    The thread ends when nothing has been asked for RESTS seconds, and another one begins with the next job, so that a
-    session that is forgotten without being closed keeps no thread.
+    request(job): replaces any request that has not started; a running job can ask stale() between its stages and
+    stop early. background(steps): an iterator advanced one step at a time while no request waits. The thread ends
+    after RESTS seconds without a request, and the next job starts another one. A session that is dropped without
+    being closed therefore keeps no thread.
     """
 
     def __init__(self, on_error: Callable[[BaseException], None] | None = None) -> None:
@@ -40,14 +41,14 @@ class Worker:
         self._running: Job | Iterator[object] | None = None
         self._closed = False
         self._newest = 0
-        self._number: int | None = None  # of the request that runs
+        self._number: int | None = None  # the number of the running request
         self._errors: list[BaseException] = []
         self._on_error = on_error
         self._thread: threading.Thread | None = None
         _LIVING.add(self)
 
     def request(self, job: Job) -> None:
-        """Ask for `job`; a request not yet started is forgotten."""
+        """Schedule `job`; a request that has not started is dropped."""
         with self._wake:
             if self._closed:
                 return
@@ -64,20 +65,20 @@ class Worker:
             self._work()
 
     def _work(self) -> None:
-        """Wake the thread, or begin one; the lock is held."""
+        """Wake the thread, or start one. The caller holds the lock."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="clipviz-worker", daemon=True)
             self._thread.start()
         self._wake.notify_all()
 
     def overtaken(self) -> bool:
-        """In the worker's own thread: whether a newer request has come since the running job began."""
+        """Return whether a newer request has come since the running job began. Call it in the worker's own thread."""
         if threading.current_thread() is not self._thread:
             return False
         return self._closed or (self._number is not None and self._number != self._newest)
 
     def awaited(self) -> bool:
-        """In the worker's own thread, in background work: whether a request waits for the step to end."""
+        """Return whether a request waits for the current background step to end. Call it in the worker's own thread."""
         if threading.current_thread() is not self._thread:
             return False
         return self._number is None and self._slot is not None
@@ -89,16 +90,17 @@ class Worker:
 
     @property
     def answering(self) -> bool:
-        """In the worker's own thread: whether a request runs, not background work."""
+        """Whether the worker's own thread is running a request rather than background work."""
         return self.here and self._number is not None
 
     def wait(self, timeout: float | None = None, background: bool = False) -> None:
-        """Block until no request waits or runs (and no background work, if asked); raise a job's error.
+        """Block until no request waits or runs (and, if asked, no background work), then raise a job's error if
+        there was one.
 
         Raises TimeoutError after `timeout` seconds.
         """
         if threading.current_thread() is self._thread:
-            raise RuntimeError("a job cannot wait for its own worker")
+            raise RuntimeError("a job cannot wait for the worker that runs it")
         with self._wake:
             if not self._wake.wait_for(lambda: self._idle(background), timeout):
                 raise TimeoutError(f"the worker was still busy after {timeout} s")
@@ -107,7 +109,7 @@ class Worker:
             raise errors[0]
 
     def close(self, timeout: float = 5.0) -> None:
-        """Stop after the running step; nothing that waits is started."""
+        """Stop after the running step; jobs that wait are not started."""
         with self._wake:
             self._closed = True
             self._slot = None
@@ -120,7 +122,7 @@ class Worker:
 
     @property
     def alive(self) -> bool:
-        """Whether it takes jobs, or still runs one that began before it was closed."""
+        """Whether the worker accepts jobs, or still runs one that began before it was closed."""
         thread = self._thread
         return not self._closed or (thread is not None and thread.is_alive())
 
@@ -174,7 +176,7 @@ class Worker:
                 raise
 
     def note(self, error: BaseException) -> None:
-        """Keep an error for whoever waits next."""
+        """Store an error for the next caller of `wait`."""
         with self._wake:
             self._errors.append(error)
         if self._on_error is not None:

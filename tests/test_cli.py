@@ -87,7 +87,7 @@ def test_an_edited_notebook_is_opened_as_it_is_and_another_programs_left_alone(c
     [
         (["--images", "nowhere"], "'nowhere', which does not exist"),
         (["--model", "ViT-B-32"], "requires --images FOLDER"),
-        (["--model", "ViT-B-33", "--images", "."], "near names: ViT-B-32"),
+        (["--model", "ViT-B-33", "--images", "."], "similar names: ViT-B-32"),
         (["--model", "ViT-B-32", "--images", "."], "needs pretrained"),
         (["--model", "ViT-B-32", "--pretrained", "nothing", "--images", "."], "no pretrained tag 'nothing'"),
         (["--model", "RN50", "--pretrained", "openai", "--images", "."], "RN50"),
@@ -127,7 +127,7 @@ def test_a_folder_with_modules_that_hide_installed_ones_is_refused(capsys, tmp_p
     assert cli.main(["demo", "--dry-run", "--folder", str(tmp_path)]) == 2
     said = capsys.readouterr().err
     assert planted.partition("/")[0] in said
-    assert "hide installed ones" in said
+    assert "shadow installed ones" in said
     assert "helper" not in said
     assert not (tmp_path / "dashboard.ipynb").exists()
 
@@ -135,10 +135,10 @@ def test_a_folder_with_modules_that_hide_installed_ones_is_refused(capsys, tmp_p
 def test_a_folder_of_somebody_else_is_refused(capsys, tmp_path, monkeypatch):
     tmp_path.chmod(0o777)
     assert cli.main(["demo", "--dry-run", "--folder", str(tmp_path)]) == 2
-    assert "in which everybody may write" in capsys.readouterr().err
+    assert "which everybody can write to" in capsys.readouterr().err
     tmp_path.chmod(0o755)
     me = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: me + 1)
     assert cli.main(["demo", "--dry-run", "--folder", str(tmp_path)]) == 2
-    assert "which another user owns" in capsys.readouterr().err
+    assert "which belongs to another user" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

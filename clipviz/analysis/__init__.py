@@ -1,1 +1,1 @@
-"""Analyses: one computation per question, over batches, used by the session, the index and the reports alike."""
+"""Analyses: one computation per question, in batches, shared by sessions, indexes and reports."""

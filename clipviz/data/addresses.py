@@ -1,4 +1,4 @@
-"""Images behind addresses such as hf://, s3:// or https://, read with the package fsspec where it is installed."""
+"""Images at addresses such as hf://, s3:// or https://, read with the package fsspec if it is installed."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _MOST_BYTES = 1 << 28  # of one image
 
 
 def is_address(text: str) -> bool:
-    """Return whether a text is an address and no path."""
+    """Return whether a text is an address rather than a path."""
     scheme, found, _ = text.partition("://")
     return bool(found) and scheme.replace("+", "").replace("-", "").isalnum()
 
 
 def add_address(found: Found, text: str) -> None:
-    """Add the image at an address, or all images in the folder there; ValueError where it cannot be read."""
+    """Add the image at an address, or all images in the folder there. Raises ValueError if it cannot be read."""
     system, path = _opened(text)
     try:
         if not system.isdir(path):
             found.add(source_of(text))
             return
         names = sorted(system.find(path))
-    except Exception as error:  # every kind of system raises errors of its own
+    except Exception as error:  # every kind of file system raises its own errors
         raise ValueError(_failed(text, error)) from error
     root = path.rstrip("/")
     pictures = [name for name in names if posixpath.splitext(name)[1].lower() in SUFFIXES]
@@ -39,16 +39,16 @@ def add_address(found: Found, text: str) -> None:
         source = RemoteSource(text, name, name[len(root) + 1 :] or name)
         found.add(source, "", {"label": posixpath.basename(folder)} if labelled else None)
     for name in set(names) - set(pictures):
-        found.skip(name, "it is not read as an image; convert it to JPEG, PNG or WebP")
+        found.skip(name, "this file type is not supported; convert it to JPEG, PNG or WebP")
 
 
 def source_of(text: str) -> RemoteSource:
-    """Return the image at an address. ValueError for a system that is not known or not installed."""
+    """Return the image at an address. Raises ValueError for a file system that is unknown or not installed."""
     return RemoteSource(text, _opened(text)[1], text)
 
 
 class RemoteSource(Plain):
-    """An image behind an address; any thread may read it."""
+    """An image at an address; it can be read from any thread."""
 
     def __init__(self, address: str, remote: str, name: str) -> None:
         self.address, self.remote, self.name = address, remote, name
@@ -57,13 +57,15 @@ class RemoteSource(Plain):
         try:
             content = _opened(self.address)[0].cat_file(self.remote, end=_MOST_BYTES)
         except FileNotFoundError as error:
-            raise BrokenImage("there is no such file") from error
+            raise BrokenImage("the file does not exist") from error
         except Exception as error:
             raise BrokenImage(f"it cannot be read from its address: {_short(error)}") from error
         return read_image(bytes(content), near)
 
     def key(self) -> str:
-        """Name and what the system says identifies the content (a checksum, an ETag), else a sample of the content."""
+        """Return the name and what identifies the content: a checksum or ETag of the file system, or else a sample
+        of the content.
+        """
         try:
             system = _opened(self.address)[0]
             known = system.info(self.remote)
@@ -91,13 +93,13 @@ def _spans(size: int) -> list[tuple[int, int]]:
 
 @lru_cache(maxsize=64)
 def _opened(text: str) -> tuple[Any, str]:
-    """Return the file system of an address and the path in it."""
+    """Return the file system of an address and the path within it."""
     try:
         from fsspec.core import url_to_fs
     except ImportError as error:
         raise ValueError(
-            f"expected a folder or a file on this machine, got the address {text!r}; pip install fsspec, and what it "
-            "names for addresses of this kind, or download it first"
+            f"expected a folder or a file on this machine, got the address {text!r}; pip install "
+            "fsspec (and the package it requires for this kind of address), or download it first"
         ) from error
     try:
         system, path = url_to_fs(text)
@@ -108,8 +110,8 @@ def _opened(text: str) -> tuple[Any, str]:
 
 def _failed(text: str, error: Exception) -> str:
     return (
-        f"expected a folder or an image that can be read, got the address {text!r}: {_short(error)}; check it, install "
-        "what it needs, or download it first"
+        f"expected a folder or an image that can be read, got the address {text!r}: {_short(error)}; "
+        "check the address, install the package it needs, or download it first"
     )
 
 

@@ -1,7 +1,7 @@
 """Images inside archives: members of uncompressed tars (WebDataset) and image columns of parquet files.
 
-Only headers are read when an archive is opened; a picture is read from its place when it is asked for, so any
-worker may read any of them.
+Only headers are read when an archive is opened. A picture is read from its position on demand, so that any worker
+can read any picture.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from clipviz.data.sources import SUFFIXES, Found, Plain
 from clipviz.data.tars import Member, read_range, tar_members
 
 _CAPTION_COLUMNS = ("caption", "text", "captions")
-_NOTE_BYTES = 1 << 24  # of a caption or a table of words; larger ones are no notes
+_NOTE_BYTES = 1 << 24  # bytes of a caption or a table of words; larger files are ignored
 
 
 def read_tar(path: Path, name: str, found: Found) -> None:
     """Add the samples of a tar: an image and the KEY.txt, KEY.cls and KEY.json (caption, label, words) beside it.
 
-    As in WebDataset a key ends at the first dot of the file name, unless that would leave several pictures one key:
-    then each is a sample of its own, and its key ends at its last dot. What cannot be used is listed, and a damaged
-    tar gives what comes before the damage.
+    As in WebDataset a key ends at the first dot of the file name. If several pictures would share a key, each is
+    a separate sample and its key ends at its last dot. Unusable files are listed, and a damaged tar yields
+    everything before the damage.
     """
     skipped: list[tuple[str, str]] = []
     members: list[Member] = []
@@ -43,7 +43,7 @@ def read_tar(path: Path, name: str, found: Found) -> None:
 
 
 def _samples(members: list[Member]) -> list[dict[str, Member]]:
-    """Extension -> member of each key up to the first dot; a name that comes again starts its key again."""
+    """Yield extension -> member for each key up to the first dot; a repeated name starts a new sample."""
     samples: list[dict[str, Member]] = []
     latest: dict[str, dict[str, Member]] = {}
     for member in members:
@@ -67,7 +67,7 @@ def _add_sample(path: Path, name: str, stamp: str, members: dict[str, Member], f
     for extension in pictures:
         member = members[extension]
         if plain and extension != plain[0]:
-            found.skip(f"{name}/{member.name}", f"{members[plain[0]].name} is the image of its sample")
+            found.skip(f"{name}/{member.name}", f"the image of this sample is {members[plain[0]].name}")
             continue
         beside = extension.rpartition(".")[0]
         caption, words = _sidecars(path, members, f"{beside}." if beside else "")
@@ -94,7 +94,9 @@ class TarSource(Plain):
         return read_image(content, near)
 
     def key(self) -> str:
-        """Name, place and content of the member; the tar's size and time too where the content is sampled."""
+        """Return name, position and content of the member; also the tar's size and time if the content is only
+        sampled.
+        """
         try:
             mark = mark_of_file(self.archive, self.offset, self.size)
         except OSError:
@@ -111,14 +113,16 @@ class TarSource(Plain):
 def read_parquet(path: Path, name: str, found: Found) -> None:
     """Add the rows of a parquet file with an image column: bytes, or Hugging Face's {bytes, path}.
 
-    A row group that cannot be read is listed; ValueError names a file that cannot be read at all.
+    Unreadable row groups are listed. Raises ValueError for a file that cannot be read at all.
     """
     parquet = _pyarrow()
     try:
         file = parquet.ParquetFile(path)
         schema, n_groups = file.schema_arrow, file.num_row_groups
-    except Exception as error:  # damaged files make pyarrow raise nearly anything
-        raise ValueError(f"the parquet file {name!r} is damaged ({_short(error)}); copy it again") from error
+    except Exception as error:  # damaged files make pyarrow raise almost any error
+        raise ValueError(
+            f"the parquet file {name!r} is damaged ({_short(error)}); copy or download it again"
+        ) from error
     image = _image_column(schema)
     if image is None:
         raise ValueError(
@@ -143,10 +147,12 @@ def read_parquet(path: Path, name: str, found: Found) -> None:
 
 
 def holds_pictures(path: Path) -> bool:
-    """Return whether a parquet file has an image column; so it is taken where it cannot be read, to hear why."""
+    """Return whether a parquet file has an image column. A file that cannot be read counts, so that the reason is
+    reported.
+    """
     try:
         return _image_column(_pyarrow().ParquetFile(path).schema_arrow) is not None
-    except Exception:  # damaged files make pyarrow raise nearly anything
+    except Exception:  # damaged files make pyarrow raise almost any error
         return True
 
 
@@ -172,7 +178,7 @@ class ParquetSource(Plain):
         return read_image(content, near)
 
     def key(self) -> str:
-        """Name, row and content of the file; its size and time too where the content is sampled."""
+        """Return name, row and content of the file; also its size and time if the content is only sampled."""
         mark = self.stamp.partition("#")[2]
         return f"{self.name}|{self.stamp if mark.startswith('?') else mark}"
 
@@ -183,7 +189,7 @@ class ParquetSource(Plain):
         return stamp_of(self.archive) != self.stamp.partition("#")[0]
 
 
-@functools.lru_cache(maxsize=2)  # rows are read in order: the group in hand and the one before
+@functools.lru_cache(maxsize=2)  # rows are read in order: the current group and the previous one
 def _row_group(path: Path, column: str, group: int, stamp: str) -> Any:
     return _pyarrow().ParquetFile(path).read_row_group(group, columns=[column])[column]
 
@@ -200,7 +206,7 @@ def _pyarrow() -> Any:
 
 
 def _image_column(schema: Any) -> str | None:
-    """Return the column called image that holds bytes, else the first that does."""
+    """Return the column named image if it holds bytes, else the first column that does."""
     import pyarrow
 
     def holds_bytes(kind: Any) -> bool:
@@ -216,7 +222,7 @@ def _image_column(schema: Any) -> str | None:
 
 
 def _class_names(metadata: dict[bytes, bytes] | None) -> dict[str, list[str]]:
-    """column -> names of its classes, from the notes that Hugging Face's datasets leave in the file."""
+    """Return column -> names of its classes, from the metadata that Hugging Face's datasets store in the file."""
     try:
         features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
         return {
@@ -237,9 +243,7 @@ def _word(value: Any, names: list[str] | None) -> str | None:
 
 
 def _sidecars(path: Path, members: dict[str, Member], beside: str) -> tuple[str, dict[str, str | None]]:
-    """Return the caption and the words that a sample's other files give, its own first and its key's where there is
-    none.
-    """
+    """Return the caption and the words from a sample's other files: its own first, else those of its key."""
     words: dict[str, str | None] = {}
     caption = ""
     known = {kind: members.get(beside + kind) or members.get(kind) for kind in ("json", "txt", "cls")}

@@ -1,9 +1,9 @@
-"""Answers kept on disk between sessions: encoded text pools and the codes of collections.
+"""An on-disk cache of results between sessions: encoded text pools and the codes of collections.
 
-A file is found by a hash of everything that its answer depends on, and read only if its checksum holds. The folder is
-bounded: the files used least recently go first. Users may share a folder: each reads, counts and removes what is
-his own. CLIPVIZ_CACHE names another folder, or "off"; CLIPVIZ_CACHE_GB
-another bound, "inf" none. What cannot be written is not kept, and nothing else happens.
+A file is found by a hash of everything that its content depends on, and used only if its checksum matches. The
+folder is bounded: the least recently used files are deleted first. Several users can share a folder; each reads,
+counts and deletes only their own files. CLIPVIZ_CACHE names another folder, or "off"; CLIPVIZ_CACHE_GB sets
+another bound, "inf" for none. If a file cannot be written, the result is not cached and nothing else happens.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Arrays = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Entry:
-    """One kept answer: what it is in words, its bytes, and when it was last used (seconds since 1970)."""
+    """A cached result: a description, its size in bytes, and when it was last used (seconds since 1970)."""
 
     path: Path
     about: str
@@ -41,7 +41,7 @@ class Entry:
 class Cache:
     """A bounded folder of arrays.
 
-    folder: made when the first answer is kept; None keeps nothing. limit: bytes in all.
+    folder: created when the first result is stored; None disables the cache. limit: total bytes.
     """
 
     def __init__(self, folder: Path | None, limit: float = GIGABYTES * 1e9) -> None:
@@ -49,8 +49,8 @@ class Cache:
         self.limit = limit
 
     def read(self, *key: str) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-        """Return the arrays kept under a key and what was noted beside them; None when there are none, or damaged
-        ones.
+        """Return the arrays stored under a key and the notes stored with them, or None if there are none or they are
+        damaged.
         """
         from safetensors.numpy import load
 
@@ -60,20 +60,20 @@ class Cache:
         try:
             arrays, noted = load(path.read_bytes()), _noted(path)
             if noted["checksum"] != _checksum(arrays):
-                raise ValueError("its checksum does not hold")
+                raise ValueError("its checksum does not match")
             if noted["key"] != path.stem:
-                raise ValueError("it was kept under another name")
+                raise ValueError("it was stored under another key")
             notes = json.loads(noted["notes"])
-        except Exception as error:  # whatever is wrong with the file, the answer can be computed again
-            logging.getLogger("clipviz").warning("%s is left out of the cache: %s", path, error)
+        except Exception as error:  # whatever is wrong with the file, the result can be recomputed
+            logging.getLogger("clipviz").warning("ignoring %s in the cache: %s", path, error)
             _remove(path)
             return None
-        with suppress(OSError):  # when it was used is a help to what goes first, no more
+        with suppress(OSError):  # the time of use only affects the order of deletion
             os.utime(path)
         return arrays, notes
 
     def write(self, *key: str, arrays: Arrays, about: str, notes: Mapping[str, Any] | None = None) -> bool:
-        """Keep arrays under a key; False when they are too large or cannot be written."""
+        """Store arrays under a key; return False if they are too large or cannot be written."""
         from safetensors.numpy import save
 
         path = self._path(key)
@@ -87,24 +87,26 @@ class Cache:
             write_whole(path, save(arrays, noted))
             self._shrink()
         except OSError as error:
-            logging.getLogger("clipviz").warning("nothing was kept in the cache: %s", error)
+            logging.getLogger("clipviz").warning("could not write to the cache: %s", error)
             return False
         return True
 
     def entries(self) -> list[Entry]:
-        """Return what this user has kept, the answer used last first."""
+        """Return this user's cached results, most recently used first."""
         found = []
         for path in self._files():
             try:
                 state = path.stat()
                 found.append(Entry(path, _noted(path)["about"], state.st_size, state.st_mtime))
-            except Exception:  # being written, just removed, or damaged: its size still counts
+            except (
+                Exception
+            ):  # the file is being written, was just deleted or is damaged: its size still counts
                 with suppress(OSError):
                     found.append(Entry(path, "damaged", path.stat().st_size, 0.0))
         return sorted(found, key=lambda entry: -entry.used)
 
     def clear(self) -> int:
-        """Remove all that this user has kept; returns how many bytes that were."""
+        """Delete all of this user's cached results; return how many bytes were freed."""
         freed = sum(entry.n_bytes for entry in self.entries() if _remove(entry.path))
         for path in filter(_own, self.folder.glob(TEMPORARY) if self.folder else ()):
             _remove(path)
@@ -128,7 +130,7 @@ class Cache:
 
 
 def default() -> Cache:
-    """Return the user's cache, as the environment asks."""
+    """Return the user's cache, as configured by environment variables."""
     asked = os.environ.get("CLIPVIZ_CACHE", "")
     if asked.lower() == "off":
         return Cache(None)
@@ -145,18 +147,19 @@ def default() -> Cache:
         limit = -1.0
     if not limit >= 0:
         raise ValueError(
-            f'expected CLIPVIZ_CACHE_GB to be a number of gigabytes, got {asked!r}; give 0 or more, "inf" for no bound'
+            f"expected CLIPVIZ_CACHE_GB to be a number of gigabytes, got {asked!r}; use 0 or more, "
+            'or "inf" for no bound'
         )
     return Cache(folder, limit * 1e9)
 
 
 def _user() -> int:
-    """Return the user who asks, 0 for all where the system does not tell."""
+    """Return the id of the current user, or 0 if the system has no ids."""
     return os.geteuid() if hasattr(os, "geteuid") else 0
 
 
 def _own(path: Path) -> bool:
-    """Return whether this user has written a file: what others put into a shared folder is neither read nor removed."""
+    """Return whether this user wrote a file; other users' files in a shared folder are neither read nor deleted."""
     try:
         return not hasattr(os, "geteuid") or path.lstat().st_uid == _user()
     except OSError:
@@ -164,7 +167,7 @@ def _own(path: Path) -> bool:
 
 
 def _remove(path: Path) -> bool:
-    """Remove a file; False where that may not be."""
+    """Delete a file; return False if that is not permitted."""
     try:
         path.unlink(missing_ok=True)
     except OSError:

@@ -1,4 +1,4 @@
-"""Checksums of what lies on disk, and JSON that carries its own: damage is told from data."""
+"""Checksums of files on disk, and JSON that contains its own checksum, so that damage is detected."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def digest(content: bytes | memoryview) -> str:
 
 
 def file_digest(path: Path, start: int = 0, length: int | None = None) -> str:
-    """Checksum of a range of a file, read a little at a time."""
+    """Return the checksum of a range of a file, which is read in small pieces."""
     total = hashlib.blake2b(digest_size=16)
     left = path.stat().st_size - start if length is None else length
     with open(path, "rb") as stream:
@@ -28,14 +28,14 @@ def file_digest(path: Path, start: int = 0, length: int | None = None) -> str:
 
 
 def to_json(value: Any) -> bytes:
-    """Return one spelling for each value, so that equal contents are equal bytes."""
+    """Return canonical JSON, so that equal contents give equal bytes."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode(
         "utf-8", "backslashreplace"
     )
 
 
 def from_json(content: bytes) -> Any:
-    """Return the value; ValueError for what is not JSON, for NaN and infinities, and for nesting without end."""
+    """Parse JSON. Raises ValueError for invalid JSON, for NaN and infinities, and for excessive nesting."""
 
     def refuse(name: str) -> NoReturn:
         raise ValueError(f"{name} is not a number")
@@ -47,7 +47,7 @@ def from_json(content: bytes) -> Any:
 
 
 def with_checksum(table: dict[str, Any]) -> bytes:
-    """Return a table as readable JSON, its own checksum included."""
+    """Return a table as readable JSON that includes its own checksum."""
     body = {key: value for key, value in table.items() if key != "checksum"}
     body["checksum"] = digest(to_json(body))
     text = json.dumps(body, sort_keys=True, ensure_ascii=False, indent=1)
@@ -55,8 +55,8 @@ def with_checksum(table: dict[str, Any]) -> bytes:
 
 
 def without_checksum(content: bytes) -> dict[str, Any]:
-    """Return the table that `with_checksum` wrote, byte for byte; ValueError for anything else."""
+    """Return the table that `with_checksum` wrote; any changed byte raises ValueError."""
     table = from_json(content)
     if not isinstance(table, dict) or with_checksum(table) != content:
-        raise ValueError("it differs from its checksum")
+        raise ValueError("its checksum does not match")
     return table

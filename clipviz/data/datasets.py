@@ -1,8 +1,9 @@
-"""Data sets that give their items by index: torch-style ones, and those of the package datasets.
+"""Data sets with access by index: those in the style of torch, and those of the package datasets.
 
-An item is known by its content. Up to EAGER items are decoded once when the data set is opened, and each one's pixels
-are its key. Of a larger data set SAMPLED items are decoded instead, and with what the data set says of itself (its
-type, length, indices, transforms, its own fingerprint) they make the key of all.
+An item is identified by its content. If there are at most EAGER items, they are decoded once when the data set is
+opened, and each item's key is computed from its pixels. Of a larger data set SAMPLED items are decoded, and
+together with the data set's description (its type, length, indices, transforms, own fingerprint) they form the
+key of all items.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ SAMPLED = 64
 CAPTIONS = ("caption", "text", "captions", "sentences", "txt")
 IMAGES = ("image", "img", "jpg", "png", "picture", "pixel_values")
 _LABELS = ("label", "labels", "fine_label", "class", "target", "category", "cls")
-_DEPTH = 8  # data sets inside data sets that are looked into
-_WORD = 300  # characters of an attribute
+_DEPTH = 8  # levels of nested data sets that are inspected
+_WORD = 300  # characters of a description's attribute
 
 
 class Items:
-    """A data set as numbered items, read by one thread at a time, as most keep one file handle."""
+    """A data set as numbered items, read by one thread at a time, since most data sets keep one file handle."""
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
@@ -43,7 +44,7 @@ class Items:
         return len(self.dataset)
 
     def item(self, index: int) -> tuple[Any, dict[str, str | None], str]:
-        """Return the picture as the data set gives it, its words and its caption."""
+        """Return the picture as the data set provides it, its words and its caption."""
         return parts_of(self._get(index), getattr(self.dataset, "classes", None))
 
     def _get(self, index: int) -> Any:
@@ -55,7 +56,7 @@ class Items:
 
     @functools.cached_property
     def mark(self) -> str:
-        """What tells the whole data set from others: what it says of itself, and a sample of its pictures."""
+        """Identifies the data set: its own description and a sample of its pictures."""
         n = len(self)
         places = sorted({k * (n - 1) // max(SAMPLED - 1, 1) for k in range(SAMPLED)}) if n else []
         parts = [str(n), *described(self.dataset)]
@@ -68,7 +69,7 @@ class Items:
 
 
 class Table(Items):
-    """A Dataset of the package datasets: pictures by the type of their column, words by the names of its classes."""
+    """A Dataset of the package datasets: pictures from the image column, words from the names of its classes."""
 
     def __init__(self, dataset: Any) -> None:
         plain = (getattr(dataset, "format", None) or {}).get("type") in (None, "custom")
@@ -82,7 +83,7 @@ class Table(Items):
         return item.get(self.column), words, caption
 
     def words(self) -> list[tuple[dict[str, str | None], str]]:
-        """Words and caption of every item, no picture decoded."""
+        """Return words and caption of every item without decoding pictures."""
         others = [name for name in self.features if name != self.column]
         rows = self.dataset.with_format(None).select_columns(others)[:] if others else {}
         return [
@@ -92,7 +93,7 @@ class Table(Items):
 
 
 class ItemSource(Plain):
-    """One item of a data set. known: what tells its pixels from others, where it has been decoded."""
+    """One item of a data set. known: identifies its pixels, if it has been decoded."""
 
     def __init__(self, items: Items, index: int, name: str, known: str = "") -> None:
         self.items, self.index, self.name, self.known = items, index, name, known
@@ -111,7 +112,7 @@ class ItemSource(Plain):
 
 
 def add_dataset(found: Found, dataset: Any) -> None:
-    """Add the items of a data set; ValueError for one that gives other pictures each time it is asked."""
+    """Add the items of a data set. Raises ValueError if its pictures differ between two reads."""
     items = Table(dataset) if is_table(dataset) else Items(dataset)
     sources = [ItemSource(items, i, f"item {i}") for i in range(len(items))]
     first = len(found.sources)
@@ -131,7 +132,7 @@ def add_dataset(found: Found, dataset: Any) -> None:
 
 
 def _check_steady(sources: Sequence[ItemSource], dataset: Any) -> None:
-    """Raise ValueError where an item's picture differs from one time to the next: it cannot be told from another."""
+    """Raise ValueError if an item's picture differs between two reads, since it then cannot be identified."""
     chosen = [*sources[:1], *sources[len(sources) // 2 :][:1], *sources[-1:]]
     for source in {source.index: source for source in chosen}.values():
         try:
@@ -140,8 +141,9 @@ def _check_steady(sources: Sequence[ItemSource], dataset: Any) -> None:
             continue
         if len(marks) > 1:
             raise ValueError(
-                f"expected a data set that gives the same picture of an item each time, got {type(dataset).__name__}, "
-                f"whose {source.name} differs between two times; leave random transforms out"
+                "expected a data set that gives the same picture of an item each time, got "
+                f"{type(dataset).__name__}, whose {source.name} differs between two reads; remove "
+                "random transforms"
             )
 
 
@@ -151,8 +153,8 @@ def is_table(dataset: Any) -> bool:
 
 
 def image_column(features: Mapping[str, Any], what: str) -> str:
-    """Return the column of the type Image, one with a usual name first; else a usual name. ValueError names what
-    there is.
+    """Return the column of type Image, preferring usual names, or else a column with a usual name; ValueError lists
+    the columns.
     """
     kinds = {name: type(feature).__name__ for name, feature in features.items()}
     typed = [name for name, kind in kinds.items() if kind == "Image"]
@@ -169,12 +171,12 @@ def image_column(features: Mapping[str, Any], what: str) -> str:
 def words_of(
     values: Mapping[str, Any], features: Mapping[str, Any] | None = None
 ) -> tuple[dict[str, str | None], str]:
-    """Return the words of one item by column, and its caption. The first usual name of a class column is "label"."""
+    """Return one item's words by column, and its caption. The first class column with a usual name becomes "label"."""
     words: dict[str, str | None] = {}
     caption = ""
     label = next((name for name in _LABELS if name in values), None)
     for name, value in values.items():
-        if name.startswith("__"):  # what a reader of tars notes for itself
+        if name.startswith("__"):  # bookkeeping of tar readers
             continue
         value = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
         text = value[0] if isinstance(value, (list, tuple)) and value else value
@@ -189,16 +191,16 @@ def words_of(
 
 
 def word_of(value: Any, names: Sequence[str] | None = None) -> str | None:
-    """Return a value as a word: a class by its name; None for nothing, and for what is no word."""
+    """Return a value as a word (a class by its name), or None for a missing value or one that is not a word."""
     if hasattr(value, "item") and getattr(value, "size", 1) == 1 and not isinstance(value, str):
         value = value.item()
-    if isinstance(value, bool) or value is None or value != value:  # NaN stands for nothing
+    if isinstance(value, bool) or value is None or value != value:  # NaN marks a missing value
         return str(value) if isinstance(value, bool) else None
     if isinstance(value, int) and names is not None:
-        return str(names[value]) if 0 <= value < len(names) else None  # -1 stands for no label
+        return str(names[value]) if 0 <= value < len(names) else None  # -1 marks a missing label
     if isinstance(value, str):
         return _clean(value)[:_WORD]
-    if isinstance(value, (int, float)):  # a column of whole numbers with a gap holds floats
+    if isinstance(value, (int, float)):  # an integer column with missing values holds floats
         return str(int(value) if float(value).is_integer() else value)
     if isinstance(value, (list, tuple, dict)):
         said = json.dumps(value, default=lambda _: "…", ensure_ascii=False)
@@ -211,7 +213,9 @@ def _clean(text: str) -> str:
 
 
 def parts_of(item: Any, classes: Any = None) -> tuple[Any, dict[str, str | None], str]:
-    """Picture, words and caption of an item: a picture, (picture, label, ...) or {"image": ..., "label": ...}."""
+    """Return picture, words and caption of an item: a picture, (picture, label, ...) or {"image": ..., "label":
+    ...}.
+    """
     if isinstance(item, Mapping):
         column = next((name for name in IMAGES if name in item), None)
         words, caption = words_of({name: value for name, value in item.items() if name != column})
@@ -222,7 +226,7 @@ def parts_of(item: Any, classes: Any = None) -> tuple[Any, dict[str, str | None]
 
 
 def _named(words: dict[str, str | None], label: Any, classes: Any) -> dict[str, str | None]:
-    """Return the words with the label by the data set's class names."""
+    """Return the words, with the label replaced by the data set's class name."""
     if label is None:
         return words
     try:
@@ -235,7 +239,9 @@ def _named(words: dict[str, str | None], label: Any, classes: Any) -> dict[str, 
 
 
 def picture_of(value: Any, near: int | None = None, name: str = "item") -> Image.Image:
-    """Return what an item holds as an RGB picture: a picture, an array, a path, or bytes alone or in a dict."""
+    """Return an item's image as an RGB picture; the item is a picture, an array, a path, or bytes alone or in a
+    dict.
+    """
     if isinstance(value, Mapping) and ("bytes" in value or "path" in value):
         value = value.get("bytes") or value.get("path")
     if isinstance(value, (str, Path)):
@@ -243,12 +249,12 @@ def picture_of(value: Any, near: int | None = None, name: str = "item") -> Image
     if isinstance(value, (bytes, bytearray)):
         return read_image(bytes(value), near)
     if value is None:
-        raise BrokenImage("it holds no image")
+        raise BrokenImage("the item holds no image")
     return PictureSource.of(value, name).picture
 
 
 def described(dataset: Any, depth: int = 0) -> list[str]:
-    """Return what a data set says of itself and of those inside it, without addresses in memory."""
+    """Return a description of a data set and the data sets inside it, without memory addresses."""
     said = [type(dataset).__name__]
     for name in ("_fingerprint", "root", "split", "transform", "transforms", "target_transform"):
         value = getattr(dataset, name, None)

@@ -1,12 +1,13 @@
-"""Anything that is an image -> an upright 8-bit RGB picture, or a BrokenImage that says why not.
+"""Decode any image into an upright 8-bit RGB picture, or raise a BrokenImage that says why not.
 
-Limits, so that no file can exhaust the memory: a picture is decoded to at most MAX_PIXELS, half as many in the formats
-of HUNGRY. While it is read that takes about 10 bytes per pixel (0.8 GB), 20 in those formats, and 4 (320 MB) then;
-pictures above LARGE pixels are decoded one at a time in each process. A larger JPEG is decoded at 1/2, 1/4 or 1/8 of
-its size, up to MAX_JPEG_PIXELS, unless it is progressive and would keep 6 bytes per pixel; anything larger is refused.
+Limits keep any file from exhausting the memory. A picture is decoded to at most MAX_PIXELS, half as many in the
+formats of HUNGRY. Decoding takes about 10 bytes per pixel (0.8 GB), or 20 in those formats, and the result 4 (320
+MB). Pictures above LARGE pixels are decoded one at a time in each process. A larger JPEG is decoded at 1/2, 1/4
+or 1/8 of its size, up to MAX_JPEG_PIXELS, unless it is progressive and would need 6 bytes per pixel. Anything
+larger is refused.
 
-Damage that a file can show is an error: a PNG chunk that fails its checksum, a JPEG without its end. Other formats
-have no checksums, and neither have the data inside a JPEG: damage that still decodes there is not seen.
+Detectable damage is an error: a PNG chunk that fails its checksum, or a JPEG without an end marker. Other
+formats, and the data inside a JPEG, have no checksums, so damage that still decodes is not detected there.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ MAX_JPEG_PIXELS = 500_000_000
 MAX_ASPECT = 1_000
 LARGE = 8_000_000
 HUNGRY = ("WEBP", "JPEG2000", "AVIF")
-_ROWS = 256  # of a picture that are converted at a time
-# Pillow reads more than these, but some of the others start programs (EPS) or are not pictures.
+_ROWS = 256  # pixels of a picture that are converted at a time
+# Pillow reads further formats, but some of them start programs (EPS) or are not pictures.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "TGA", "ICO", "AVIF")
 
 _opening = threading.Lock()
@@ -39,7 +40,7 @@ _decoding_large = threading.Lock()
 
 
 def _after_fork() -> None:
-    """A worker must not wait for a lock that another thread held when it was forked."""
+    """Reset the locks after a fork: a worker must not wait for a lock that another thread held at that moment."""
     global _opening, _decoding_large
     _opening, _decoding_large = threading.Lock(), threading.Lock()
 
@@ -49,11 +50,13 @@ if hasattr(os, "register_at_fork"):
 
 
 class BrokenImage(ValueError):
-    """One image cannot be used; the message is the reason, without the image's name."""
+    """Raised for an image that cannot be used; the message is the reason, without the image's name."""
 
 
 def read_image(source: Path | bytes, near: int | None = None) -> Image.Image:
-    """Return the picture in a file or in bytes; `near` allows a JPEG to be decoded smaller, sides still >= near."""
+    """Return the picture in a file or in bytes. With `near`, a JPEG may be decoded at a smaller size, with sides >=
+    near.
+    """
     try:
         with _opened(source) as stream:
             _check_whole(stream)
@@ -61,15 +64,15 @@ def read_image(source: Path | bytes, near: int | None = None) -> Image.Image:
     except BrokenImage:
         raise
     except FileNotFoundError as error:
-        raise BrokenImage("there is no such file") from error
+        raise BrokenImage("the file does not exist") from error
     except MemoryError as error:
         raise BrokenImage("it does not fit in memory") from error
-    except Exception as error:  # a damaged file makes Pillow's readers raise nearly anything
+    except Exception as error:  # damaged files make Pillow raise almost any error
         raise BrokenImage(_reason(error, source)) from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Upright RGB: EXIF orientation applied, transparency on white, 16-bit and float scaled to 8 bits."""
+    """Convert to upright RGB: EXIF orientation applied, transparency on white, 16-bit and float scaled to 8 bits."""
     check_size(*image.size)
     image.load()
     orientation = _orientation(image)
@@ -79,8 +82,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def from_array(array: Any) -> Image.Image:
     """Return a picture from an array or tensor: [rows, cols], [rows, cols, 1|3|4] or [1|3, rows, cols].
 
-    uint8 (or whole numbers in 0..255), uint16, bool, or floats in 0..1. Where both layouts fit, numpy arrays
-    are read channels last and tensors channels first (there also four channels).
+    uint8 (or whole numbers in 0..255), uint16, bool, or floats in 0..1. If both layouts fit, NumPy arrays are
+    read as channels last and tensors as channels first (which then may have four channels).
     """
     values = as_numpy(array)
     pixels = _pixels(_channels_last(values, first=not isinstance(array, np.ndarray)))
@@ -89,7 +92,7 @@ def from_array(array: Any) -> Image.Image:
 
 
 def as_numpy(array: Any) -> np.ndarray:
-    """Return an array or tensor (on any device, with or without gradient) as numpy."""
+    """Return an array or tensor (on any device, with or without gradient) as a NumPy array."""
     try:
         if hasattr(array, "detach"):
             array = array.detach().cpu()
@@ -100,7 +103,7 @@ def as_numpy(array: Any) -> np.ndarray:
 
 
 def check_size(width: int, height: int, limit: int = MAX_PIXELS) -> None:
-    """BrokenImage for a picture too large to decode or too thin to resize."""
+    """Raise BrokenImage for a picture that is too large to decode or too thin to resize."""
     if width * height > limit:
         raise BrokenImage(
             f"{width} x {height} is {width * height / 1e6:.0f} megapixels, over the limit of {limit / 1e6:.0f};"
@@ -112,7 +115,7 @@ def check_size(width: int, height: int, limit: int = MAX_PIXELS) -> None:
 
 @contextmanager
 def _opened(source: Path | bytes) -> Iterator[Any]:
-    """A stream of a file or of bytes; BrokenImage for what is no regular file, before it can block."""
+    """Open a stream of a file or of bytes. Raises BrokenImage for anything but a regular file, which could block."""
     if isinstance(source, bytes):
         yield io.BytesIO(source)
         return
@@ -125,7 +128,7 @@ def _opened(source: Path | bytes) -> Iterator[Any]:
 
 @contextmanager
 def _one_at_a_time(pixels: int) -> Iterator[None]:
-    """Large pictures are decoded one after the other."""
+    """Let large pictures be decoded only one at a time."""
     if pixels <= LARGE:
         yield
         return
@@ -134,7 +137,7 @@ def _one_at_a_time(pixels: int) -> Iterator[None]:
 
 
 def _check_whole(stream: Any) -> None:
-    """BrokenImage for damage that decoding would not notice; the stream is left at its start."""
+    """Raise BrokenImage for damage that decoding would not notice; the stream is rewound."""
     head = stream.read(8)
     if head == b"\x89PNG\r\n\x1a\n":
         _check_png(stream)
@@ -144,7 +147,7 @@ def _check_whole(stream: Any) -> None:
 
 
 def _check_png(stream: Any) -> None:
-    """The checksums of all chunks up to the end of the picture; a file that is cut is left to its decoder."""
+    """Check all chunks up to the end of the picture; a truncated file is left to its decoder."""
     while len(head := stream.read(8)) == 8:
         length, kind = struct.unpack(">I4s", head)
         checksum = zlib.crc32(kind)
@@ -155,17 +158,21 @@ def _check_png(stream: Any) -> None:
             checksum, length = zlib.crc32(block, checksum), length - len(block)
         stored = stream.read(4)
         if len(stored) == 4 and int.from_bytes(stored, "big") != checksum:
-            raise BrokenImage(f"it is damaged: its {kind.decode('latin-1')!r} part differs from its checksum")
+            raise BrokenImage(
+                f"it is damaged: the checksum of its {kind.decode('latin-1')!r} chunk does not match"
+            )
         if kind == b"IEND":
             return
 
 
 def _check_jpeg(stream: Any) -> None:
-    """Is the end-of-image marker behind the first scan? Where a file was cut or filled with zeros there is none."""
+    """Check that the end-of-image marker follows the first scan; it is missing if a file was truncated or filled
+    with zeros.
+    """
     stream.seek(2)
     while len(head := stream.read(4)) == 4 and head[0] == 0xFF and head[1] not in (0xD8, 0xD9):
         kind, length = head[1], int.from_bytes(head[2:], "big")
-        if kind == 0xFF or length < 2:  # fill bytes and unusual files: left to the decoder
+        if kind == 0xFF or length < 2:  # fill bytes and unusual files are left to the decoder
             return
         stream.seek(length - 2, 1)
         if kind == 0xDA:
@@ -177,11 +184,13 @@ def _check_jpeg(stream: Any) -> None:
         if b"\xff\xd9" in last + block:
             return
         last = block[-1:]
-    raise BrokenImage("it is damaged: the file is truncated or overwritten, its end is not there")
+    raise BrokenImage("it is damaged: the file is truncated or overwritten (no end marker)")
 
 
 def _decode(stream: Any, near: int | None) -> Image.Image:
-    with _opening:  # Pillow's own limit is a global that warns; ours is checked below, before any decoding
+    with (
+        _opening
+    ):  # Pillow's own limit is a global setting that only warns; ours is checked below, before decoding
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             image = Image.open(stream, formats=FORMATS)
@@ -195,12 +204,12 @@ def _decode(stream: Any, near: int | None) -> Image.Image:
         image.load()
         orientation = _orientation(image)
         rgb = _as_rgb(image)
-        image.close()  # half the memory is free again before the picture is turned
+        image.close()  # free half the memory before the picture is rotated
         return _turned(rgb, orientation)
 
 
 def _draft_size(size: tuple[int, int], near: int | None) -> tuple[int, int]:
-    """Return the smallest size to ask of the JPEG reader, which then picks a scale of 1, 1/2, 1/4 or 1/8."""
+    """Return the smallest size to request from the JPEG reader, which then picks a scale of 1, 1/2, 1/4 or 1/8."""
     shrink = 1
     while size[0] * size[1] > MAX_PIXELS * shrink**2:
         shrink *= 2
@@ -220,15 +229,15 @@ _TURNS = {
 
 
 def _orientation(image: Image.Image) -> Image.Transpose | None:
-    """How to turn the picture so that it is upright, by its EXIF orientation."""
+    """Return the transposition that makes the picture upright, by its EXIF orientation."""
     try:
         return _TURNS.get(image.getexif().get(0x0112, 1))
-    except Exception:  # damaged EXIF is no reason to lose the picture
+    except Exception:  # damaged EXIF is no reason to reject the picture
         return None
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
-    """Return a loaded picture as RGB, some rows at a time so that no second full copy of it is made."""
+    """Return a loaded picture as RGB, converted a few rows at a time so that no second full copy is made."""
     grey = image.mode.startswith(("I", "F"))
     clear = image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info
     if image.mode == "RGB" and not clear:
@@ -248,14 +257,14 @@ def _as_rgb(image: Image.Image) -> Image.Image:
 
 
 def _turned(image: Image.Image, orientation: Image.Transpose | None) -> Image.Image:
-    """Return the upright picture, without the notes of its file (which would turn it again)."""
+    """Return the upright picture without its metadata, which would rotate it again."""
     image = image if orientation is None else image.transpose(orientation)
     image.info = {}
     return image
 
 
 def _grey_top(image: Image.Image) -> float:
-    """Return the value that becomes 255: the format's own, or the one that the range of the values suggests."""
+    """Return the value that maps to 255: the format's maximum, or one inferred from the range of the values."""
     peak, whole = 0.0, True
     for start in range(0, image.height, _ROWS):
         values = np.asarray(image.crop((0, start, image.width, min(start + _ROWS, image.height))))
@@ -269,7 +278,7 @@ def _grey_top(image: Image.Image) -> float:
 
 
 def _eight_bits(values: np.ndarray, top: float) -> np.ndarray:
-    """Grey levels scaled (not clipped) to 0..255 from 0..top."""
+    """Return grey levels scaled (not clipped) from 0..top to 0..255."""
     return np.clip(values.astype(np.float64) * (255 / top) + 0.5, 0, 255).astype(np.uint8)
 
 
@@ -311,9 +320,9 @@ def _reason(error: Exception, source: Path | bytes) -> str:
     if isinstance(error, UnidentifiedImageError):
         if size == 0:
             return "the file is empty (0 bytes)"
-        return "it is not an image that Pillow reads; convert it to JPEG, PNG or WebP"
+        return "it is not an image format that Pillow reads; convert it to JPEG, PNG or WebP"
     if isinstance(error, PermissionError):
-        return "no permission to read it"
+        return "permission to read it is denied"
     return f"it is damaged: {str(error).strip() or type(error).__name__}"
 
 

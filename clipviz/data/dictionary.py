@@ -3,8 +3,8 @@
     dictionary.json   models, layers, labels, hints, k, and names and checksums of the other files; written last
     arrays-<hash>.npz units, correlations, clusters, example ids, and how every unit looks on its examples
     pictures-<hash>.jpg  the example images, one sprite; only where pictures were given
-The other files are named by their content and the JSON names them, so a save that is killed leaves the former
-dictionary whole. Every byte is covered by a checksum, the JSON's own included.
+The other files are named by their content and the JSON names them, so a save that is killed leaves the previous
+dictionary intact. Every byte is covered by a checksum, the JSON's own included.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from clipviz.values import Concepts, UnitThumbnails
 
 FORMAT = 3
 SIDE = 96
-"""Pixels a side of the pictures kept with a dictionary."""
+"""Side of the stored pictures, in pixels."""
 HEAD = "dictionary.json"
 _MOST_BYTES = 1 << 31  # of unpacked arrays
 _ARRAYS = {
@@ -48,10 +48,10 @@ _THUMBNAILS = {"maps": np.uint8, "floor": np.float32, "peak": np.float32}
 
 @dataclass(frozen=True)
 class Dictionary:
-    """An opened dictionary: its concepts, where it comes from, and its pictures.
+    """An opened dictionary: its concepts, metadata and pictures.
 
-    about: as it was saved, "model" being the fingerprint of the pivot; folder: where it lies, None when it was never
-    saved; picture_ids: the images whose pictures are kept.
+    about: the saved metadata; "model" is the fingerprint of the pivot. folder: its location, None if it was never
+    saved. picture_ids: the images whose pictures are stored.
     """
 
     concepts: Concepts
@@ -70,7 +70,7 @@ class Dictionary:
         return {image: place for place, image in enumerate(self.picture_ids)}
 
     def picture(self, image: int, size: int = SIDE) -> Image.Image:
-        """Return the kept picture of an image, size x size px; grey where there is none."""
+        """Return the stored picture of an image, size x size px, or a grey one if there is none."""
         place = self._places.get(int(image))
         if place is None:
             return Image.new("RGB", (size, size), (128, 128, 128))
@@ -79,9 +79,7 @@ class Dictionary:
         return tile if size == SIDE else tile.resize((size, size), Image.Resampling.BICUBIC)
 
     def named(self, concept: int, label: str) -> Dictionary:
-        """Return the dictionary with a person's name for a concept. Raises ValueError for a concept that is not
-        there.
-        """
+        """Return the dictionary with a person's label for a concept. Raises ValueError for an unknown concept."""
         if not 0 <= concept < len(self.concepts):
             raise ValueError(f"expected a concept within 0..{len(self.concepts) - 1}, got {concept}")
         labels = list(self.concepts.labels or ("",) * len(self.concepts))
@@ -89,7 +87,7 @@ class Dictionary:
         return replace(self, concepts=replace(self.concepts, labels=tuple(labels)))
 
     def save(self, folder: str | Path) -> Dictionary:
-        """Write it into a folder; returns the dictionary that lies there."""
+        """Save the dictionary to a folder; return the saved dictionary."""
         sheet = (self.sprite, list(self.picture_ids), self.columns) if self.picture_ids else None
         return replace(self, folder=_write(self.concepts, folder, dict(self.about), sheet))
 
@@ -100,11 +98,11 @@ def save(
     about: dict[str, Any] | None = None,
     pictures: Mapping[int, Image.Image] | None = None,
 ) -> Path:
-    """Write a dictionary into a folder, replacing the one that is there; returns the folder.
+    """Save a dictionary to a folder, replacing any dictionary there; return the folder.
 
-    about: anything JSON can hold that says where it comes from: "model", the pivot's fingerprint, "images" the
-    collection's. pictures: image id -> picture of the example images, kept as squares of 96 px.
-    Raises ValueError when the arrays do not agree in length or hold what no dictionary can, or the path is a file.
+    about: its origin, as anything that JSON can hold: "model", the pivot's fingerprint, "images" the
+    collection's. pictures: image id -> picture of the example images, kept as squares of 96 px. Raises ValueError
+    if the arrays differ in length or hold invalid values, or if the path is a file.
     """
     sheet = None
     if pictures:
@@ -143,11 +141,9 @@ def _write(
         files[_named("pictures", sprite)] = sprite
         head["pictures"] = {**_entry("pictures", sprite), "ids": ids, "columns": columns}
     content = with_checksum(head)
-    _check_head(
-        without_checksum(content)
-    )  # what could not be read again is refused before anything is replaced
+    _check_head(without_checksum(content))  # check that the result can be read before replacing anything
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder):  # of two that save at once the second clears up after the first
+    with locked(folder):  # if two processes save at once, the second cleans up after the first
         for name, part in files.items():
             write_whole(folder / name, part)
         write_whole(folder / HEAD, content)
@@ -162,7 +158,7 @@ def _named(kind: str, content: bytes) -> str:
 
 
 def _entry(kind: str, content: bytes) -> dict[str, Any]:
-    """Return what the JSON says of one file."""
+    """Return the JSON entry of one file."""
     return {"file": _named(kind, content), "bytes": len(content), "checksum": digest(content)}
 
 
@@ -184,10 +180,10 @@ def load(folder: str | Path) -> Concepts:
 
 
 def open_folder(folder: str | Path, model: str | None = None) -> Dictionary:
-    """Return the dictionary in a folder, with its pictures.
+    """Open the dictionary in a folder, with its pictures.
 
-    model: the fingerprint of the pivot it must have been mined for. Raises ValueError when there is none, when any
-    byte of it is damaged, when it holds what no dictionary could, and when it is of another format or model.
+    model: the fingerprint of the pivot it must have been mined for. Raises ValueError if there is none, if any
+    byte is damaged, if it holds invalid values, or if it has another format or belongs to another model.
     """
     folder = path_of(folder, "the folder of a dictionary")
     for left in (2, 1, 0):
@@ -203,7 +199,7 @@ def open_folder(folder: str | Path, model: str | None = None) -> Dictionary:
             arrays = _read_arrays(_content(folder, head["arrays"]))
             sprite = _content(folder, sheet) if sheet else b""
             break
-        except FileNotFoundError as error:  # replaced by another save since the JSON was read
+        except FileNotFoundError as error:  # another save replaced it after the JSON was read
             if not left:
                 raise _damaged(folder, error) from error
         except (OSError, ValueError) as error:
@@ -236,20 +232,21 @@ def summary(concepts: Concepts) -> str:
         there = units[:, i] >= 0
         mean = float(heldout[there, i].mean()) if there.any() else 0.0
         lines.append(
-            f"{model}: {int(concepts.n_pairs[i])} best buddies {float(concepts.threshold[i]):.2f} above chance "
-            f"({int(concepts.n_chance[i])} with shuffled images), {int(there.sum())} rows, held-out mean {mean:.2f}"
+            f"{model}: {int(concepts.n_pairs[i])} best buddies {float(concepts.threshold[i]):.2f} "
+            f"above chance ({int(concepts.n_chance[i])} with shuffled images), {int(there.sum())} "
+            f"rows, held-out mean correlation {mean:.2f}"
         )
     return "\n".join(lines)
 
 
 def read_head(folder: str | Path) -> dict[str, Any]:
-    """Return what dictionary.json says, `about` included, without reading the arrays. Raises ValueError as `load`
-    does.
+    """Return the content of dictionary.json, including `about`, without reading the arrays. Raises ValueError as
+    `load` does.
     """
     path = path_of(folder, "the folder of a dictionary") / HEAD
     if not path.is_file():
         raise ValueError(
-            f"no dictionary in {folder}: {path.name} is not there; save one with data.dictionary.save"
+            f"no dictionary in {folder}: {path.name} is missing; save one with data.dictionary.save"
         )
     try:
         content = path.read_bytes()
@@ -274,20 +271,20 @@ def _damaged(folder: Path, error: Exception) -> ValueError:
 
 
 def _content(folder: Path, entry: dict[str, Any]) -> bytes:
-    """Return a file's bytes; ValueError when they are not what was written."""
+    """Return a file's bytes. Raises ValueError if they differ from what was written."""
     path = folder / entry["file"]
     if path.is_symlink() or not path.is_file():
-        raise FileNotFoundError(f"{entry['file']} is not there")
+        raise FileNotFoundError(f"{entry['file']} is missing")
     if path.stat().st_size == entry["bytes"]:
         content = path.read_bytes()
         if digest(content) == entry["checksum"]:
             found: bytes = content
             return found
-    raise ValueError(f"{entry['file']} differs from its checksum")
+    raise ValueError(f"the checksum of {entry['file']} does not match")
 
 
 def _read_arrays(content: bytes) -> dict[str, np.ndarray]:
-    """Return the arrays of an .npz file in memory; ValueError for what is none, or unpacks to too much."""
+    """Return the arrays of an .npz file in memory. Raises ValueError if it is not one, or unpacks to too many bytes."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if sum(info.file_size for info in archive.infolist()) > _MOST_BYTES:
@@ -311,7 +308,7 @@ def _whole(value: Any, least: int) -> bool:
 
 
 def _check_head(head: dict[str, Any]) -> None:
-    """Is every key there, of its type, and does no file lie outside the folder?"""
+    """Check that every key exists with the right type and that no file lies outside the folder."""
     for key, type_ in _KEYS.items():
         _expect(isinstance(head.get(key), type_), f"{key} to be a {type_.__name__}", head.get(key))
     entries = [("arrays", head["arrays"]), *([("pictures", head["pictures"])] if head["pictures"] else [])]
@@ -332,7 +329,7 @@ _KEYS |= {"arrays": dict, "pictures": dict}
 
 
 def _check(head: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    """Do names and arrays agree, and is every number one that a dictionary can hold? ValueError says which is not."""
+    """Check that names and arrays agree and that every number is valid; ValueError says which is not."""
     models, layers = head["models"], head["layers"]
     n_models, n_rows = len(models), len(arrays["units"])
     _expect(n_models > 0 and all(isinstance(model, str) for model in models), "names of models", models)
@@ -359,7 +356,7 @@ def _check(head: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
             bool((np.abs(arrays[name]) <= 1.001).all()), f"{name} within -1..1", arrays[name].max(initial=0)
         )
     for name in ("cluster", "examples", "n_pairs", "n_chance"):
-        _expect(bool((arrays[name] >= 0).all()), f"{name} of at least 0", arrays[name].min(initial=0))
+        _expect(bool((arrays[name] >= 0).all()), f"{name} to be at least 0", arrays[name].min(initial=0))
 
 
 def _pair(value: Any) -> bool:
@@ -387,7 +384,7 @@ def _check_shapes(arrays: dict[str, np.ndarray], n_rows: int, n_models: int) -> 
 
 
 def _check_sprite(sheet: dict[str, Any], sprite: bytes) -> None:
-    """Is the sprite a JPEG with a place for each picture?"""
+    """Check that the sprite is a JPEG with a position for each picture."""
     if not sheet:
         return
     size = (sheet["columns"] * SIDE, -(-len(sheet["ids"]) // sheet["columns"]) * SIDE)

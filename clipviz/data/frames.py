@@ -1,4 +1,4 @@
-"""Data frames of pandas and polars, and tables of pyarrow: a row per image, its path or itself, and its words."""
+"""Data frames of pandas and polars, and tables of pyarrow: each row has an image or its path, and words."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _LOOKED_AT = 20  # values of a column
 
 
 def is_frame(source: Any) -> bool:
-    """Return whether this is a data frame, or a table of pyarrow."""
+    """Return whether this is a data frame or a pyarrow table."""
     named = type(source).__name__ in ("DataFrame", "LazyFrame", "Table")
     return named and type(source).__module__.partition(".")[0] in _KINDS
 
 
 def add_frame(found: Found, frame: Any) -> None:
-    """Add the rows of a data frame; columns are read as those of a table beside pictures are (data.tables).
+    """Add the rows of a data frame; its columns are read like those of a table beside pictures (data.tables).
 
-    Raises ValueError where no column holds images or their paths.
+    Raises ValueError if no column holds images or their paths.
     """
     columns = _columns(frame)
     kind = type(frame).__module__.partition(".")[0]
@@ -52,7 +52,7 @@ def add_frame(found: Found, frame: Any) -> None:
 
 
 def _name(text: str) -> str:
-    """Return what is shown of a path: as it was written, the last part of an absolute one."""
+    """Return the displayed form of a path: as written, or only the last part of an absolute one."""
     return printable(os.path.basename(text) if os.path.isabs(text) else text)
 
 
@@ -72,7 +72,7 @@ def _columns(frame: Any) -> dict[str, list[Any]]:
 
 
 def _image_column(columns: Mapping[str, Sequence[Any]], what: str) -> str:
-    """Return the column that holds images, else the one that holds their paths; usual names first."""
+    """Return the column that holds images, or else the one that holds their paths; usual names are preferred."""
     kinds = {
         name: _kind([v for v in values if v is not None][:_LOOKED_AT]) for name, values in columns.items()
     }
@@ -83,13 +83,13 @@ def _image_column(columns: Mapping[str, Sequence[Any]], what: str) -> str:
         if fitting:
             return fitting[0]
     raise ValueError(
-        f"expected a column of images or of their paths in {what}, got columns {', '.join(columns) or 'none'}; name "
-        "the one with paths 'path'"
+        f"expected a column of images or of their paths in {what}, got columns "
+        f"{', '.join(columns) or 'none'}; rename the column of paths to 'path'"
     )
 
 
 def _kind(values: Sequence[Any]) -> str:
-    """Return what a column holds: images, paths that end as images do, other text, or nothing of the kind."""
+    """Return what a column holds: images, image paths, other text, or none of these."""
     if not values:
         return ""
     if all(_is_image(value) for value in values):

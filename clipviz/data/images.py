@@ -1,7 +1,7 @@
 """Collections of images: a folder, files, pictures, arrays, a data set or an upload.
 
-An `Images` is an immutable sequence. Pictures are decoded when they are asked for; thumbnails are kept. A
-broken image never stops a collection: it is left out, counted and listed in `.skipped` with its reason.
+An `Images` is an immutable sequence. Pictures are decoded on demand; thumbnails are cached. A broken image never
+stops a collection: it is excluded, counted, and listed in `.skipped` with its reason.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Images(Sequence[Image.Image]):
     """An immutable sequence of RGB pictures, each with a name and perhaps a caption, attributes and a mask.
 
     names: [image] display names; captions: [image] or None; attributes: column -> [image] words (None where a
-    column does not apply), or None; skipped: (name, reason) of what was left out; fingerprint: the set's hash.
+    column does not apply), or None; skipped: (name, reason) of every excluded item; fingerprint: the collection's
+    hash.
     """
 
     def __init__(
@@ -83,39 +84,40 @@ class Images(Sequence[Image.Image]):
 
     @property
     def paths(self) -> list[Path] | None:
-        """The files, or None when some images are not files."""
+        """The files, or None if some images are not files."""
         paths = [source.path for source in self._sources if source.path is not None]
         return paths if len(paths) == len(self) else None
 
     @property
     def skipped(self) -> Skipped:
-        """(name, reason) of every image that could not be used, also of those found broken only later."""
+        """(name, reason) of every image that could not be used, including those found to be broken later."""
         return list(self._skipped)
 
     @functools.cached_property
     def stand_ins(self) -> tuple[int, int]:
-        """How many pictures are shown by something smaller because their files are gone, of how many looked for."""
+        """How many images are shown by a thumbnail because their files are missing, and how many were checked."""
         return 0, len(self)
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Changes with the content, the name or the place of any image of the set; see data.marks for its cost."""
+        """A hash that changes with the content, name or position of any image; see data.marks for its cost."""
         return digest("\n".join(self.keys).encode("utf-8", "backslashreplace"))[:12]
 
     @functools.cached_property
     def keys(self) -> tuple[str, ...]:
-        """What tells each image from others: its content, and a file's name. They stay as they were first asked."""
+        """What identifies each image: its content, and the name of a file. Keys are computed once and kept."""
         return tuple(self._key(i) for i in range(len(self)))
 
     def content(self, i: int, picture: Image.Image | None = None) -> str:
-        """Return what tells the content of image i from others, whatever it is called; "" where that is not known.
+        """Return what identifies the content of image i independent of its name, or "" if unknown.
 
-        picture: the image itself where it is at hand; it says what the key of an item of a large data set does not.
+        picture: the image itself, if it is available; for an item of a large data set it provides what the key
+        does not contain.
         """
         return self._sources[i].essence(self._key(i), picture)
 
     def changed(self, indices: Iterable[int] | None = None) -> list[int]:
-        """Images, of all or of some, whose files are no longer what they were when they were first looked at."""
+        """Return images, among all or some, whose files have changed since they were first read."""
         asked = range(len(self)) if indices is None else [self._index(i) for i in indices]
         return [i for i in asked if self._sources[i].changed(self._key(i))]
 
@@ -124,7 +126,7 @@ class Images(Sequence[Image.Image]):
         return self._sources[self._index(i)].mask()
 
     def thumbnail(self, i: int, size: int) -> Image.Image:
-        """Return the centred square of image i at size x size pixels."""
+        """Return the centre square of image i at size x size pixels."""
         key = (self._index(i), int(size))
 
         def make() -> Image.Image:
@@ -169,8 +171,8 @@ class Images(Sequence[Image.Image]):
         return found
 
     def with_image(self, image: Any, name: str) -> Images:
-        """Return a collection with one more image (a picture, an array, a path or bytes) at the end, captioned by
-        its name.
+        """Return a collection with one more image at the end (a picture, an array, a path or bytes), with its name
+        as caption.
         """
         extra = open_images([image] if isinstance(image, (str, Path)) else image)
         source = dataclasses.replace(extra._sources[0], name=str(name))  # type: ignore[type-var]
@@ -183,7 +185,7 @@ class Images(Sequence[Image.Image]):
         return made
 
     def subset(self, indices: Iterable[int]) -> Images:
-        """Return the images at `indices`, in that order, as a collection."""
+        """Return a collection of the images at `indices`, in that order."""
         chosen = [self._index(i) for i in indices]
         captions = None if self.captions is None else [self.captions[i] for i in chosen]
         attributes = self.attributes and {
@@ -215,7 +217,7 @@ class Images(Sequence[Image.Image]):
             ) from error
 
     def _unchanged(self, i: int, picture: Image.Image) -> Image.Image:
-        """Return what was just loaded, if it is the image that the collection was opened with."""
+        """Return a picture that was just loaded, if it is still the one with which the collection was opened."""
         if self._sources[i].changed(self._key(i), picture):
             raise BrokenImage(CHANGED)
         return picture
@@ -228,22 +230,23 @@ class Images(Sequence[Image.Image]):
 
 
 def open_images(source: Any) -> Images:
-    """Images from folders, files, tars, parquet files, lists, pictures, arrays, a data set or an upload's bytes.
+    """Open images from folders, files, tars, parquet files, lists, pictures, arrays, a data set or an upload's
+    bytes.
 
-    A folder is read with everything below it, hidden files left out; where all its pictures lie in subfolders, each
-    has the name of its own as the attribute "label". Files from several folders, opened as one or in a list, have the
-    attribute "folder", unless it says the same. A table beside the pictures (CSV or parquet with a column of file
-    names, such as the metadata.csv of Waterbirds) gives their attributes: its class column is "label", its group
-    column, or class and place, is "group". Paths may hold wildcards and {000..099} ranges. A list file
+    A folder is read recursively, without hidden files. If all its pictures are in subfolders, the name of the
+    subfolder is the attribute "label". Files from several folders, opened together or in a list, have the
+    attribute "folder", unless it equals the label. A table beside the pictures (CSV or parquet with a column of
+    file names, such as the metadata.csv of Waterbirds) gives their attributes: its class column is "label", its
+    group column, or class and place, is "group". Paths may hold wildcards and {000..099} ranges. A list file
     (.txt, .lst, .tsv) has a line per image, relative to the file: path, or path TAB label, or path TAB label TAB
     caption. A tar may follow WebDataset (KEY.jpg with KEY.txt, KEY.cls, KEY.json); a parquet file has an image
     column. Lists may mix all of these with PIL pictures, arrays, tensors and bytes. A data set has __len__ and
-    __getitem__, and its items are a picture or (picture, label, ...); labels become the attribute "label". Of a
-    datasets.Dataset (one split) the column of the type Image is taken, and classes have their names; its captions and
-    further columns become captions and attributes, as do those of a data frame (pandas, polars, pyarrow), whose images
-    are a column of paths or of images. Addresses (hf://, s3://) are read where fsspec is installed.
-    Up to 2,000 images are decoded once to find the broken ones; beyond that they are found when first used. Whatever
-    is there and cannot be used is listed in `.skipped` with its reason. ValueError when nothing is usable, or when a
+    __getitem__, and its items are a picture or (picture, label, ...); labels become the attribute "label". For a
+    datasets.Dataset (one split) the column of type Image is used, and classes have their names. Its captions and
+    other columns become captions and attributes; the same holds for a data frame (pandas, polars, pyarrow), whose
+    images are a column of paths or of images. Addresses (hf://, s3://) are read if fsspec is installed. Up to
+    2,000 images are decoded once to find the broken ones; beyond that they are found on first use. Everything
+    that cannot be used is listed in `.skipped` with its reason. Raises ValueError if nothing is usable, or if a
     row of a table contradicts itself.
     """
     source = getattr(source, "opened", source)  # the images of a session

@@ -1,6 +1,6 @@
-"""What tells one content from another: all bytes of a small file, blocks of a large one, the pixels of a picture.
+"""Content marks that identify data: all bytes of a small file, blocks of a large one, the pixels of a picture.
 
-The cost is that of reading at most WHOLE bytes per file: about 0.05 ms where the file is in the system's cache. Two
+The cost is that of reading at most WHOLE bytes per file: about 0.05 ms if the file is in the system's cache. Two
 large files of one size, name and time that differ only outside the sampled blocks count as one.
 """
 
@@ -14,9 +14,9 @@ from pathlib import Path
 from PIL import Image
 
 WHOLE = 1 << 16
-"""Files up to so many bytes are hashed whole."""
+"""Files up to this many bytes are hashed completely."""
 BLOCK, N_BLOCKS = 1 << 12, 8
-_SIDE = 256  # pixels per side of the sample of a larger picture
+_SIDE = 256  # pixels per side sampled from a larger picture
 
 
 def digest(content: bytes) -> str:
@@ -25,17 +25,17 @@ def digest(content: bytes) -> str:
 
 
 def number(text: str) -> int:
-    """Return the same hash of a text as an unsigned 64-bit number, never 0."""
+    """Return the same hash of a text as an unsigned 64-bit number that is never 0."""
     return int(digest(text.encode("utf-8", "backslashreplace")), 16) or 1
 
 
 def mark_of_file(
     path: Path, offset: int = 0, size: int | None = None, whole: int = WHOLE, n_blocks: int = N_BLOCKS
 ) -> str:
-    """Return the content of a file, or of `size` bytes from `offset` on, as "size|hash"; "?" in front when it is
-    sampled.
+    """Return a mark of a file's content, or of `size` bytes from `offset`, as "size|hash", with a leading "?" if it
+    is sampled.
 
-    Raises OSError for a file that is not there or is no regular file.
+    Raises OSError for a file that does not exist or is not a regular file.
     """
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):  # a pipe would block
@@ -53,8 +53,8 @@ def mark_of_file(
 
 
 def mark_of_picture(picture: Image.Image) -> str:
-    """Return a picture's size and a hash of its pixels: all of them up to 256 x 256, an even sample of a larger
-    picture.
+    """Return a picture's size and a hash of its pixels: all of them up to 256 x 256, or an even sample of a larger
+    one.
     """
     sample = picture
     if picture.width * picture.height > _SIDE * _SIDE:
@@ -64,7 +64,7 @@ def mark_of_picture(picture: Image.Image) -> str:
 
 
 def stamp_of(path: Path) -> str:
-    """Return a file's size and time of change, "" where it is not there."""
+    """Return a file's size and modification time, or "" if it does not exist."""
     try:
         status = os.stat(path)
     except OSError:

@@ -1,6 +1,7 @@
-"""Whatever a user calls images -> the sources that can be used, and what was left out and why.
+"""Find the usable images in whatever a user passes as images, and report what was excluded and why.
 
-Folders, list files, tars and parquet files, files, pictures, arrays, bytes, data sets, and lists that mix them.
+Supported are folders, list files, tars, parquet files, image files, pictures, arrays, bytes, data sets, and lists
+that mix them.
 """
 
 from __future__ import annotations
@@ -32,14 +33,16 @@ from clipviz.data.walking import walk
 ARCHIVES = {".tar": read_tar, ".parquet": read_parquet}
 LISTS = (".txt", ".lst", ".tsv")
 TABLES = (".csv", ".parquet")
-_PROBE = 32  # pixels per side that are enough to have read a whole file
+_PROBE = 32  # decoding to this size suffices to read the whole file
 _SHOWN = 5
-_MOST_NAMES = 1_000_000  # that {000..099} ranges may stand for
+_MOST_NAMES = 1_000_000  # names that {000..099} ranges may expand to
 _EXPECTED = "a folder, files, pictures, arrays, a data set, a data frame or the bytes of an image"
 
 
 def gather(source: Any) -> Found:
-    """Return the sources in `source`, checked; ValueError when it is nothing of the kind or nothing is usable."""
+    """Return the checked sources in `source`. Raises ValueError if its type is unsupported or nothing in it is
+    usable.
+    """
     found = Found()
     if isinstance(source, (str, os.PathLike)):
         _add_path(found, source)
@@ -60,14 +63,12 @@ def gather(source: Any) -> Found:
         )
     elif isinstance(source, Iterable) and not isinstance(source, (dict, set, frozenset, Iterator)):
         raise ValueError(
-            f"expected {_EXPECTED}, got {type(source).__name__}, which gives its items in order alone and has no "
-            "length; read it into an index with clipviz.Index.build(model, stream, path), or pass a list of its first "
-            "items"
+            f"expected {_EXPECTED}, got {type(source).__name__}, which can only be iterated and has "
+            "no length; read it into an index with clipviz.Index.build(model, stream, path), or "
+            "pass a list of its first items"
         )
     else:
-        raise ValueError(
-            f"expected {_EXPECTED}, got {type(source).__name__}; a generator needs list(...) around it"
-        )
+        raise ValueError(f"expected {_EXPECTED}, got {type(source).__name__}; wrap a generator in list(...)")
     _name_folders(found)
     found = _checked(found)
     if not found.sources:
@@ -76,14 +77,14 @@ def gather(source: Any) -> Found:
 
 
 def expand(pattern: str) -> list[str]:
-    """Return the paths that a pattern with {000..099} ranges and wildcards stands for, sorted; itself if it has
-    none.
+    """Return the sorted paths that a pattern with {000..099} ranges and wildcards expands to; a plain path is
+    returned itself.
     """
     parts = re.split(r"\{(\d{1,18})\.\.(\d{1,18})\}", pattern)
     ranges = [
         (range(int(low), int(high) + 1), len(low)) for low, high in zip(parts[1::3], parts[2::3], strict=True)
     ]
-    lengths = [max(len(numbers), 1) for numbers, _ in ranges]  # an empty range hides no long one
+    lengths = [max(len(numbers), 1) for numbers, _ in ranges]  # an empty range must not hide a long one
     if math.prod(lengths) > _MOST_NAMES:
         raise ValueError(
             f"expected at most {_MOST_NAMES:,} paths, got more from {pattern[:80]!r}; shorten it"
@@ -101,7 +102,7 @@ def expand(pattern: str) -> list[str]:
 
 
 def _add_path(found: Found, source: str | os.PathLike[str]) -> None:
-    """One path or a pattern; ValueError where there is nothing."""
+    """Add one path or pattern. Raises ValueError if nothing matches."""
     text = os.fsdecode(source)
     if is_address(text):
         add_address(found, text)
@@ -111,7 +112,7 @@ def _add_path(found: Found, source: str | os.PathLike[str]) -> None:
     if names == [text] or len(names) == 1:
         _add_existing(found, names[0])
         return
-    for name in names:  # of many files a missing one is named and the others are used
+    for name in names:  # among many files a missing one is listed and the others are used
         try:
             _add_existing(found, name)
         except ValueError as error:
@@ -131,7 +132,9 @@ def _add_existing(found: Found, name: str) -> None:
 
 
 def _add_file(found: Found, path: Path, name: str) -> None:
-    """A picture, an archive or a list of files; ValueError for an archive or a list that cannot be read at all."""
+    """Add a picture, an archive or a list of files. Raises ValueError for an archive or list that cannot be read at
+    all.
+    """
     suffix = path.suffix.lower()
     if path.is_file() and suffix in ARCHIVES:
         ARCHIVES[suffix](path, name, found)
@@ -142,9 +145,9 @@ def _add_file(found: Found, path: Path, name: str) -> None:
 
 
 def _add_folder(found: Found, folder: Path) -> None:
-    """Every picture and archive below a folder, with the words of tables beside them.
+    """Add every picture and archive below a folder, with the words of tables beside them.
 
-    Where all pictures lie in subfolders, those are their labels, or "folder" where a table gives labels.
+    If all pictures are in subfolders, these are their labels, or "folder" if a table provides labels.
     """
     files, problems = walk(folder)
     if problems and not files and problems[0][0] == shown(folder):
@@ -169,7 +172,7 @@ def _add_folder(found: Found, folder: Path) -> None:
                 inside.skip(name, error)
         else:
             kind = f"a {file.suffix} file" if file.suffix else "a file without an extension"
-            inside.skip(name, f"{kind} is not read as an image; convert it to JPEG, PNG or WebP")
+            inside.skip(name, f"{kind} is not a supported image type; convert it to JPEG, PNG or WebP")
     _add_words(inside, tables)
     loose = [i for i, source in enumerate(inside.sources) if isinstance(source, FileSource)]
     labels = {i: inside.sources[i].name.split("/")[-2:-1] for i in loose}
@@ -182,9 +185,9 @@ def _add_folder(found: Found, folder: Path) -> None:
 
 
 def _name_folders(found: Found) -> None:
-    """The attribute "folder" of files that lie in several: each one's path below the folder that holds them all.
+    """Set the attribute "folder" of files from several folders: each one's path below their common parent.
 
-    Left out where the labels say the same, and where an attribute has that name already.
+    It is omitted if it equals the labels, or if an attribute of that name exists.
     """
     folders = [os.path.dirname(s.file) if isinstance(s, FileSource) else None for s in found.sources]
     known = {folder: os.path.abspath(folder) for folder in folders if folder is not None}
@@ -192,7 +195,7 @@ def _name_folders(found: Found) -> None:
         return
     try:
         root = os.path.commonpath([*known.values()])
-    except ValueError:  # on different drives
+    except ValueError:  # the folders are on different drives
         return
     names = {
         folder: shown(
@@ -206,12 +209,12 @@ def _name_folders(found: Found) -> None:
 
 
 def _is_table(file: Path) -> bool:
-    """Return whether a parquet file names pictures and holds none."""
+    """Return whether a parquet file names pictures but does not contain any."""
     return file.suffix.lower() == ".parquet" and not holds_pictures(file)
 
 
 def _add_words(found: Found, tables: Sequence[Table]) -> None:
-    """What tables say of the files; each file is described by one table."""
+    """Add the words that tables provide for the files; each file is described by one table."""
     places = {source.file: i for i, source in enumerate(found.sources) if isinstance(source, FileSource)}
     described: dict[Path, str] = {}
     for table in tables:
@@ -221,7 +224,7 @@ def _add_words(found: Found, tables: Sequence[Table]) -> None:
             continue
         again = next((described[picture] for picture in words if picture in described), None)
         if again is not None:
-            found.skip(table.name, f"{again} says already what is on its pictures")
+            found.skip(table.name, f"{again} already describes its pictures")
             continue
         found.skipped += missing
         for picture, said in words.items():
@@ -232,7 +235,9 @@ def _add_words(found: Found, tables: Sequence[Table]) -> None:
 
 
 def _add_listed(found: Found, path: Path) -> None:
-    """A list file: a line per image, relative to the file: path, or path TAB label, or path TAB label TAB caption."""
+    """Add a list file: one line per image, relative to the file: path, or path TAB label, or path TAB label TAB
+    caption.
+    """
     try:
         text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
     except OSError as error:
@@ -254,7 +259,7 @@ def _add_listed(found: Found, path: Path) -> None:
 
 
 def _add_list(found: Found, items: Sequence[Any]) -> None:
-    """A list's items one by one; one that cannot be used is named and the others are used."""
+    """Add the items of a list one by one; an unusable item is listed and the others are used."""
     for i, item in enumerate(items):
         if isinstance(item, (str, os.PathLike)):
             try:
@@ -269,7 +274,7 @@ def _add_list(found: Found, items: Sequence[Any]) -> None:
 
 
 def _bare(error: ValueError) -> str:
-    return "there is no such file" if "which does not exist" in str(error) else str(error)
+    return "the file does not exist" if "which does not exist" in str(error) else str(error)
 
 
 def _add_pictures(found: Found, pictures: Iterable[Any]) -> None:
@@ -279,7 +284,7 @@ def _add_pictures(found: Found, pictures: Iterable[Any]) -> None:
 
 
 def _checked(found: Found) -> Found:
-    """Without the files that cannot be decoded, if there are few enough to decode them all now."""
+    """Exclude files that cannot be decoded, if there are few enough to decode them all now."""
     if len(found.sources) <= EAGER:
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             reasons = list(pool.map(_reason, found.sources))
@@ -289,7 +294,7 @@ def _checked(found: Found) -> Found:
 
 
 def _reason(source: Source) -> str | None:
-    if isinstance(source, (PictureSource, ItemSource)):  # decoded when they were found
+    if isinstance(source, (PictureSource, ItemSource)):  # they were already decoded when they were found
         return None
     try:
         source.load(near=_PROBE)
@@ -317,7 +322,7 @@ def _is_array(source: Any) -> bool:
 
 
 def _batch(source: Any) -> Sequence[Any]:
-    """Return the pictures of a four-axis array or tensor, or the one picture."""
+    """Return the pictures of a four-axis array or tensor, or its single picture."""
     if isinstance(source, Image.Image):
         return [source]
     if isinstance(source, np.ndarray) and source.dtype.kind in "UO" and source.ndim == 1:

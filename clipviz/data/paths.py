@@ -1,4 +1,4 @@
-"""Paths as users give them: checked where they come in, printable where they go out."""
+"""Users' paths: checked on input, and made printable for output."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ __all__ = ["path_of", "printable", "shown"]
 
 
 def printable(text: str) -> str:
-    """Text read with surrogateescape as text that can be printed and encoded."""
+    """Return text that was read with surrogateescape in a form that can be printed and encoded."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,4 +1,4 @@
-"""What was used last is kept: one bounded memory for thumbnails, maps and effects."""
+"""A bounded least-recently-used cache for thumbnails, maps and effects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Value = TypeVar("Value")
 
 
 class Recent(Generic[Key, Value]):
-    """The values used last, at most `limit` of them, or of their summed cost; any thread may ask."""
+    """The most recently used values, at most `limit` of them or of their total cost; thread-safe."""
 
     def __init__(self, limit: float, cost: Callable[[Value], float] = lambda value: 1) -> None:
         self._limit = limit
@@ -25,14 +25,14 @@ class Recent(Generic[Key, Value]):
         return len(self._values)
 
     def forget(self, unwanted: Callable[[Key], bool]) -> None:
-        """Drop the values under the keys that `unwanted` names."""
+        """Drop the values whose keys `unwanted` selects."""
         with self._lock:
             for key in [key for key in self._values if unwanted(key)]:
                 self._total -= self._cost(self._values.pop(key))
 
     def get(self, key: Key, make: Callable[[], Value]) -> Value:
-        """Return the value kept under a key, else the one that `make` returns, which is kept; the last one always
-        is.
+        """Return the value stored under a key, or else call `make` and store its result; the newest value is always
+        kept.
         """
         with self._lock:
             if key in self._values:
@@ -40,7 +40,7 @@ class Recent(Generic[Key, Value]):
                 return self._values[key]
         made = make()
         with self._lock:
-            if key in self._values:  # another thread was faster
+            if key in self._values:  # another thread has stored it first
                 return self._values[key]
             self._values[key] = made
             self._total += self._cost(made)

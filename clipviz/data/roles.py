@@ -1,7 +1,7 @@
-"""What a person calls the heads of a model, kept on disk between sessions: one small JSON file per model.
+"""Roles that a person assigns to heads of a model, stored on disk between sessions: one small JSON file per model.
 
-The file lies in the user's data folder, or in the folder that CLIPVIZ_CACHE names; "off" keeps nothing. It is found
-again by the fingerprint of the weights, so that it holds for every collection and index of the model.
+The file is in the user's data folder, or in the folder that CLIPVIZ_CACHE names; "off" stores nothing. It is
+found by the fingerprint of the weights, so that it applies to every collection and index of the model.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LONGEST = 60  # characters of a role
 
 
 class Roles:
-    """Head -> a person's word for it. file: None keeps them for this session alone."""
+    """Maps a head to the role that a person gave it. file: None keeps roles for this session only."""
 
     def __init__(self, file: Path | None, model: str) -> None:
         self.file, self.model = file, model
@@ -26,7 +26,7 @@ class Roles:
 
     @classmethod
     def of(cls, model: str, fingerprint: str) -> Roles:
-        """Return those of the model whose weights have this fingerprint."""
+        """Return the roles of the model whose weights have this fingerprint."""
         folder = _folder()
         return cls(None if folder is None else folder / f"{fingerprint}.json", model)
 
@@ -35,9 +35,9 @@ class Roles:
         return dict(sorted(self._known.items()))
 
     def set(self, head: Head, role: str) -> None:
-        """Give a head a role, or remove it with ""; ValueError where the file cannot be written.
+        """Assign a role to a head, or remove it with "". Raises ValueError if the file cannot be written.
 
-        What other sessions wrote meanwhile stays.
+        Roles that other sessions have written in the meantime are kept.
         """
         if self.file is None:
             self._known = _changed(self._known, head, role)
@@ -59,7 +59,7 @@ class Roles:
         self._known = known
 
     def _read(self, aside: bool = False) -> dict[Head, str]:
-        """Return what is kept. aside: put a damaged file aside, under a name of its own."""
+        """Return the stored roles. aside: rename a damaged file so that it is kept."""
         if self.file is None or not self.file.is_file():
             return {}
         try:
@@ -76,13 +76,13 @@ class Roles:
 
 
 def checked(role: object) -> str:
-    """Return a role as it is kept, on one line; ValueError for what is no short text."""
+    """Return a role in its stored form, on one line. Raises ValueError for anything but a short text."""
     if not isinstance(role, str):
         raise ValueError(f'expected a role as a text, such as "background", got {role!r}')
     words = " ".join(role.split())
     if len(words) > LONGEST:
         raise ValueError(
-            f"expected a role of at most {LONGEST} characters, got {len(words)}; one or two words do"
+            f"expected a role of at most {LONGEST} characters, got {len(words)}; use one or two words"
         )
     return words
 

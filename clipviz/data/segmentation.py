@@ -60,10 +60,11 @@ class MaskedImages(Sequence[tuple[Image.Image, np.ndarray]]):
 
 
 def folder(images: str | os.PathLike[str], masks: str | os.PathLike[str] | None = None) -> MaskedImages:
-    """Pairs of an image folder and a mask folder: the mask of class/name.jpg is class/name.png, nonzero inside.
+    """Return pairs from an image folder and a mask folder: the mask of class/name.jpg is class/name.png, nonzero
+    inside.
 
-    images: the image folder, or a folder that holds "images" and "masks". A subfolder's name is the class of
-    its images. Images without a readable mask are listed in `.skipped`. ValueError when no pair is left.
+    images: the image folder, or a folder that holds "images" and "masks". A subfolder's name is the class of its
+    images. Images without a readable mask are listed in `.skipped`. Raises ValueError if no pair is usable.
     """
     root = path_of(images, "a folder of images")
     if masks is None:
@@ -92,10 +93,10 @@ def folder(images: str | os.PathLike[str], masks: str | os.PathLike[str] | None 
 
 
 def imagenet_segmentation(path: str | os.PathLike[str]) -> MaskedImages:
-    """ImageNet-Segmentation (Guillaumin et al. 2014), 4,276 images with masks, from gtsegs_ijcv.mat.
+    """Return ImageNet-Segmentation (Guillaumin et al. 2014), 4,276 images with masks, from gtsegs_ijcv.mat.
 
-    The file is MATLAB 7.3, which h5py reads; without h5py a ValueError says how to get it. labels: the WordNet
-    id in the image's name ("n01440764_1234.JPEG"), where the file holds it.
+    The file is in MATLAB 7.3 format, which h5py reads; without h5py a ValueError says how to install it. labels:
+    the WordNet id in the image's name ("n01440764_1234.JPEG"), if the file contains it.
     """
     try:
         import h5py
@@ -124,7 +125,7 @@ def imagenet_segmentation(path: str | os.PathLike[str]) -> MaskedImages:
 
 
 def from_collection(images: Images, column: str | None = None) -> MaskedImages:
-    """Return the images of a collection that come with masks (clipviz.demo.images() do); labels from an attribute
+    """Return the images of a collection that have masks (as clipviz.demo.images() do); labels come from an attribute
     column.
     """
     kept = [i for i in range(len(images)) if _any(images.masks(i))]
@@ -134,7 +135,7 @@ def from_collection(images: Images, column: str | None = None) -> MaskedImages:
     if column is not None:
         if column not in (images.attributes or {}):
             raise ValueError(
-                f"expected an attribute column, got {column!r}; there are {list(images.attributes or {})}"
+                f"expected an attribute column, got {column!r}; choose one of {list(images.attributes or {})}"
             )
         words = (images.attributes or {})[column]
 
@@ -147,9 +148,9 @@ def from_collection(images: Images, column: str | None = None) -> MaskedImages:
 
 
 def fit_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return a mask through the geometry of the preprocessing: shorter side to the network's `size`, centre crop.
+    """Return a mask after the geometry of the preprocessing: shorter side to the network's `size`, centre crop.
 
-    mask: bool or uint8 [rows, cols]; size: (rows, cols). Values are kept as they are, none is made between two.
+    mask: bool or uint8 [rows, cols]; size: (rows, cols). Values are not interpolated.
     """
     rows, cols = mask.shape
     scale = max(size[0] / rows, size[1] / cols)
@@ -159,7 +160,7 @@ def fit_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _foreground(mask: np.ndarray) -> np.ndarray:
-    """Return where a mask is nonzero; 255 stays where smaller labels show that it means "ignore"."""
+    """Return where a mask is nonzero; 255 is kept if smaller labels show that it means "ignore"."""
     inside = mask > 0
     ignored = mask == IGNORED if mask.dtype != bool else np.zeros_like(inside)
     if not ignored.any() or not (inside & ~ignored).any():
@@ -189,7 +190,7 @@ def _read_pair(path: Path, mask_path: Path) -> tuple[Image.Image, np.ndarray]:
 
 
 def _matlab_text(file: Any, key: str, index: int) -> str | None:
-    """Return a MATLAB string of a cell array, stored as a reference to character codes."""
+    """Return the string at a reference in a MATLAB cell array, stored as character codes."""
     if key not in file:
         return None
     codes = np.asarray(file[file[key][index, 0]]).flatten()

@@ -1,7 +1,7 @@
-"""Where one image comes from: a file, bytes, a picture in memory or a zip's member.
+"""The origin of one image: a file, bytes, a picture in memory or a zip's member.
 
-A source has a name, loads its picture whenever asked, and has a key that follows its content: what its collection's
-fingerprint is made of. Nothing here is kept open, so any thread may load any source.
+A source has a name, loads its picture on demand, and has a key that depends on its content, from which its
+collection's fingerprint is computed. No file is kept open, so any thread can load any source.
 """
 
 from __future__ import annotations
@@ -36,32 +36,30 @@ class Source(Protocol):
     def path(self) -> Path | None: ...
 
     def load(self, near: int | None = None) -> Image.Image:
-        """Return the RGB picture; with `near` perhaps a smaller one, its sides still >= near. BrokenImage."""
+        """Return the RGB picture; with `near` perhaps a smaller one, with sides >= near. Raises BrokenImage."""
         ...
 
     def mask(self) -> np.ndarray | None: ...
 
     def key(self) -> str:
-        """Return what tells this image from others: its content, for a file as it is now."""
+        """Return what identifies this image: its content; for a file, its current content."""
         ...
 
     def essence(self, key: str, picture: Image.Image | None = None) -> str:
-        """Return the part of a key that is the content alone, without name and time.
+        """Return the part of a key that depends on the content alone, without name and time.
 
-        picture: as it was loaded just now, for a source whose key says less than that.
+        picture: the picture just loaded, for a source whose key contains less than its content.
         """
         ...
 
     def changed(self, key: str, picture: Image.Image | None = None) -> bool:
-        """Return whether this is another image by now than the one that had this key; picture: as it was loaded just
-        now.
-        """
+        """Return whether this image has changed since it had this key; picture: the picture just loaded."""
         ...
 
 
 @dataclass
 class Found:
-    """Sources with what is known of each, and (name, reason) of what was left out.
+    """Sources with their metadata, and (name, reason) of everything excluded.
 
     captions: [source], "" where there is none; attributes: column -> [source] words, None where there is none.
     """
@@ -86,21 +84,21 @@ class Found:
     def attempt(
         self, name: str, make: Callable[[], Source], words: Callable[[], dict[str, str | None]] = dict
     ) -> None:
-        """Add a source and its words, or note why it cannot be made or read."""
+        """Add a source and its words, or record why it cannot be created or read."""
         try:
             self.add(make(), "", words())
         except BrokenImage as error:
             self.skip(name, error)
 
     def join(self, other: Found) -> None:
-        """Add everything of another one."""
+        """Add everything of another Found."""
         self.skipped += other.skipped
         for i, source in enumerate(other.sources):
             words = {column: values[i] for column, values in other.attributes.items()}
             self.add(source, other.captions[i], words)
 
     def without(self, broken: dict[int, str]) -> Found:
-        """Return the sources but those at some places, which are listed with their reasons."""
+        """Return the sources except those at some positions, which are listed with their reasons."""
         found = Found(skipped=[*self.skipped, *((self.sources[i].name, why) for i, why in broken.items())])
         kept = [i for i in range(len(self.sources)) if i not in broken]
         found.sources, found.captions = [self.sources[i] for i in kept], [self.captions[i] for i in kept]
@@ -109,7 +107,7 @@ class Found:
 
 
 class Plain:
-    """What most sources lack."""
+    """Defaults for sources without these features."""
 
     @property
     def path(self) -> Path | None:
@@ -122,7 +120,7 @@ class Plain:
         return key
 
     def changed(self, key: str, picture: Image.Image | None = None) -> bool:
-        return False  # held in memory
+        return False  # the bytes are in memory
 
 
 @dataclass(frozen=True)
@@ -138,7 +136,9 @@ class FileSource(Plain):
         return read_image(self.file, near)
 
     def key(self) -> str:
-        """Name, size and content; the time of change too where the content is sampled or cannot be read."""
+        """Return name, size and content; also the modification time if the content is only sampled or cannot be
+        read.
+        """
         stamp = stamp_of(self.file)
         try:
             mark = mark_of_file(self.file)
@@ -167,7 +167,7 @@ class BytesSource(Plain):
 
 @dataclass(frozen=True, eq=False)
 class PictureSource(Plain):
-    """A picture in memory: RGB and upright, copied from what the caller owns."""
+    """A picture in memory, as an upright RGB copy of the caller's."""
 
     picture: Image.Image = field(repr=False)
     name: str
@@ -179,7 +179,7 @@ class PictureSource(Plain):
                 return cls(to_rgb(value.copy()), name)
             except BrokenImage:
                 raise
-            except Exception as error:  # a lazily opened file may be damaged, closed or gone by now
+            except Exception as error:  # a lazily opened file may since be damaged, closed or deleted
                 raise BrokenImage(f"it cannot be decoded: {error}") from error
         return cls(from_array(value), name)
 
@@ -192,7 +192,7 @@ class PictureSource(Plain):
 
 @dataclass(frozen=True, eq=False)
 class MemberSource(Plain):
-    """A member of a zip that is held in memory, and the member with its mask."""
+    """A member of a zip in memory, and the member with its mask."""
 
     archive: zipfile.ZipFile = field(repr=False)
     lock: threading.Lock = field(repr=False)

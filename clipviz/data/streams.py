@@ -1,4 +1,4 @@
-"""Streams of items, such as the IterableDatasets of the packages datasets and torch, cut into collections."""
+"""Streams of items, such as the IterableDatasets of the packages datasets and torch, split into collections."""
 
 from __future__ import annotations
 
@@ -13,18 +13,16 @@ from clipviz.data.sources import BytesSource, Found, PictureSource
 
 
 def is_stream(source: Any) -> bool:
-    """Return whether this gives items one after the other, from the beginning whenever it is asked, and has no
-    length.
-    """
+    """Return whether this is a stream: it can be iterated repeatedly from the beginning, and has no length."""
     if isinstance(source, (str, bytes)) or not isinstance(source, Iterable) or hasattr(source, "__len__"):
         return False
     return not isinstance(source, Iterator)
 
 
 def parts(stream: Any, size: int) -> Iterator[Images]:
-    """Collections of `size` items each, in order; an item that holds no image is listed in `.skipped`.
+    """Yield collections of `size` items in order; items without an image are listed in `.skipped`.
 
-    Compressed images stay compressed, so that a part takes about the memory of its files.
+    Compressed images stay compressed, so that a part needs about as much memory as its files.
     """
     features = getattr(stream, "features", None)
     column = None
@@ -59,9 +57,7 @@ def _add(found: Found, name: str, item: Any, column: str | None, features: Any, 
 
 
 def _undecoded(stream: Any, column: str, features: Mapping[str, Any]) -> Any:
-    """Return the stream with its images as the bytes of their files, where its column's type can do without
-    decoding.
-    """
+    """Return the stream with images as undecoded bytes, if the type of its image column supports this."""
     kind = features[column]
     if not hasattr(stream, "cast_column") or not getattr(kind, "decode", False):
         return stream

@@ -1,4 +1,4 @@
-"""Tables that lie beside pictures and say what is on them: class, group and other words, one row per picture.
+"""Tables beside pictures that describe them: class, group and other words, one row per picture.
 
 The metadata.csv of Waterbirds (Sagawa et al. 2020), that of Hugging Face's image folders, and any CSV or parquet file
 with a column of file names are read when their folder is opened (thesis Table 2.3 needs groups of class and place).
@@ -22,18 +22,18 @@ PLACES = ("place", "background", "environment", "context")
 
 WATERBIRDS = frozenset({"img_filename", "y", "split", "place"})
 CODED = {"y": ("landbird", "waterbird"), "place": ("land", "water"), "split": ("train", "val", "test")}
-"""What the numbers of Waterbirds stand for."""
+"""The meaning of the numeric columns of Waterbirds."""
 
-_LISTED = 20  # rows without a picture that are named one by one
+_LISTED = 20  # rows without a picture that are listed individually
 
 
 class NoTable(ValueError):
-    """Why a file is no table of pictures."""
+    """Raised with the reason why a file is not a table of pictures."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row: its number as a spreadsheet shows it, the picture's file as it is written, and every column's words."""
+    """One row: its number as in a spreadsheet, the picture's file as written, and the words of every column."""
 
     number: int
     file: str
@@ -42,7 +42,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of pictures. name: for messages; columns: all but the files'; rows: in their order."""
+    """A table of pictures. name: for messages; columns: all except the file column; rows: in order."""
 
     path: Path
     name: str
@@ -53,10 +53,11 @@ class Table:
     def describe(
         self, pictures: Iterable[Path]
     ) -> tuple[dict[Path, dict[str, str | None]], list[tuple[str, str]]]:
-        """Picture -> its words, with "label" and "group"; and (row, reason) of rows whose picture is not there.
+        """Return picture -> its words, with "label" and "group"; and (row, reason) of rows whose picture does not
+        exist.
 
-        A row's file is looked for from the table's folder; where that finds none at all, by its last name alone.
-        Raises ValueError for a row that says nothing sensible of a picture that is there.
+        A row's file is searched relative to the table's folder; if this finds no file of any row, by its base
+        name alone. Raises ValueError for an invalid row of an existing picture.
         """
         found, missing = self._matched([*pictures])
         if not found:
@@ -81,11 +82,11 @@ class Table:
         matched = {row.number for row, _ in found}
         lost = [row for row in self.rows if row.number not in matched]
         missing = [
-            (f"{self.name}, row {row.number}", f"there is no picture {printable(row.file)!r}")
+            (f"{self.name}, row {row.number}", f"the picture {printable(row.file)!r} does not exist")
             for row in lost[:_LISTED]
         ]
         if len(lost) > _LISTED:
-            missing.append((self.name, f"{len(lost) - _LISTED:,} more rows name pictures that are not there"))
+            missing.append((self.name, f"{len(lost) - _LISTED:,} more rows name pictures that do not exist"))
         return found, missing
 
     def _looked_up(self, known: Mapping[str, Path], key: Callable[[str], str]) -> list[tuple[Row, Path]]:
@@ -97,7 +98,7 @@ class Table:
         return self._coded(row) if self.waterbirds else self._plain(row)
 
     def _coded(self, row: Row) -> dict[str, str | None]:
-        """Return a row of Waterbirds, whose numbers have names; words in their place are taken as they are."""
+        """Return a row of Waterbirds with its numbers replaced by names; words are kept."""
         said: dict[str, str | None] = {c: row.words[c] or None for c in self.columns if c not in CODED}
         for column, names in CODED.items():
             word = row.words[column]
@@ -112,7 +113,9 @@ class Table:
         return {"label": label, "group": f"{label} on {place}" if label and place else None, **said}
 
     def _plain(self, row: Row) -> dict[str, str | None]:
-        """Class and group by the usual names of their columns; a place makes groups of class and place."""
+        """Return class and group from the usual names of their columns; a place column makes groups of class and
+        place.
+        """
         said: dict[str, str | None] = {column: row.words[column] or None for column in self.columns}
         by_name = {column.lower(): column for column in self.columns}
         label = next((said.pop(by_name[name]) for name in CLASSES if name in by_name), None)
@@ -127,8 +130,8 @@ class Table:
 
 
 def read_table(path: Path, name: str) -> Table:
-    """Return a CSV or parquet file with a column of file names. Raises NoTable with the reason where it is nothing
-    of the kind, and ValueError for a row that does not fit its columns.
+    """Return a CSV or parquet file with a column of file names. Raises NoTable, with the reason, if it is not such a
+    file, and ValueError for a row that does not fit its columns.
     """
     return _read_parquet(path, name) if path.suffix.lower() == ".parquet" else _read_csv(path, name)
 
@@ -172,7 +175,7 @@ def _read_parquet(path: Path, name: str) -> Table:
         listed = parquet.read_table(path).to_pylist()
     except NoTable:
         raise
-    except Exception as error:  # damaged files make pyarrow raise nearly anything
+    except Exception as error:  # damaged files make pyarrow raise almost any error
         raise NoTable(f"it cannot be read as a table: {str(error)[:200]}") from error
     rows = [
         Row(
@@ -204,7 +207,7 @@ def _table(path: Path, name: str, columns: Sequence[str], file: str, rows: Seque
 
 
 def _whole(row: Row) -> Row:
-    """Return a row of Waterbirds whose numbers are whole ones: a table that was written again may say 1.0."""
+    """Return a row of Waterbirds with whole numbers, since a re-saved table may contain 1.0."""
     words = {
         column: re.sub(r"^([+-]?\d+)\.0*$", r"\1", word) if column in CODED else word
         for column, word in row.words.items()

@@ -1,13 +1,13 @@
-"""The files in an uncompressed tar by their places in it, read by tarfile within bounds.
+"""The positions of files in an uncompressed tar, read by tarfile within bounds.
 
-No tar can make this hang or fill the memory: a header may read at most HEADERS bytes (a pax header of megabytes takes
-tarfile a time that grows with its square), and each header must lie behind the one before (a negative size would
-send tarfile back).
+No tar can make this hang or fill the memory: a header may read at most HEADERS bytes (a pax header of megabytes
+takes tarfile a time that grows with its square), and each header must come after the previous one (a negative
+size would send tarfile backwards).
 
-All bytes of a tar belong to a header, a file, its zero padding, or the zeros at the end; what does not is told. Two
-kinds of damage look like whole tars to every reader: a size, checksum included, that grew to the end of a later
-member, which that file then contains; and zeros from the beginning of one member to the end of another, as between
-tars that were written one behind the other.
+All bytes of a tar belong to a header, a file, its zero padding, or the zeros at the end; other bytes are
+reported. Two kinds of damage look like intact tars to every reader: a size, checksum included, that grew to the
+end of a later member, which that file then contains; and zeros from the beginning of one member to the end of
+another, as between concatenated tars.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from typing import Any, NamedTuple
 
 HEADERS = 1 << 16
 MOST_BYTES = 1 << 30
-"""Bytes of one member that are read at most."""
+"""The largest member that is read, in bytes."""
 _BLOCK = tarfile.BLOCKSIZE
 
 
 MOST_SPARSE = 1 << 28
-"""Bytes that a file with holes may have at most: few bytes of a tar can stand for any number of zeros."""
+"""The largest sparse file, in bytes: a few bytes of a tar can represent any number of zeros."""
 
 
 class Member(NamedTuple):
-    """One file of a tar: its name, and where its bytes are.
+    """One file of a tar: its name, and the position of its bytes.
 
-    pieces: of a file with holes (GNU's sparse files) the (place, bytes) that are stored, one behind the other; the
-    rest of its `size` bytes are zeros.
+    pieces: of a file with holes (GNU's sparse files) the stored (position, bytes), one after the other; the rest
+    of its `size` bytes are zeros.
     """
 
     name: str
@@ -44,15 +44,16 @@ class Member(NamedTuple):
 
     @property
     def end(self) -> int:
-        """Where the bytes that are stored of it end."""
+        """The end of its stored bytes."""
         return self.offset + (sum(n for _, n in self.pieces) if self.pieces else self.size)
 
 
 def tar_members(path: Path, skipped: list[tuple[str, str]] | None = None) -> Iterator[Member]:
-    """Yield the regular files of a tar, or of several written one behind the other, in order.
+    """Yield the regular files of a tar, or of several concatenated ones, in order.
 
-    Links to files that came before are those files. skipped: gets (name, reason) of members that are no files.
-    ValueError when it is not a tar, is damaged or ends too early; what came before has been given by then.
+    A link to an earlier file yields that file. skipped: receives (name, reason) of members that are not files.
+    Raises ValueError if it is not a tar, is damaged or ends too early; everything before that has been yielded by
+    then.
     """
     size = path.stat().st_size
     skipped = [] if skipped is None else skipped
@@ -71,15 +72,15 @@ def tar_members(path: Path, skipped: list[tuple[str, str]] | None = None) -> Ite
                 raise ValueError(f"the tar {path.name!r} has no end mark and may be cut off; copy it again")
     if unclaimed:
         raise ValueError(
-            f"{unclaimed:,} bytes of the tar {path.name!r} belong to none of its members; it may be damaged, "
-            "copy it again"
+            f"{unclaimed:,} bytes of the tar {path.name!r} belong to no member; it may be damaged, "
+            "so copy it again"
         )
     if not size:
         raise ValueError(f"the tar {path.name!r} is empty (0 bytes); copy it again")
 
 
 def read_range(path: Path, offset: int, size: int, pieces: Sequence[tuple[int, int]] = ()) -> bytes:
-    """Return the bytes of a member, the arguments those of a Member; ValueError for one that is too large to hold."""
+    """Return the bytes of a member, given the fields of a Member. Raises ValueError if it is too large."""
     most = MOST_SPARSE if pieces else MOST_BYTES
     if size > most:
         raise ValueError(f"it holds {size:,} bytes, over the limit of {most:,}")
@@ -94,7 +95,7 @@ def read_range(path: Path, offset: int, size: int, pieces: Sequence[tuple[int, i
 
 
 class _Bounded:
-    """A stream that tarfile reads headers from: forward only, and few bytes at a time."""
+    """A stream from which tarfile reads headers: forward only, and few bytes at a time."""
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream
@@ -122,7 +123,7 @@ class _Bounded:
 def _archive(
     bounded: _Bounded, start: int, size: int, name: str, skipped: list[tuple[str, str]]
 ) -> Iterator[Member | int]:
-    """Yield the files of the archive that begins at `start`, then the place of its end."""
+    """Yield the files of the archive that begins at `start`, then the position of its end."""
     bounded.seek(start)
     known: dict[str, Member] = {}
     first = start == 0
@@ -133,9 +134,9 @@ def _archive(
             encoding="utf-8",
             errors="surrogateescape",
         )
-    except Exception as error:  # tarfile raises nearly anything on damaged headers
+    except Exception as error:  # tarfile raises almost any error on damaged headers
         raise ValueError(_damaged(name, start, error, first)) from error
-    at = start  # tarfile has read the first header
+    at = start  # tarfile has already read the first header
     while True:
         bounded.left = HEADERS
         _check_extensions(bounded.stream, at, name)
@@ -159,7 +160,7 @@ def _archive(
     end = at
     bounded.stream.seek(end)
     block = bounded.stream.read(_BLOCK)
-    if any(block):  # tarfile takes a damaged header for the end
+    if any(block):  # tarfile treats a damaged header as the end
         raise ValueError(_damaged(name, end, "it is damaged or ends too early", first and end == 0))
     yield end
 
@@ -168,8 +169,8 @@ _RECORD = re.compile(rb"([1-9][0-9]{0,9}) [^=]+=")
 
 
 def _check_extensions(stream: Any, at: int, name: str) -> None:
-    """Raise ValueError where what stands before a member's header is no long name and no pax records: a member is
-    hidden.
+    """Raise ValueError if the data before a member's header are neither a long name nor pax records, so that a
+    member is hidden.
     """
     before, seen = stream.tell(), set[bytes]()
     while True:
@@ -216,10 +217,10 @@ def _unclaimed(stream: Any, end: int) -> int:
 def _member(
     info: tarfile.TarInfo, known: dict[str, Member], skipped: list[tuple[str, str]], stored: int
 ) -> Member | None:
-    """Return a file, or the file that a link stands for; None for what is neither, which is listed unless it is a
+    """Return a file, or the file that a link refers to; None for anything else, which is listed unless it is a
     folder.
 
-    stored: bytes of the blocks that hold it.
+    stored: bytes of the blocks that store it.
     """
     name = _shown(info.name)
     if info.isreg() and info.sparse is None:
@@ -228,7 +229,7 @@ def _member(
         return _sparse(name, info, skipped, stored)
     if info.isdir():
         if info.size:
-            skipped.append((name, "it is a folder that holds bytes, as only a file can"))
+            skipped.append((name, "it is a folder with content, which only a file can have"))
         return None
     if info.islnk() or info.issym():
         target = _shown(info.linkname)
@@ -236,14 +237,14 @@ def _member(
             target = posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
         if target in known:
             return Member(name, *known[target][1:])
-        skipped.append((name, f"it is a link to {target}, which does not come before it in the tar"))
+        skipped.append((name, f"it is a link to {target}, which is not an earlier member of the tar"))
     else:
         skipped.append((name, "it is not a regular file"))
     return None
 
 
 def _sparse(name: str, info: tarfile.TarInfo, skipped: list[tuple[str, str]], stored: int) -> Member | None:
-    """Return a file with holes; None, and listed, where its map is not in order or does not fit what is stored."""
+    """Return a sparse file, or list it and return None if its map is out of order or does not match the stored data."""
     found: Any = info.sparse
     given = [(int(place), int(n)) for place, n in found or ()]
     end = 0
@@ -254,14 +255,14 @@ def _sparse(name: str, info: tarfile.TarInfo, skipped: list[tuple[str, str]], st
         end = place + n_bytes if n_bytes else end
     blocks = -(-sum(n_bytes for _, n_bytes in given) // _BLOCK) * _BLOCK
     if end < 0 or blocks != stored:
-        skipped.append((name, "it is a file with holes whose map is damaged; write the tar without --sparse"))
+        skipped.append((name, "it is a sparse file with a damaged map; write the tar without --sparse"))
         return None
     pieces = tuple((place, n_bytes) for place, n_bytes in given if n_bytes)
     return Member(name, info.offset_data, info.size, pieces or ((0, 0),))
 
 
 def _behind_zeros(stream: Any, start: int) -> int:
-    """Return the first block from `start` on that is not all zeros: where another archive begins, or the end."""
+    """Return the first block from `start` on that is not all zeros: the start of another archive, or the end."""
     stream.seek(start)
     while block := stream.read(_BLOCK * 256):
         if any(block):

@@ -1,6 +1,6 @@
 """Pools of texts: the built-in "general", common words, a .txt, .csv or .tsv file, or a list of strings.
 
-A pool is an immutable sequence of different texts, each with a family (what kind of property it names) or None.
+A pool is an immutable sequence of distinct texts, each with a family (the kind of property it names) or None.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from clipviz.values import check_characters
 
 BUILT_IN = "general"
 WORDS = re.compile(r"words:([1-9]\d*)")
-"""So many of the most common English words, as a pool's name."""
+"""Pattern of a pool's name that stands for the most common English words."""
 MAX_LENGTH = 1_000
 TEMPLATES = ("{a}", "a photo of {a}", "an image of {a}", "a picture of {a}")
 
@@ -51,12 +51,12 @@ _FAMILIES = {
     "style": ("style", "medium", "art style"),
     "size and position": ("size", "position", "relation"),
 }
-# family of a pool -> what it is called when several texts are summed up
+# family of a pool -> the broad family used in summaries of several texts
 BROAD: dict[str, str] = {family: name for name, families in _FAMILIES.items() for family in families}
 
 
 class Texts(Sequence[str]):
-    """An immutable sequence of different texts.
+    """An immutable sequence of distinct texts.
 
     families: [text] the kind of property that each text names, or None; name: the pool's name; dropped: how many
     repeated texts were left out; fingerprint: the hash of the texts in their order.
@@ -69,7 +69,8 @@ class Texts(Sequence[str]):
         labels = [None] * len(given) if families is None else list(families)
         if len(labels) != len(given):
             raise ValueError(
-                f"expected a family for each of {len(given)} texts, got {len(labels)}; give None for none"
+                f"expected a family for each of {len(given)} texts, got {len(labels)}; use None for "
+                "a text without a family"
             )
         kept: dict[str, str | None] = {}
         for text, family in zip(given, labels, strict=True):
@@ -104,9 +105,7 @@ class Texts(Sequence[str]):
         return Texts((self._texts[i] for i in chosen), (self.families[i] for i in chosen), self.name)
 
     def common(self, indices: Iterable[int]) -> tuple[str | None, float]:
-        """Return what texts have in common: their most frequent broad family and its share in 0..1 (None, 0
-        without).
-        """
+        """Return the most frequent broad family of some texts and its share in 0..1 (None, 0 without)."""
         chosen = list(indices)
         counts = Counter(broad(self.families[i]) for i in chosen)
         counts.pop(None, None)
@@ -117,11 +116,11 @@ class Texts(Sequence[str]):
 
 
 def open_texts(source: Any) -> Texts:
-    """Return a pool from "general", "words:10000" (the most common words), a .txt file (one text per line), a .csv
-    or .tsv file (text[, family]) or a list.
+    """Open a pool from "general", "words:10000" (the most common words), a .txt file (one text per line), a .csv or
+    .tsv file (text[, family]) or a list.
 
-    Blank lines are left out, repeated texts are dropped and counted in `.dropped`. ValueError for fewer than two
-    different texts, for a text that is not a string or is too long, and for a file that is not UTF-8.
+    Blank lines are ignored; repeated texts are dropped and counted in `.dropped`. Raises ValueError for fewer
+    than two different texts, for a text that is not a string or is too long, and for a file that is not UTF-8.
     """
     source = getattr(source, "opened", source)  # the texts of a session
     if isinstance(source, Texts):
@@ -168,12 +167,13 @@ def class_texts(names: Iterable[str], templates: Sequence[str] | None = None) ->
 
 
 def common_words(n_words: int = 10_000, language: str = "en") -> Texts:
-    """Return the n most common words, most common first; the thesis takes 10,000 and 30,000 English ones.
+    """Return the n most common words, most common first; the thesis uses 10,000 and 30,000 English ones.
 
-    Only words of letters; single letters but "a" and "i" are left out. Raises ImportError where wordfreq is missing.
+    Words consist of letters only; single letters except "a" and "i" are omitted. Raises ImportError if wordfreq
+    is missing.
     """
     if n_words < 1:
-        raise ValueError(f"expected n_words >= 1, got {n_words}; the thesis takes 10,000 or 30,000")
+        raise ValueError(f"expected n_words >= 1, got {n_words}; the thesis uses 10,000 or 30,000")
     try:
         wordfreq = importlib.import_module("wordfreq")
     except ImportError as error:
@@ -186,7 +186,7 @@ def common_words(n_words: int = 10_000, language: str = "en") -> Texts:
 
 
 def with_article(noun: str) -> str:
-    """ "an owl", "a unicorn"; unchanged where there is an article already."""
+    """Return a name with its article, as "an owl" or "a unicorn"; a name that has an article is unchanged."""
     lower = noun.lower()
     if lower.startswith(("a ", "an ", "the ")):
         return noun
@@ -196,7 +196,7 @@ def with_article(noun: str) -> str:
 
 
 def broad(family: str | None) -> str | None:
-    """Return the broad family that a pool's family belongs to; a family that is not known stands for itself."""
+    """Return the broad family of a pool's family; an unknown family is returned itself."""
     return family if family is None else BROAD.get(family, family)
 
 
@@ -208,9 +208,7 @@ def _general() -> Texts:
 
 
 def _pool(given: Iterable[Any], families: list[str | None] | None, name: str, where: str, unit: str) -> Texts:
-    """Return the pool of the texts that are not blank; `unit` is what an error calls a text, "line 1" being the
-    first.
-    """
+    """Return the pool of the texts that are not blank; `unit` is the word for a text in errors, as in "line 1"."""
     word, first = unit.split()
     texts = list[str]()
     for place, text in enumerate(given, int(first)):
@@ -222,8 +220,8 @@ def _pool(given: Iterable[Any], families: list[str | None] | None, name: str, wh
         check_characters(f"{word} {place} of {where}", text)
         if len(text.strip()) > MAX_LENGTH:
             raise ValueError(
-                f"expected texts of at most {MAX_LENGTH:,} characters, got {len(text):,} in {word} {place} of {where};"
-                " CLIP reads a sentence or two, shorten it"
+                f"expected texts of at most {MAX_LENGTH:,} characters, got {len(text):,} in {word} "
+                f"{place} of {where}; shorten it, since CLIP reads only a sentence or two"
             )
         texts.append(text)
     kept = [place for place, text in enumerate(texts) if text.strip()]
@@ -268,7 +266,7 @@ def _rows(path: Path) -> list[tuple[str, str | None]]:
 
 
 def _table(content: str, delimiter: str, where: str) -> list[tuple[str, str | None]]:
-    """(text, family) of each row of a table with a head line; quotes are quotes in .csv and letters in .tsv."""
+    """Yield (text, family) for each row of a table with a header line; quotes are special in .csv only."""
     reader: csv.DictReader[str] = csv.DictReader(
         io.StringIO(content, newline=""),
         delimiter=delimiter,

@@ -1,4 +1,4 @@
-"""Every file below a folder, and every place that could not be read: nothing vanishes uncounted."""
+"""A recursive listing of a folder, with every place that could not be read, so that nothing is lost silently."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ Problems = list[tuple[str, str]]
 
 
 def walk(folder: Path) -> tuple[list[Path], Problems]:
-    """Return the regular files below a folder, sorted by path, and (name, reason) of what is there but cannot be
-    read.
+    """Return the regular files below a folder, sorted by path, and (name, reason) of everything that cannot be read.
 
-    Links are followed; a folder that is reached twice is read once and named. Hidden files and folders, whose names
-    start with a dot, are no part of a collection.
+    Links are followed; a folder that is reached twice is read once and reported. Hidden files and folders, whose
+    names start with a dot, are ignored.
     """
     files: list[Path] = []
     problems: Problems = []
@@ -27,7 +26,9 @@ def walk(folder: Path) -> tuple[list[Path], Problems]:
         try:
             status = os.stat(place)
             if (status.st_dev, status.st_ino) in seen:
-                problems.append((_name(place, folder), "this folder has been read already, by another name"))
+                problems.append(
+                    (_name(place, folder), "this folder has already been read under another name")
+                )
                 continue
             seen.add((status.st_dev, status.st_ino))
             with os.scandir(place) as scanned:
@@ -50,11 +51,11 @@ def walk(folder: Path) -> tuple[list[Path], Problems]:
 
 
 def _kind(entry: os.DirEntry[str]) -> str:
-    """ "folder", "file", or the reason why it is neither."""
+    """Return "folder", "file", or the reason why it is neither."""
     try:
         mode = entry.stat().st_mode
     except FileNotFoundError:
-        return "it is a link to a file that is not there"
+        return "it is a link to a file that does not exist"
     except OSError as error:
         return f"it cannot be read: {_reason(error)}"
     if stat.S_ISDIR(mode):

@@ -13,10 +13,10 @@ COLUMNS = ("img_filename", "y", "split", "place")
 
 
 def waterbirds(root: str | os.PathLike[str], split: str = "test") -> Images:
-    """Waterbirds (Sagawa et al. 2020) from the folder that holds its metadata.csv.
+    """Return Waterbirds (Sagawa et al. 2020) from the folder that holds its metadata.csv.
 
-    The images have attributes "label" (landbird or waterbird) and "group" (class and background). Unreadable images
-    are left out and listed in `.skipped`. ValueError for a folder or a table of another kind.
+    The images have attributes "label" (landbird or waterbird) and "group" (class and background). Unreadable
+    images are excluded and listed in `.skipped`. Raises ValueError for any other folder or table.
     """
     folder = path_of(root, "the folder of Waterbirds")
     table = folder / "metadata.csv"
@@ -24,8 +24,8 @@ def waterbirds(root: str | os.PathLike[str], split: str = "test") -> Images:
         raise ValueError(f"expected split one of {', '.join(SPLITS)}, got {split!r}")
     if not table.is_file():
         raise ValueError(
-            f"expected metadata.csv in {str(folder)!r}, which is not there; name the folder that the Waterbirds "
-            "archive unpacks to (waterbird_complete95_forest2water2)"
+            f"expected metadata.csv in {str(folder)!r}, which does not exist; pass the folder that "
+            "the Waterbirds archive unpacks to (waterbird_complete95_forest2water2)"
         )
     described = read_table(table, table.name)
     if not described.waterbirds:

@@ -1,4 +1,6 @@
-"""Figures: plain values -> matplotlib (print) and plotly (interactive). Pure; each module is loaded when used."""
+"""Figures in matplotlib (print) and plotly (interactive) from plain values. Pure; each module is loaded on first
+use.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Figures of chapter 2: one function per table or figure of the thesis, plain values in, a matplotlib Figure out.
+"""Figures of chapter 2: one function per table or figure of the thesis, from plain values to a matplotlib Figure.
 
-Nothing here computes: accuracies, curves, scores and maps come ready. plotly twins are in chapter2_interactive.
+Nothing is computed here: accuracies, curves, scores and maps are arguments. chapter2_interactive has the plotly
+versions.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ Curve = Mapping[int, float]
 """x -> accuracy in 0..1."""
 
 MARKER_ROOM = 5
-"""Points between a row's name and the axis, for half of a marker that stands at 0."""
+"""Points between a row's name and the axis, which leave room for half of a marker at 0."""
 
 HEADS_ABREAST = 8
-"""Heads whose texts stand beside each other; those of more are continued below."""
+"""Number of heads whose texts fit side by side; further heads continue below."""
 
 
 @style.as_written
@@ -130,9 +131,10 @@ def spurious_groups(
 ) -> Figure:
     """Tables 2.3 and A.7-A.10: accuracy by group for the model, under random heads, and without some heads.
 
-    groups: name -> (model, random heads, ablated); worst: the same for the worst group, accuracies in 0..1. random:
-    which draw of random heads is shown; ablated: what was removed, for the legend. changes: for every row the ends of
-    the 95% interval of ablated - model, drawn as a line; a hollow marker where it holds 0, which is no difference.
+    groups: name -> (model, random heads, ablated); worst: the same for the worst group, accuracies in 0..1.
+    random: which draw of random heads is shown; ablated: what was removed, for the legend. changes: for every row
+    the ends of the 95% interval of ablated - model, drawn as a line; the marker is hollow if the interval
+    contains 0.
     """
     names = [*groups, "worst group"]
     values = np.array([*groups.values(), worst], float)
@@ -168,7 +170,7 @@ def spurious_groups(
 
 
 def _changes(axis: Any, values: np.ndarray, changes: np.ndarray) -> None:
-    """The interval of the change of every row as a line about its last value, which is hollow where there is none."""
+    """Draw the interval of every row's change as a line around its last value, hollow if there is no change."""
     rows, ends = np.arange(len(values)), (values[:, :1] + changes).clip(0, 1)
     axis.hlines(
         rows, *ends.T, color=style.ACCENT, linewidth=1, label="95% interval of the change", zorder=1.5
@@ -183,7 +185,7 @@ def _changes(axis: Any, values: np.ndarray, changes: np.ndarray) -> None:
 def segmentation_scores(
     scores: Mapping[str, Mapping[str, float]], ours: str = "token decomposition", width: float = style.PAGE
 ) -> Figure:
-    """Table 2.4: pixel accuracy, mIoU and mAP of every method, those whose name begins with `ours` accented.
+    """Table 2.4: pixel accuracy, mIoU and mAP of every method; those whose name begins with `ours` are accented.
 
     scores: method -> {"pixel accuracy": .., "mIoU": .., "mAP": ..}, in the order to be shown.
     """
@@ -280,7 +282,8 @@ def gallery(
 
 @style.as_written
 def joint_examples(examples: Sequence[Mapping[str, Any]], width: float = style.COLUMN) -> Figure:
-    """Figure 2.6: for a head and an image, the text it agrees with most and least, and where each comes from.
+    """Figure 2.6: for a head and an image, the texts that agree most and least, and the image regions of these
+    scores.
 
     examples: dicts with head, image, positive_text, positive_map, negative_text, negative_map; in the maps orange
     writes towards the text and blue against it.
@@ -301,7 +304,8 @@ def joint_examples(examples: Sequence[Mapping[str, Any]], width: float = style.C
 def token_maps(
     rows: Sequence[tuple[np.ndarray, Sequence[tuple[str, np.ndarray]]]], width: float = style.COLUMN
 ) -> Figure:
-    """Figure A.2: pictures in rows, beside each one signed map per text: orange writes towards the text, blue away.
+    """Figure A.2: pictures in rows, each with one signed map per text: orange writes towards the text, blue away
+    from it.
 
     rows: (uint8 picture, [(text, map [rows, cols])]), as many maps in each.
     """
@@ -370,7 +374,7 @@ def head_roles(
 
 
 def _legend_below(figure: Figure, n_cols: int) -> None:
-    """A legend in so many columns, or in fewer where the figure is too narrow for its names."""
+    """Draw a legend in the given number of columns, or in fewer if the figure is too narrow for its names."""
     names = [len(name) for axes in figure.axes for name in axes.get_legend_handles_labels()[1]]
     room = 72 * figure.get_size_inches()[0]
     while n_cols > 1 and _width(names, n_cols) > room:
@@ -386,7 +390,7 @@ def _legend_below(figure: Figure, n_cols: int) -> None:
 
 
 def _width(names: Sequence[int], n_cols: int) -> float:
-    """Points that a legend takes, by the letters of its names, which fill one column after the other."""
+    """Return the width of a legend in points, from the letters of its names, which fill one column after the other."""
     n_rows = -(-len(names) // n_cols)
     columns = [names[start : start + n_rows] for start in range(0, len(names), n_rows)]
     return sum(26 + 0.54 * style.SMALL * max(column) for column in columns)
@@ -395,15 +399,15 @@ def _width(names: Sequence[int], n_cols: int) -> float:
 def _lines(
     axis: Any, curves: Mapping[str, Curve], top: float, levels: Mapping[str, float] | None = None
 ) -> float:
-    """Return one line per curve with its name at its end, the first accented; the height of the highest name.
+    """Draw one line per curve with its name at its end, the first accented; return the height of the highest name.
 
-    top: how far the axis goes up at least. levels: what is drawn as a level already, by name, for its name among the
-    others.
+    top: the least upper limit of the axis. levels: horizontal levels that are already drawn, by name, whose names
+    are placed among the others.
     """
     looks, levels = [style.OURS, *style.BASELINES], levels or {}
     heights = [*(curve[max(curve)] for curve in curves.values()), *levels.values()]
     ends = style.spread_labels(heights, 0.078 * max(_top(curves), *levels.values(), top))
-    lift = max(0.0, -min(ends))  # a label below the axis would not be drawn
+    lift = max(0.0, -min(ends))  # a label below the axis would be clipped
     for position, (name, curve) in enumerate(curves.items()):
         look = looks[position % len(looks)]
         xs = sorted(curve)

@@ -1,4 +1,4 @@
-"""The figures of chapter 2 in plotly, where hovering helps: the same values in, a plotly Figure out."""
+"""The figures of chapter 2 in plotly, where hovering helps: from the same values to a plotly Figure."""
 
 from __future__ import annotations
 

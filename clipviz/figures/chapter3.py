@@ -1,6 +1,6 @@
-"""Figures of chapter 3 (neurons): one function per table or figure of the thesis, plain values in, a Figure out.
+"""Figures of chapter 3 (neurons): one function per table or figure of the thesis, from plain values to a Figure.
 
-Nothing here computes: accuracies, shares, maps and words come ready.
+Nothing is computed here: accuracies, shares, maps and words are arguments.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def attack_success(
             [rows[task][method][0] for task in present],
             [tasks.index(task) + offset for task in present],
             xerr=[
-                [min(rows[task][method]) for task in present],  # no share is below 0
+                [min(rows[task][method]) for task in present],  # shares cannot be negative
                 [rows[task][method][1] for task in present],
             ],
             fmt=look["marker"],
@@ -199,7 +199,8 @@ def cue_words(
 ) -> Figure:
     """Contribution scores w_j of the first words of a class pair (Eq. 3.4), largest first.
 
-    rows: text, score, and the most that random rotations reach, drawn as a tick; pale where it is not exceeded.
+    rows: text, score, and the maximum over random rotations, drawn as a tick; the bar is pale if it does not
+    exceed it.
     """
     figure, axes = style.panels(1, 1, width, 0.7 + 0.17 * len(rows))
     axis = style.plain(axes[0, 0], title, "contribution score w")
@@ -221,26 +222,27 @@ def cue_words(
 def concepts(
     images: Sequence[np.ndarray], words: Sequence[Sequence[str]], width: float = style.PAGE
 ) -> Figure:
-    """Figure B.1: images with the words of highest image-contribution score under each."""
+    """Figure B.1: images, each with the words of highest image-contribution score below it."""
     size, columns = width / len(images), len(images)
     longest = max(_wrapped(found, columns).count("\n") + 1 for found in words)
     figure, axes = style.panels(1, len(images), width, size + 0.13 * longest + 0.1)
     for column, (pixels, found) in enumerate(zip(images, words, strict=True)):
         axis = style.picture(axes[0, column], pixels)
-        axis.set_anchor("N")  # the texts below need the room that a square leaves
+        axis.set_anchor("N")  # the texts below need the space that a square leaves
         axis.set_xlabel(_wrapped(found, columns), fontsize=style.SMALL, color=style.INK)
     return figure
 
 
 def _wrapped(texts: Sequence[str], columns: int) -> str:
-    """Texts one below the other, broken to the width of one of `columns` pictures across the page."""
+    """Return texts one below the other, wrapped to the width of one of `columns` pictures across the page."""
     return "\n".join(textwrap.fill(text, max(12, 120 // columns), subsequent_indent="   ") for text in texts)
 
 
 @dataclass(frozen=True)
 class AttackExample:
-    """A picture that fools the classifier: (source class, target class), its sentence, by how much cosine, the
-    picture [rows, cols, 3] uint8 and a map [rows, cols], above 0 where tokens write towards the wrong class."""
+    """A picture that fools the classifier: (source class, target class), its sentence, its margin in cosine, the
+    picture [rows, cols, 3] uint8 and a map [rows, cols], above 0 where tokens write towards the wrong class.
+    """
 
     pair: tuple[str, str]
     sentence: str
@@ -269,7 +271,9 @@ def attack_examples(examples: Sequence[AttackExample], width: float = style.PAGE
 
 
 def _lines(axis: Axes, curves: Mapping[str, Curve], levels: Mapping[str, float]) -> None:
-    """Curves of shares with their names at the end, the last one accented; levels and their names among them."""
+    """Draw curves of shares with their names at the end, the last one accented, and levels with their names among
+    them.
+    """
     names = list(curves)
     ends = []
     for place, name in enumerate(names):
@@ -295,7 +299,7 @@ def _lines(axis: Axes, curves: Mapping[str, Curve], levels: Mapping[str, float])
 
 
 def _percentages(axis: Axes) -> None:
-    """Ticks at round percentages between 0 and 100, of which no two read alike."""
+    """Return ticks at round percentages between 0 and 100 whose labels all differ."""
     low, high = axis.get_ylim()
     ticks = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(max(0.0, low), min(1.0, high))
     kept = [float(tick) for tick in ticks if max(0.0, low) - 1e-9 <= tick <= min(1.0, high) + 1e-9]

@@ -1,7 +1,7 @@
-"""Figures of chapter 4 (Rosetta neurons): one function per figure of the thesis, plain values in, a Figure out.
+"""Figures of chapter 4 (Rosetta neurons): one function per figure of the thesis, from plain values to a Figure.
 
-Nothing here computes: maps, correlations and counts come ready. Maps are uint8, 0 at a unit's mean and 255 at its
-usual peak, so that a faint map stays faint.
+Nothing is computed here: maps, correlations and counts are arguments. Maps are uint8, 0 at a unit's mean and 255
+at its usual peak, so that a faint map stays faint.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ GAP = 0.03
 @dataclass(frozen=True)
 class ConceptBlock:
     """One concept of a dictionary page: title and note, pictures [example] uint8, maps [model, example, rows, cols]
-    uint8, and a note per model, "" where it has no unit."""
+    uint8, and a note per model, "" if it has no unit.
+    """
 
     title: str
     note: str
@@ -35,9 +36,9 @@ class ConceptBlock:
 def dictionary_page(
     blocks: Sequence[ConceptBlock], models: Sequence[str], width: float = style.PAGE, across: int = 4
 ) -> Figure:
-    """Figures 4.2 and C.4-C.6: one block per concept; in it the images and below them each model's maps.
+    """Figures 4.2 and C.4-C.6: one block per concept, with the images and each model's maps below them.
 
-    models: names of the rows; across: blocks beside each other.
+    models: names of the rows; across: number of blocks side by side.
     """
     across = min(across, max(1, len(blocks)), max(1, round(width / 1.7)))
     n_examples = max((len(block.pictures) for block in blocks), default=1)
@@ -83,7 +84,8 @@ def all_concepts(
 ) -> Figure:
     """Figure 4.1: every concept on one image; the image itself comes first.
 
-    picture: uint8 [rows, cols, 3]; tiles: one (name, uint8 map [rows, cols]) per concept; model: whose units they are.
+    picture: uint8 [rows, cols, 3]; tiles: one (name, uint8 map [rows, cols]) per concept; model: the model of
+    these units.
     """
     gap, under = 0.06, 0.16
     side = (width - gap * (across - 1)) / across
@@ -107,10 +109,11 @@ def all_concepts(
 def pairs_against_chance(
     rows: Mapping[str, tuple[int, int, int | None]], k: int, width: float = style.COLUMN
 ) -> Figure:
-    """Best buddies of CLIP with each model: all, and above the chance threshold, against shuffled images.
+    """Best buddies of CLIP with each model: all of them and those above the chance threshold, against shuffled
+    images.
 
-    rows: model -> (pairs above the threshold, pairs of shuffled images above it, pairs of an untrained copy above it,
-    None where there is no such copy).
+    rows: model -> (pairs above the threshold, pairs of shuffled images above it, pairs of an untrained copy above
+    it, None without such a copy).
     """
     figure, axes = style.panels(1, 1, width, 0.8 + 0.42 * len(rows))
     axis = style.plain(axes[0, 0], f"Best buddies with CLIP (K = {k})", "pairs above the threshold")
@@ -143,7 +146,8 @@ def pairs_against_chance(
 
 @style.as_written
 def held_out(points: Mapping[str, tuple[np.ndarray, np.ndarray]], width: float = style.PAGE) -> Figure:
-    """Correlation of every pair on the mined images and on others, one panel per model: how much was chance.
+    """Correlation of every pair on the mining images and on others, one panel per model, which shows how much was
+    chance.
 
     points: model -> (mined [pair], held out [pair]).
     """
@@ -174,7 +178,7 @@ def where_units_meet(
     pivot_layers: Sequence[str],
     width: float = style.PAGE,
 ) -> Figure:
-    """Return which layers of CLIP and of each model hold the pairs: one small matrix per model.
+    """Draw in which layers of CLIP and of each model the pairs lie, as one small matrix per model.
 
     counts: model -> (names of its layers, pairs [pivot layer, layer]).
     """
@@ -197,7 +201,8 @@ def where_units_meet(
 def image_rows(
     rows: Sequence[Sequence[tuple[np.ndarray, str]]], heads: Sequence[str], width: float = style.PAGE
 ) -> Figure:
-    """Figures 4.3-4.8: rows of pictures with a caption under each: inversions beside their target, edits beside theirs.
+    """Figures 4.3-4.8: rows of pictures with captions: inversions beside their targets, edits beside their
+    originals.
 
     rows: of (uint8 picture, caption); heads: titles of the columns.
     """
@@ -228,7 +233,7 @@ class UnitEdit:
 
 @style.as_written
 def unit_edits(rows: Sequence[UnitEdit], width: float = 4.2) -> Figure:
-    """Figures 4.8 and C.12: pictures in rows, each with one unit's map, and with less and more of the unit."""
+    """Figures 4.8 and C.12: pictures in rows, with the map of one unit, and with less and more of the unit."""
     heads = ("generated", "the unit", "less of it", "more of it")
     gap, head, under = 0.06, 0.2, 0.17
     side = (width - gap * (len(heads) - 1)) / len(heads)
@@ -248,7 +253,7 @@ def unit_edits(rows: Sequence[UnitEdit], width: float = 4.2) -> Figure:
 
 
 def lit(tile: style.Tile, pixels: np.ndarray, heatmap: np.ndarray) -> None:
-    """A picture under a uint8 map on its own fixed scale."""
+    """Draw a picture under a uint8 map on the map's own fixed scale."""
     tile.laid(pixels, heatmap, "glow", limit=255)
 
 

@@ -1,6 +1,6 @@
-"""Maps of several images, texts, methods and heads as one grid: for print, and interactive from the same values.
+"""A grid of maps for several images, texts, methods and heads: for print, or interactive from the same values.
 
-A session is asked for each map; nothing is computed here.
+A session provides each map; nothing is computed here.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 TOKENS = "token decomposition"
-MOST = 400  # maps of one grid
+MOST = 400  # largest number of maps in one grid
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its text, how its maps are made, their kind, and the sizes at full strength and not drawn at all (see
-    style.laid)."""
+    """One column: its text, how its maps are computed, their kind, and the values drawn at full strength and not at
+    all (see style.laid).
+    """
 
     text: str
     method: str
@@ -55,11 +56,12 @@ def map_grid(
     heads: Sequence[tuple[int, int]] = (),
     scope: str = "late",
 ) -> MapGrid:
-    """Return the values of a grid: a row for each image; for each text, a column for each method and each head.
+    """Return the values of a grid: one row per image, and for each text one column per method and head.
 
     session: a clipviz.Session. methods: "token decomposition" (the heads of `scope`: "late" or "all") or names of
-    session.maps.baselines. heads: (layer, head) pairs. All maps of one method share a scale over images and texts, and
-    so do all heads. ValueError for nothing to show, unknown methods, images or heads.
+    session.maps.baselines. heads: (layer, head) pairs. All maps of one method share a scale over images and
+    texts, and so do all heads. Raises ValueError if there is nothing to show, or for unknown methods, images or
+    heads.
     """
     known = (TOKENS, *session.maps.baselines)
     unknown = [method for method in methods if method not in known]
@@ -69,7 +71,7 @@ def map_grid(
         raise ValueError(f"expected scope 'late' or 'all', got {scope!r}")
     if not len(images) or not len(texts) or not (len(methods) or len(heads)):
         raise ValueError(
-            "expected at least one image, one text, and one method or head, got none of one of them"
+            "expected at least one image, one text, and one method or head, got none for at least one of them"
         )
     n_maps = len(images) * len(texts) * (len(methods) + len(heads))
     if n_maps > MOST:
@@ -107,7 +109,7 @@ def grid(
     width: float = style.PAGE,
     font: float = style.BODY,
 ) -> Figure:
-    """Return one grid for print with a shared scale for each method: see map_grid. width: inches; font: points."""
+    """Return one grid for print, with a shared scale for each method; see map_grid. width: inches; font: points."""
     made = map_grid(session, images, texts, methods, heads, scope)
     n_columns = 1 + len(made.columns)
     side = width / n_columns
@@ -137,7 +139,7 @@ def grid(
 
 
 def _scales(figure: Figure, made: MapGrid, methods: Sequence[str], y: float) -> None:
-    """A colour bar for each scale, `y` inches below the figure's top."""
+    """Draw a colour bar for each scale, `y` inches below the figure's top."""
     width, height = figure.get_size_inches()
     scales = {_shared(column.method, methods): column for column in made.columns}
     each = width / len(scales)
@@ -160,9 +162,7 @@ def interactive_grid(
     heads: Sequence[tuple[int, int]] = (),
     scope: str = "late",
 ) -> go.Figure:
-    """Return the same maps as plotly heatmaps with their values under the pointer: see map_grid. Needs the extra
-    `reports`.
-    """
+    """Return the same maps as plotly heatmaps that show values on hover; see map_grid. Needs the extra `reports`."""
     if lacking := extras.lacking("reports"):
         raise ImportError(f"interactive maps are drawn by plotly, and {lacking}")
     import plotly.graph_objects as go
@@ -220,13 +220,13 @@ def _maps(
 
 
 def _column(text: str, name: str, methods: Sequence[str], maps: Sequence[np.ndarray]) -> Column:
-    """Return a column on the scale of all the maps that share one."""
+    """Return a column with the scale of all maps that share it."""
     kind, limit = _kind(name, methods), max(float(np.abs(one).max()) for one in maps)
     return Column(text, name, kind, limit, style.floor_of(kind, *maps))
 
 
 def _shared(name: str, methods: Sequence[str]) -> str:
-    """Whose scale a map has: its method's, or that of all heads."""
+    """Return the key of a map's scale: its method, or all heads together."""
     return name if name in methods else "heads"
 
 

@@ -1,4 +1,4 @@
-"""Figures of dictionaries of directions; plain values in, a Figure out."""
+"""Figures of dictionaries of directions, from plain values to a Figure."""
 
 from __future__ import annotations
 

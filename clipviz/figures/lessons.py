@@ -16,13 +16,13 @@ WIDTH, HEIGHT = 8.27, 11.69
 """A4, in inches."""
 
 MARGIN, SIZE, GAP = 0.7, 0.98, 0.08
-"""Inches around the page, of a picture, and between two pictures."""
+"""Inches of the margin, of a picture, and between two pictures."""
 
 BODY, TITLE = 10.0, 15.0
-"""Font sizes in points, for a sheet that is read at arm's length."""
+"""Font sizes in points, for a sheet read at arm's length."""
 
 LINE = 0.19
-"""Inches from one line of text to the next."""
+"""Line spacing in inches."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Asked:
-    """A question, its pictures, and what can be ticked."""
+    """A question, its pictures, and the options to tick."""
 
     words: str
     pictures: Sequence[np.ndarray]
@@ -44,7 +44,7 @@ class Asked:
 
 
 def sheet(questions: Sequence[Asked], title: str, answers: Sequence[str] = ()) -> list[style.Print]:
-    """Pages of A4 with the questions, and a last page with the answers where they are given."""
+    """Return A4 pages with the questions, and a last page with the answers if they are given."""
     with mpl.rc_context({"text.parse_math": False}):
         return _sheet(questions, title, answers)
 
@@ -64,12 +64,12 @@ def _sheet(questions: Sequence[Asked], title: str, answers: Sequence[str]) -> li
 
 
 def _lines(words: str, width: float = WIDTH - 2 * MARGIN) -> list[str]:
-    """Words broken to a width in inches, at the body's size."""
+    """Return words wrapped to a width in inches, at body size."""
     return textwrap.wrap(words, int(width * 13.2)) or [""]
 
 
 def _height(asked: Asked) -> float:
-    """Inches that a question takes."""
+    """Return the height of a question in inches."""
     height = len(_lines(asked.words)) * LINE + 0.27
     if asked.pictures and not any(c.heatmap is not None for c in asked.choices):
         height += SIZE + GAP
@@ -77,7 +77,7 @@ def _height(asked: Asked) -> float:
 
 
 def _stacked(asked: Asked) -> list[Choice]:
-    """Return the options that stand below each other: all, but maps, which stand in one row."""
+    """Return the options that are stacked vertically: all except maps, which stand in one row."""
     return (
         list(asked.choices[:1]) if any(c.heatmap is not None for c in asked.choices) else list(asked.choices)
     )
@@ -101,14 +101,14 @@ class _Page:
 
     @property
     def left(self) -> float:
-        """Inches that are left above the lower margin."""
+        """Inches left above the lower margin."""
         return self.y - MARGIN
 
     def down(self, inches: float) -> None:
         self.y -= inches
 
     def write(self, words: str, left: float = 0.0, hang: float = 0.0) -> None:
-        """Words at the body's size, broken to the page; `hang`: inches that later lines stand in."""
+        """Write words at body size, wrapped to the page; `hang`: indentation of later lines in inches."""
         for place, line in enumerate(_lines(words, WIDTH - 2 * MARGIN - left - hang)):
             self._text(line, MARGIN + left + (hang if place else 0.0), self.y, BODY)
             self.down(LINE)
@@ -141,7 +141,7 @@ class _Page:
         self.down(SIZE + GAP)
 
     def _tile(self, left: float, size: float) -> style.Tile:
-        """Return a square below the present line."""
+        """Return a square below the current line."""
         bottom = self.y + 0.12 - size
         return style.Tile(self.figure, (left / WIDTH, bottom / HEIGHT, size / WIDTH, size / HEIGHT))
 

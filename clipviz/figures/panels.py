@@ -1,4 +1,4 @@
-"""The panels as matplotlib figures for print: values in, a Figure out (save as PDF, SVG or PNG)."""
+"""The panels as matplotlib figures for print, from plain values to a Figure (saved as PDF, SVG or PNG)."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def scale_of(kind: str, limit: float, floor: float = 0.0) -> ScalarMappable:
 def textspan_figure(
     rows: Sequence[Mapping[str, Any]], title: str = "", width: float = style.COLUMN
 ) -> Figure:
-    """Return a head's texts with the variance that each explains and what decides its colour.
+    """Return a head's texts with the variance that each explains and the threshold that determines its colour.
 
     rows: text, gain and null_high, the 95th percentile under random rotations; a bar beyond it is blue.
     """
@@ -134,7 +134,9 @@ def gallery_figure(
     width: float = style.COLUMN,
     across: int = 7,
 ) -> Figure:
-    """Thumbnails in rows under their list's title, each with a caption. lists: (title, (pixels, caption))."""
+    """Return thumbnails in rows below the title of their list, each with a caption. lists: (title, (pixels,
+    caption)).
+    """
     gap, under, head = 0.05, 0.13, 0.2
     side = (width - gap * (across - 1)) / across
     heights = [head * bool(title) + -(-len(tiles) // across) * (side + under) for title, tiles in lists]
@@ -154,7 +156,7 @@ def gallery_figure(
 
 @style.as_written
 def lists_figure(columns: Sequence[Mapping[str, Any]], width: float = style.COLUMN) -> Figure:
-    """Lists of scored texts as bars, one list below the other. columns: title, unit, rows of text and score."""
+    """Return lists of scored texts as bars, one list below the other. columns: title, unit, rows of text and score."""
     letters = max(14, _letters(width) // 2)
     texts = [[textwrap.fill(str(row["text"]), letters) for row in one["rows"]] for one in columns]
     places = [_row_places(names) for names in texts]
@@ -172,9 +174,7 @@ def lists_figure(columns: Sequence[Mapping[str, Any]], width: float = style.COLU
 
 
 def _row_places(texts: Sequence[str]) -> tuple[np.ndarray, float]:
-    """Return where rows of one line or more have their middles, in inches from above, and how high they are
-    together.
-    """
+    """Return the centres of rows of one or more lines, in inches from the top, and their total height."""
     heights = np.array([0.06 + 0.115 * (text.count("\n") + 1) for text in texts] or [0.175])
     ends = heights.cumsum()
     return (ends - heights / 2)[: len(texts)], float(ends[-1])
@@ -182,7 +182,7 @@ def _row_places(texts: Sequence[str]) -> tuple[np.ndarray, float]:
 
 @style.as_written
 def facts_figure(rows: Sequence[tuple[str, str]], title: str = "", width: float = style.COLUMN) -> Figure:
-    """Names and values, one pair below the other. rows: (name, value)."""
+    """Return names and values, one pair below the other. rows: (name, value)."""
     letters = _letters(width, 0.68)
     texts = [textwrap.fill(value, letters) for _, value in rows]
     lines = [text.count("\n") + 1 for text in texts]
@@ -199,7 +199,7 @@ def facts_figure(rows: Sequence[tuple[str, str]], title: str = "", width: float 
 
 
 def _letters(width: float, share: float = 0.86) -> int:
-    """Letters of body text in a share of a width in inches."""
+    """Return the number of letters of body text in a share of a width in inches."""
     return max(8, int(share * width * 72 / (0.54 * style.BODY)))
 
 
@@ -225,10 +225,10 @@ def atlas_figure(
 ) -> Figure:
     """Return the collection in the plane, with one scale for both axes.
 
-    places: [point, 2]; colours: [point] bytes; groups: (byte, word, points, colour or "") of every byte that occurs,
-    none where nothing is coloured; pictures: (point, uint8 [rows, cols, 3]); share: of variance in the plane; ends:
-    texts at the low and high end of the first axis, then of the second; regions: (text, x, y, points), densest first,
-    those that fit are drawn.
+    places: [point, 2]; colours: [point] bytes; groups: (byte, word, points, colour or "") of every byte that
+    occurs, empty without colours; pictures: (point, uint8 [rows, cols, 3]); share: of variance in the plane;
+    ends: texts at the low and high end of the first axis, then of the second; regions: (text, x, y, points),
+    densest first; those that fit are drawn.
     """
     from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
@@ -282,10 +282,10 @@ def atlas_figure(
 
 
 def _labels(axes: Axes, regions: Sequence[Sequence[Any]], places: np.ndarray, width: float) -> None:
-    """Texts at dense places, the densest first, where they overlap none before them."""
+    """Draw texts at dense regions, the densest first, omitting those that overlap an earlier one."""
     unit = max(float(np.ptp(places, axis=0).max()), 1e-12) / (
         0.55 * width * 72
-    )  # of the plane in a point, about
+    )  # about the extent of the plane per point
     kept: list[tuple[float, float, float]] = []
     for text, x, y, _ in regions:
         half = 0.3 * style.SMALL * (len(text) + 2) * unit

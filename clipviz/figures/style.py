@@ -1,7 +1,7 @@
-"""One look for every printed figure: column widths, a restrained palette, direct labels, vector output.
+"""The common style of printed figures: column widths, a restrained palette, direct labels, vector output.
 
-The one accent marks this library's method or what is selected; everything else is ink and greys told apart by marker
-and dash, so that a figure survives a photocopier and every kind of colour vision.
+A single accent colour marks this library's method or the selection. Everything else is black or grey and
+distinguished by marker and dash, so that figures remain legible in photocopies and with any colour vision.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ COLUMN, PAGE = 3.4, 7.0
 """Widths in inches of a figure in one column and across the page."""
 
 LEAST = 0.05
-"""What an axis of accuracies spans at least, so that its ticks differ."""
+"""The least range of an axis of accuracies, so that its ticks differ."""
 
 INK, FAINT, RULE = "#1c2430", "#7b8794", "#d5dae0"
 ACCENT = "#0b6bcb"
 POSITIVE, NEGATIVE, ZERO = "#c2410c", "#1d4ed8", "#f3f4f6"
 DIVERGING = LinearSegmentedColormap.from_list("clipviz_diverging", [NEGATIVE, ZERO, POSITIVE])
 SUN = "#facc15"
-"""Of maps without a sign (attention, activations, baselines), as on screen."""
+"""Colour map for maps without a sign (attention, activations, baselines), as on screen."""
 
 BASELINES = (
     {"color": INK, "marker": "s", "linestyle": "--"},
@@ -52,11 +52,11 @@ SMALL, BODY = 6.5, 7.5
 """Font sizes in points that stay readable at column width."""
 
 READABLE = 6.0
-"""The least size in points of a line that has to be read in print."""
+"""The smallest font size in points for a line that has to be readable in print."""
 
 
 def as_written(make: Callable[Given, Figure]) -> Callable[Given, Figure]:
-    """Texts of a figure are shown letter by letter: a "$" in them begins no formula."""
+    """Show texts in a figure literally, so that "$" does not start a formula."""
 
     @functools.wraps(make)
     def made(*args: Given.args, **kwargs: Given.kwargs) -> Figure:
@@ -75,9 +75,9 @@ PRINTED: dict[Any, Any] = {
 
 
 class Print(Figure):
-    """A figure without pyplot and its global state, whose files keep text as text, whoever saves them.
+    """A figure independent of pyplot and its global state, whose files always keep text as text.
 
-    sheet: what moves its tiles, in shares of its size.
+    sheet: the shift of its tiles, as shares of its size.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -94,7 +94,9 @@ class Print(Figure):
             self._saving = False
 
     def draw(self, renderer: Any) -> None:
-        """Before it is saved, matplotlib draws a figure into nothing, for its layout: then it is laid out, no more."""
+        """Draw without output for the layout that matplotlib requests before saving; only the layout is computed
+        then.
+        """
         if not (self._saving and hasattr(renderer.open_group, "__wrapped__")):
             super().draw(renderer)
         elif self.axes and (engine := self.get_layout_engine()) is not None:
@@ -108,17 +110,16 @@ def new(width: float, height: float, constrained: bool = True) -> Print:
 
 
 def finish(figure: Figure, font: float = BODY, provenance: str = "") -> Figure:
-    """Return the figure with its letters scaled so that body text has `font` points, and lines below that say its
-    source.
+    """Scale the figure's text so that body text has `font` points, add lines with its source below, and return it.
 
-    These have at least READABLE points where the body has; parts of the source stay whole. The figure grows by their
-    height; what is on it keeps its size.
+    These lines have at least READABLE points if the body does; parts of the source are not broken. The figure
+    grows by their height, and its content keeps its size.
     """
     for text in figure.findobj(Text):
         text.set_fontsize(float(text.get_fontsize()) * font / BODY)
     if provenance:
         width, height = figure.get_size_inches()
-        parts, across = provenance.split(" · "), 72 * (width - 0.08) / 0.6  # letters of one point
+        parts, across = provenance.split(" · "), 72 * (width - 0.08) / 0.6  # width of letters of one point
         points = min(font, max(READABLE, 0.8 * font), across / max(map(len, parts)))
         lines = _lines(parts, across / points)
         grown = height + (0.6 + 1.3 * len(lines)) * points / 72
@@ -138,7 +139,7 @@ def finish(figure: Figure, font: float = BODY, provenance: str = "") -> Figure:
 
 
 def _lines(parts: Sequence[str], n_letters: float) -> list[str]:
-    """Parts joined to as few lines of about `n_letters` as hold them."""
+    """Join parts into as few lines of about `n_letters` as possible."""
     lines = [parts[0]]
     for part in parts[1:]:
         longer = f"{lines[-1]} · {part}"
@@ -149,7 +150,7 @@ def _lines(parts: Sequence[str], n_letters: float) -> list[str]:
 def _make_room(figure: Figure, share: float, grown: float) -> None:
     """Move everything into the upper `share` of the figure, which grows to `grown` inches.
 
-    A legend below has to be given its room here: the layout keeps none for one that is moved.
+    Space for a legend below must be reserved here, since the layout reserves none for a legend that is moved.
     """
     engine, low = figure.get_layout_engine(), 1 - share
     for legend in figure.legends:
@@ -178,7 +179,7 @@ def panels(
 
 
 def plain(axes: Axes, title: str = "", x: str = "", y: str = "") -> Axes:
-    """Thin left and bottom spines, small labels, a left-aligned title."""
+    """Style an axis: thin left and bottom spines, small labels, a left-aligned title."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
@@ -192,7 +193,7 @@ def plain(axes: Axes, title: str = "", x: str = "", y: str = "") -> Axes:
 
 
 def picture(axes: Axes, pixels: np.ndarray | None, title: str = "", edge: str | None = None) -> Axes:
-    """Return an image without ticks, with an optional coloured frame; None leaves the place empty."""
+    """Draw an image without ticks, with an optional coloured frame; None leaves the axis empty."""
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
@@ -214,8 +215,7 @@ def laid(
     kind: str = "signed",
     **how: Any,
 ) -> Axes:
-    """Return an image with a token map laid over it, as on screen: the image in grey and a little darker, the map
-    smooth.
+    """Draw an image under a token map as on screen: the image in grey and slightly darker, the map smooth.
 
     kind, how: as in `layers_of`.
     """
@@ -234,12 +234,12 @@ def layers_of(
     opacity: float = 0.75,
     floor: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return an image in grey and a little darker [rows, cols, 3], and the colours and opacity of a map over it, in
+    """Return an image in grey and slightly darker [rows, cols, 3], and the colours and opacity of a map over it, in
     0..1.
 
-    kind: "signed" is orange above 0 and blue below, "plain" yellow above 0 and blue below, "glow" yellow above 0 and
-    nothing below. limit: the size at full strength, the map's largest when None; floor: the size that is not drawn at
-    all, see floor_of.
+    kind: "signed" is orange above 0 and blue below, "plain" yellow above 0 and blue below, "glow" yellow above 0
+    and nothing below. limit: the value at full strength, the map's maximum if None; floor: the value that is not
+    drawn at all, see floor_of.
     """
     grey = pixels[..., :3].astype(float) @ (0.3, 0.59, 0.11) / 255
     away = min(1.0, 1.15 * opacity)
@@ -258,22 +258,20 @@ def layers_of(
 
 
 def floor_of(kind: str, *maps: np.ndarray) -> float:
-    """Return where the scale of maps begins: a plain one, all of whose values may lie far above 0, at the least of
-    them.
-    """
+    """Return where the scale of maps starts: for plain maps, whose values may all be far above 0, at the minimum."""
     return max(0.0, min(float(one.min()) for one in maps)) if kind == "plain" else 0.0
 
 
 def overlay(
     axes: Axes, pixels: np.ndarray, heatmap: np.ndarray, title: str = "", edge: str | None = None
 ) -> Axes:
-    """Return an image under a map without a sign, on the map's own scale."""
+    """Draw an image under a map without a sign, on the map's own scale."""
     laid(axes, pixels, heatmap, "glow")
     return _titled(axes, title, edge)
 
 
 def signed_overlay(axes: Axes, pixels: np.ndarray, heatmap: np.ndarray, title: str = "") -> Axes:
-    """Return an image under a signed token map: orange above 0, blue below, one scale for both."""
+    """Draw an image under a signed token map: orange above 0, blue below, one scale for both."""
     return _titled(laid(axes, pixels, heatmap), title, None)
 
 
@@ -285,7 +283,8 @@ def _titled(axes: Axes, title: str, edge: str | None) -> Axes:
 
 
 class Tile:
-    """A square of a figure for a picture, without axes: a page of a hundred pictures is made in the time of three axes.
+    """A square of a figure for a picture, without axes, so that a page of a hundred pictures costs as much as three
+    axes.
 
     bounds: left, bottom, width and height as shares of the figure's size. A picture that is not square lies in the
     middle, and the frame is drawn around it.
@@ -293,20 +292,20 @@ class Tile:
 
     def __init__(self, figure: Print, bounds: tuple[float, float, float, float]) -> None:
         self.figure, self.bounds = figure, bounds
-        if not figure.lines:  # a notebook takes a figure without axes and lines for an empty one
+        if not figure.lines:  # a notebook treats a figure without axes and lines as empty
             unseen = Line2D([], [], visible=False)
             unseen.set_figure(figure)
             figure.lines.append(unseen)
 
     def picture(self, pixels: np.ndarray, edge: str | None = None) -> None:
-        """An image, with an optional coloured frame."""
+        """Draw an image, with an optional coloured frame."""
         pixels = np.asarray(pixels)
         self._narrow(pixels)
         self._show(pixels)
         self.frame(edge, 1.4)
 
     def laid(self, pixels: np.ndarray, heatmap: np.ndarray, kind: str = "signed", **how: Any) -> None:
-        """An image with a map laid over it, see `layers_of`."""
+        """Draw an image under a map, see `layers_of`."""
         quiet, layer = layers_of(pixels, heatmap, kind, **how)
         self._narrow(pixels)
         self._show(quiet)
@@ -314,7 +313,9 @@ class Tile:
         self.frame(None)
 
     def frame(self, color: str | None, linewidth: float = 0.5) -> None:
-        """A line around it, which is not seen without a colour but keeps vector files from joining it with the next."""
+        """Draw a frame. Without a colour it is invisible, but it keeps vector files from merging the image with the
+        next.
+        """
         left, bottom, width, height = self.bounds
         line = Rectangle((left, bottom), width, height, fill=False, edgecolor=color, linewidth=linewidth)
         line.set(zorder=0, visible=color is not None)  # images have the same order
@@ -322,7 +323,7 @@ class Tile:
         self.figure.add_artist(line)
 
     def _narrow(self, pixels: np.ndarray) -> None:
-        """The tile as wide or as high as the picture is."""
+        """Fit the tile to the picture's aspect ratio."""
         rows, cols = pixels.shape[:2]
         left, bottom, width, height = self.bounds
         across, up = width * min(1.0, cols / rows), height * min(1.0, rows / cols)
@@ -336,7 +337,7 @@ class Tile:
 
 
 def place(figure: Print, x: float, y: float, side: float) -> Tile:
-    """Return a square for a picture at inches from the figure's top left corner."""
+    """Return a square for a picture at a position in inches from the figure's top left corner."""
     width, height = figure.get_size_inches()
     return Tile(figure, (x / width, 1 - (y + side) / height, side / width, side / height))
 
@@ -351,23 +352,23 @@ def words(
     ha: str = "left",
     va: str = "baseline",
 ) -> None:
-    """A text at inches from the figure's top left corner; a dollar sign is a dollar sign."""
+    """Write a text at a position in inches from the figure's top left corner; dollar signs are literal."""
     width, height = figure.get_size_inches()
     figure.text(x / width, 1 - y / height, text, fontsize=size, color=color, ha=ha, va=va, parse_math=False)
 
 
 def label_end(axes: Axes, x: float, y: float, text: str, color: str) -> None:
-    """A line's name at its end, instead of a legend."""
+    """Write a line's name at its end, instead of a legend."""
     axes.annotate(text, (x, y), (4, 0), textcoords="offset points", va="center", fontsize=SMALL, color=color)
 
 
 def end_axis(axes: Axes, x: float) -> None:
-    """The horizontal axis ends where the data do, not below the names beside them; call once its limits are set."""
+    """End the horizontal axis at the data, not below the names beside them; call this once its limits are set."""
     axes.spines["bottom"].set_bounds(axes.get_xlim()[0], x)
 
 
 def spread_labels(heights: Sequence[float], gap: float) -> list[float]:
-    """Heights moved apart until neighbours are at least `gap` from each other, order kept."""
+    """Return heights moved apart until neighbours differ by at least `gap`, in the same order."""
     order = np.argsort(heights)
     placed = np.asarray(heights, float).copy()
     for _ in range(60):
@@ -387,9 +388,9 @@ def spread_labels(heights: Sequence[float], gap: float) -> list[float]:
 def save(
     figure: Figure, path: str | os.PathLike[str], formats: Sequence[str] = ("svg", "pdf", "png")
 ) -> list[Path]:
-    """Write a figure in vector formats with text kept as text, and as PNG at 200 dpi; returns the files.
+    """Write a figure as vector formats with text kept as text, and as PNG at 200 dpi; return the files.
 
-    It is laid out once, for the first format, so that all files show the same.
+    The layout is computed once, for the first format, so that all files look the same.
     """
     stem, files = Path(path), []
     stem.parent.mkdir(parents=True, exist_ok=True)

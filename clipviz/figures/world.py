@@ -1,4 +1,4 @@
-"""Figures of the demo world's report card: plain values in, a matplotlib Figure out; nothing here computes."""
+"""Figures of the demo world's report card, from plain values to a matplotlib Figure."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def grid(
 def head_counts(
     found: Mapping[int, int], null: Mapping[int, Sequence[float]], n_heads: int, width: float = style.COLUMN
 ) -> Figure:
-    """Return how many late heads have k of their first five texts from one family, beside the null's draws.
+    """Draw how many late heads have k of their first five texts from one family, beside the null's draws.
 
     found: k -> heads; null: k -> heads in each draw.
     """
@@ -135,7 +135,7 @@ def neuron_curves(curves: Mapping[str, Mapping[int, float]], width: float = styl
 
 
 def _curves(axis: Any, curves: Mapping[str, Mapping[int, float]], gap: float) -> int:
-    """Return a named line for each curve, the first accented; returns the last place. gap: least distance of two
+    """Draw a named line for each curve, the first accented; return the last position. gap: least distance of two
     names.
     """
     ends = style.spread_labels([curve[max(curve)] for curve in curves.values()], gap)

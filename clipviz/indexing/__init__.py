@@ -1,4 +1,4 @@
-"""The Index, and the streaming pass of a model over any collection into one, alone or under torchrun.
+"""The Index, and the streaming pass of a model that builds one from any collection, alone or under torchrun.
 
 clipviz.Index.build(model, "photos/", "photos.index")                  # or: clipviz index photos/ --out ...
 torchrun --nproc-per-node 8 -m clipviz.cli index "shards-{000..999}.tar" --model ViT-L-14 ... --out big.index

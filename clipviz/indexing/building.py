@@ -1,4 +1,4 @@
-"""Building and appending to indexes; see data.store.writer for what a kill can and cannot do."""
+"""Build and append to indexes; data.store.writer explains what an interruption can lose."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ from clipviz.values import late_layers
 from clipviz.version import __version__
 
 Progress = bool | Callable[[int, int], None]
-STREAMED = 1_024  # images of a stream that are held at once, and that a kill can lose at most
+STREAMED = 1_024  # images of a stream held at once, which an interruption can lose
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
-_TEXT_BYTES, _THUMBNAIL_BYTES = 200, 3_000  # rough sizes per image, to notice a disk that is too small
+_TEXT_BYTES, _THUMBNAIL_BYTES = 200, 3_000  # rough sizes per image, to detect a disk that is too small
 
 
 def build(
@@ -56,9 +56,9 @@ def build(
     neuron_top: int = 50,
     progress: Progress = True,
 ) -> Path:
-    """Return one pass of a model over images into a new index; returns its folder.
+    """Run a model over images once and write a new index; return its folder.
 
-    Called again with the same arguments it continues where it stopped, and opens the index once it is finished.
+    A second call with the same arguments continues an interrupted build, or opens the finished index.
 
     Args:
         model: A ClipModel.
@@ -67,12 +67,12 @@ def build(
         path: The folder of the index.
         layers: Layers whose head codes are kept, default the last 4.
         batch: Images per forward pass.
-        shard: Images per commit: the most that a kill can lose.
+        shard: Images per commit: the most that an interruption can lose.
         workers: Processes that decode images.
-        precision: Of the forward pass; "auto" is fp16 autocast on CUDA, else fp32.
+        precision: Precision of the forward pass; "auto" is fp16 autocast on CUDA, else fp32.
         thumbnail: Pixels of the shorter side, 0 for none.
         neurons: MLP layers whose second-order statistics are kept, each in a further forward pass.
-        neuron_top: The strongest images that are kept of every neuron.
+        neuron_top: How many of the strongest images are kept per neuron.
         progress: Whether to show a bar, or a function of (images done, images).
 
     Raises:
@@ -102,9 +102,7 @@ def _build_from(
     workers: int | None,
     progress: Progress,
 ) -> Path:
-    """Return an index of a stream: its first part is built, the others are appended, those that are there are passed
-    over.
-    """
+    """Build an index of a stream: the first part is built, the others are appended, and finished parts are skipped."""
     n_parts = done = 0
     for part in parts(stream, min(STREAMED, settings["shard"])):
         told = partial(_further, progress, done) if callable(progress) else progress
@@ -112,8 +110,8 @@ def _build_from(
         if n_parts < len(known):
             if known[n_parts]["fingerprint"] != part.fingerprint:
                 raise ValueError(
-                    f"{str(path)!r} holds an index of other images: {part.names[0]!r} of the stream begins a part that "
-                    "differs from the one there; choose another folder"
+                    f"{str(path)!r} holds an index of other images: {part.names[0]!r} of the stream "
+                    "begins a part that differs from the indexed one; choose another folder"
                 )
         elif n_parts:
             append(Store.open(path), model, part, workers=workers, progress=told)
@@ -121,33 +119,33 @@ def _build_from(
             _write(model, part, path, layers, settings, workers, told)
         n_parts, done = n_parts + 1, done + len(part)
     if not n_parts:
-        raise ValueError("expected at least one image, got a stream without any; check what it gives")
+        raise ValueError("expected at least one image, got an empty stream; check what it yields")
     return path
 
 
 def _further(progress: Callable[[int, int], None], before: int, done: int, n_images: int) -> None:
-    """Progress within a part of a stream, whose end is not known: as far as it has been read."""
+    """Report progress within a part of a stream. Its end is unknown, so the total is what has been read so far."""
     progress(before + done, before + n_images)
 
 
 def append(
     index: Store, model: Any, images: Any, *, workers: int | None = None, progress: Progress = True
 ) -> Path:
-    """Add images to a finished index, with its own layers and settings; returns the folder.
+    """Add images to a finished index, with its own layers and settings; return the folder.
 
-    Until it is finished readers see the index as it was. Images that are already in it change nothing.
-    Raises ValueError for another model or for files that the index already has.
+    Until the append is finished readers see the old index. Appending the same image set again changes nothing.
+    Raises ValueError for another model or for files that the index already contains.
     """
     index.check_model(model)
     collection = open_images(images)
-    index = Store.open(index.path)  # as it is by now
+    index = Store.open(index.path)  # its current state
     if not (index.path / PLAN).exists():
         if collection.fingerprint in [source["fingerprint"] for source in index.manifest["sources"]]:
             return index.path
         check_disjoint([index.paths, [os.path.abspath(path) for path in collection.paths or ()]])
     settings = index.manifest["settings"]
     after, marks = len(index), "marks" in index.manifest["dims"]
-    identity = index.identity  # checked above; an earlier version says less of the preprocessing
+    identity = index.identity  # checked above; an earlier version stores less about the preprocessing
     return _write(
         model, collection, index.path, index.layers, settings, workers, progress, after, marks, identity
     )
@@ -165,7 +163,7 @@ def _write(
     marks: bool = True,
     identity: dict[str, Any] | None = None,
 ) -> Path:
-    """Build, or append to an index of `after` images, which may be of a version that kept no marks."""
+    """Build, or append to an index of `after` images, which an earlier version may have written without marks."""
     weights = model.weights
     plan = {
         "model": model.identity() if identity is None else identity,
@@ -206,7 +204,7 @@ def _write(
 
 
 def _start(writer: list[Writer], path: Path, plan: dict[str, Any], after: int | None) -> list[int]:
-    """Make the writer of the first rank; the shards that are neither committed nor staged."""
+    """Create the writer on the first rank, and list the shards that are neither committed nor staged."""
     writer.append(Writer(path, plan, fold, after is not None, after))
     _drain(writer[0])
     left = writer[0].n_images - writer[0].committed * plan["settings"]["shard"]
@@ -215,7 +213,7 @@ def _start(writer: list[Writer], path: Path, plan: dict[str, Any], after: int | 
     free = shutil.disk_usage(path).free
     if left * row > free:
         with writing(path):
-            told = f"about {left * row / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free"
+            told = f"about {left * row / 1e9:.1f} GB are needed but only {free / 1e9:.1f} GB are free"
             raise OSError(errno.ENOSPC, told)
     rest = range(writer[0].committed, plan["shards"])
     return [k for k in rest if not staged(path, k).exists()]
@@ -225,18 +223,19 @@ def _finish(writer: Writer) -> None:
     _drain(writer)
     if not writer.finished:
         raise ValueError(
-            f"shard {writer.committed} of {writer.plan['shards']} is missing in {str(writer.folder)!r}; all ranks need "
-            "the same folder on a shared disk: give one, or index on each machine and use Index.merge"
+            f"shard {writer.committed} of {writer.plan['shards']} is missing in "
+            f"{str(writer.folder)!r}; all ranks need the same folder on a shared disk: use one, or "
+            "index on each machine and use Index.merge"
         )
     writer.finish()
 
 
 def _drain(writer: Writer) -> None:
-    """Commit the shards that wait their turn in staging/."""
+    """Commit the shards that wait in staging/."""
     while not writer.finished and (path := staged(writer.folder, writer.committed)).exists():
         try:
             shard = Shard.load(path)
-        except (OSError, ValueError, KeyError, EOFError):  # damaged by something else: do it again
+        except (OSError, ValueError, KeyError, EOFError):  # damaged from outside: repeat the shard
             path.unlink()
             return
         writer.commit(shard)
@@ -253,7 +252,7 @@ def _pass(
     progress: Progress,
     marks: bool = True,
 ) -> Iterator[tuple[int, Shard]]:
-    """Yield the given shards in order, through one stream of batches."""
+    """Yield the given shards in order, from one stream of batches."""
     positions = {
         k: range(k * settings["shard"], min((k + 1) * settings["shard"], len(images))) for k in shards
     }
@@ -275,13 +274,13 @@ def _pass(
 
 
 def _unopened(images: Images) -> list[tuple[str, str]]:
-    """Return what was left out when the collection was opened; images found broken later are met in the pass."""
+    """Return what was excluded when the collection was opened; images found to be broken later appear in the pass."""
     names = set(images.names) if images.skipped else set()
     return [(name, reason) for name, reason in images.skipped if name not in names]
 
 
 def _deliver(shards: Iterator[tuple[int, Shard]], path: Path, writer: Writer | None) -> None:
-    """Hand shards to the disk in a thread of their own, one at a time, while the next one is computed."""
+    """Write shards to disk in a separate thread, one at a time, while the next one is computed."""
 
     def write(k: int, shard: Shard) -> None:
         if writer is not None and writer.committed == k:
@@ -325,7 +324,9 @@ class _counter:
 
 
 def _check_there(shard: Shard) -> None:
-    """One lost file is skipped; a whole shard of lost files means that the folder or the disk is gone."""
+    """Skip single missing files, but raise an error if all files of a shard are missing, since the folder or disk is
+    gone.
+    """
     if not shard.rows and shard.skipped and all(reason == MISSING for _, reason in shard.skipped):
         raise FileNotFoundError(
             errno.ENOENT,
@@ -346,7 +347,7 @@ def _check_same_plan(ranks: Ranks, path: Path, plan: dict[str, Any]) -> None:
 
 
 def _finished(path: Path, plan: dict[str, Any]) -> bool:
-    """Is this very index already there, whole?"""
+    """Return whether this exact index already exists and is complete."""
     if not (path / MANIFEST).exists() or (path / PLAN).exists():
         return False
     manifest = read_manifest(path)

@@ -12,8 +12,8 @@ from clipviz.indexing.index import Index
 from clipviz.indexing.ranks import Ranks, join_torchrun, leave, local_device
 
 DESCRIPTION = """\
-One pass of a model over images into an index that every panel reads. Run it again after an interruption: it goes on
-where it stopped.
+Run a model over images once and write an index that every panel reads. After an interruption, run the command
+again: it continues where it stopped.
 
   clipviz index photos/ --out photos.index
   clipviz index "shards-{000..099}.tar" --model ViT-L-14 --pretrained openai --out shards.index
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Return what `clipviz index` does; 0 on success, 1 with a message on stderr otherwise."""
+    """Run `clipviz index`; return 0 on success, or 1 after printing a message on stderr."""
     joined = False
     try:
         if args.verify:
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def summary(index: Index, seconds: float) -> str:
-    """Return a few lines on what an index holds and how long the pass took."""
+    """Return a few lines about the content of an index and the duration of the pass."""
     skipped = index.manifest["skipped"]
     size = sum(spec["bytes"] for spec in index.manifest["columns"].values())
     told = [
@@ -122,7 +122,7 @@ def _pass(args: argparse.Namespace) -> Index:
 def _verify(args: argparse.Namespace) -> int:
     paths = args.images or ([args.out] if args.out else [])
     if not paths:
-        raise ValueError("expected an index to verify, got none; `clipviz index PATH --verify`")
+        raise ValueError("expected an index to verify, got none; run `clipviz index PATH --verify`")
     problems = {path: Index.verify(path) for path in paths}
     for path, found in problems.items():
         said = f"{len(found)} problem{'s'[: len(found) - 1]}" if found else "verified, no damage"

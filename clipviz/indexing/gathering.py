@@ -1,4 +1,4 @@
-"""From batches to one shard of an index: one trace per batch, its numbers kept small, its statistics in float64."""
+"""Collect batches into one shard of an index: one trace per batch, stored compactly, with statistics in float64."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from clipviz.lens.trace import Trace
 from clipviz.models.towers.anatomy import unmixed
 
 HALF_MAX = 65_504.0
-_CHECKED = 2  # images per shard whose effects are summed and compared with the model's output
+_CHECKED = 2  # images per shard for which summed effects are compared with the model's output
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class Gathering:
-    """The rows and the statistics of one shard, batch by batch, in the order of the images."""
+    """The rows and statistics of one shard, added batch by batch in the order of the images."""
 
     def __init__(
         self, model: Any, layers: tuple[int, ...], settings: dict[str, Any], marks: bool = True
     ) -> None:
         self.model = model
-        self.marks = marks  # an index of an earlier version keeps none, and what is appended neither
+        self.marks = marks  # an index of an earlier version has no marks, so appended images have none either
         self.layers = list(layers)
         self.precision = settings["precision"]
         self.neurons: list[int] = settings["neurons"]
@@ -51,14 +51,16 @@ class Gathering:
         if not bool(usable.all()):
             names = [fact["name"].decode("utf-8", "surrogateescape") for fact in facts]
             lost = [name for name, good in zip(names, usable.tolist(), strict=True) if not good]
-            self.skipped += [(name, "the model gave numbers that are infinite or too large") for name in lost]
+            self.skipped += [
+                (name, "the model returned numbers that are infinite or too large") for name in lost
+            ]
             facts = [fact for fact, good in zip(facts, usable.tolist(), strict=True) if good]
             trace, pixels = trace[usable], pixels[usable]
         if facts:
             self._keep(trace, pixels, facts)
 
     def shard(self) -> Shard:
-        """Return what was gathered; without rows when no image was usable."""
+        """Return the collected shard; it has no rows if no image was usable."""
         weights, n_layers = self.model.weights, len(self.layers)
         empty = {
             "codes.npy": np.empty((0, n_layers, weights.n_heads, weights.d_code), np.float16),
@@ -80,7 +82,7 @@ class Gathering:
 
     def _mixed(self) -> AbstractContextManager[Any]:
         if self.precision not in _DTYPES:
-            return unmixed(self.model.device)  # whatever autocast the caller is in
+            return unmixed(self.model.device)  # independent of the caller's autocast
         return torch.autocast(self.model.device.type, _DTYPES[self.precision])
 
     def _keep(self, trace: Trace, pixels: Tensor, facts: list[dict[str, bytes]]) -> None:
@@ -118,7 +120,7 @@ def statistics(trace: Trace, layers: list[int]) -> dict[str, np.ndarray]:
 def fold(
     total: dict[str, np.ndarray] | None, part: dict[str, np.ndarray], rows: int
 ) -> dict[str, np.ndarray]:
-    """Return the statistics of `total` and of `part`, whose images come after the first `rows`."""
+    """Return the merged statistics of `total` and `part`, whose images come after the first `rows`."""
     if not part:
         return total or {}
     if not total:
@@ -142,7 +144,7 @@ def fold(
 
 
 def _usable(trace: Trace, layers: list[int]) -> Tensor:
-    """Return which images gave numbers that float16 holds."""
+    """Return which images have numbers that float16 can hold."""
     largest = torch.maximum(
         trace.codes[:, layers].abs().amax((1, 2, 3)), trace.embedding.abs().amax(1)
     )  # NaN is propagated

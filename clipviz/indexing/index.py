@@ -1,4 +1,4 @@
-"""The public Index: a collection seen once by a model, which every panel reads instead of the images."""
+"""The public Index: a collection that a model has read once, and that panels use instead of the images."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ BLOCK = 4096  # rows held in memory at a time
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """Moments of some images' codes, float64, from which TextSpan and mean-ablation follow exactly.
+    """Moments of some images' codes in float64, from which TextSpan and mean-ablation follow exactly.
 
-    mean, covariance: of v = [u / std, 1 / std, mean / std] per head (lens.covariance turns them into those of head
-    effects); embedding_mean: [d_embed], unnormalised; mlp_mean: mean effect of the input term (entry 0) and of
-    each MLP, None for a subset, whose MLP terms are not kept image by image.
+    mean, covariance: of v = [u / std, 1 / std, mean / std] per head (lens.covariance turns them into those of
+    head effects); embedding_mean: [d_embed], unnormalised; mlp_mean: mean effect of the input term (entry 0) and
+    of each MLP, None for a subset, since MLP terms are not stored per image.
     """
 
     count: int
@@ -51,16 +51,15 @@ class Statistics:
 class Index(Store):
     """A collection as columns on disk, made by `Index.build` and opened again by `Index.open`.
 
-    Files are mapped into memory and nothing is read before it is used. An open index keeps showing its rows while
-    others are appended to the same folder.
+    Files are mapped into memory and read on demand. An open index keeps showing its rows while others are
+    appended to the same folder.
     """
 
     @classmethod
     def build(cls, model: Any, images: Any, path: str | os.PathLike[str], **options: Any) -> Index:
-        """Return one pass of a model over images into a new index on disk.
+        """Run a model over images once and write a new index to disk.
 
-        An interrupted build continues where it stopped when it is called again with the same arguments, and a finished
-        index is opened.
+        A second call with the same arguments continues an interrupted build, or opens the finished index.
 
         Args:
             model: A ClipModel.
@@ -81,7 +80,7 @@ class Index(Store):
 
     @classmethod
     def merge(cls, paths: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> Index:
-        """Return the indexes of disjoint collections as one, in the order given; see
+        """Return one index that merges the indexes of disjoint collections, in the given order; see
         `clipviz.indexing.merging.merge`.
         """
         from clipviz.indexing.merging import merge
@@ -89,7 +88,7 @@ class Index(Store):
         return cls.open(merge(paths, folder_of(out)))
 
     def append(self, model: Any, images: Any, **options: Any) -> Index:
-        """Add images to this index and open it again; images that it already holds change nothing.
+        """Add images to this index and open it again; appending the same image set twice changes nothing.
 
         See `clipviz.indexing.building.append` for the options.
         """
@@ -99,7 +98,9 @@ class Index(Store):
 
     @classmethod
     def verify(cls, path: str | os.PathLike[str]) -> list[str]:
-        """Return what is wrong with the files of an index, one sentence each, by reading every byte; [] when sound."""
+        """Return what is wrong with the files of an index, one sentence each, after reading every byte; [] if it is
+        intact.
+        """
         path = folder_of(path)
         if not (path / MANIFEST).exists():
             return [no_index(path)]
@@ -116,14 +117,15 @@ class Index(Store):
         )
 
     def blocks(self, size: int = BLOCK) -> Iterator[Codes[np.ndarray]]:
-        """Yield the codes of all images in order, `size` rows in memory at a time, float32."""
+        """Yield the codes of all images in order, in float32, with `size` rows in memory at a time."""
         for start in range(0, len(self), size):
             yield self.codes(np.arange(start, min(start + size, len(self))))
 
     def statistics(self, subset: Any = None) -> Statistics:
-        """Moments over all images, as accumulated in the pass, or over a subset (indices or a mask [image]).
+        """Return moments over all images, as accumulated in the pass, or over a subset (indices or a mask [image]).
 
-        A subset's are computed in float64 from the stored float16 codes. ValueError for an empty subset.
+        Those of a subset are computed in float64 from the stored float16 codes. Raises ValueError for an empty
+        subset.
         """
         if subset is not None:
             return self._subset_statistics(self.rows(subset))
@@ -139,7 +141,7 @@ class Index(Store):
         )
 
     def image_codes(self, model: ClipModel) -> ImageCodes:
-        """Return the codes as a session asks them, with their moments. Raises ValueError for another model."""
+        """Return the codes in the form that sessions use, with their moments. Raises ValueError for another model."""
         from clipviz.analysis.collection.image_codes import ImageCodes
 
         self.check_model(model)
@@ -151,13 +153,13 @@ class Index(Store):
 
     @property
     def neuron_layers(self) -> tuple[int, ...]:
-        """MLP layers whose second-order statistics were asked for."""
+        """MLP layers whose second-order statistics are stored."""
         return tuple(self.manifest["settings"]["neurons"])
 
     def neurons(self, layer: int, device: str | torch.device = "cpu") -> NeuronStats:
-        """Second-order statistics of one MLP layer over all images, float32 on `device`; image ids are rows.
+        """Return second-order statistics of one MLP layer over all images, float32 on `device`; image ids are rows.
 
-        ValueError names the layers there are.
+        Raises ValueError for a layer that is not stored; the message lists those that are.
         """
         from clipviz.indexing.second import unpacked
 
@@ -170,8 +172,8 @@ class Index(Store):
         return unpacked(self.raw_statistics(f"neurons {layer} "), layer, device)
 
     def where(self, column: str, value: str) -> np.ndarray:
-        """Return indices of the images whose label, group or other attribute is `value`; ValueError for an unknown
-        one.
+        """Return indices of the images whose label, group or other attribute is `value`. Raises ValueError for an
+        unknown one.
         """
         words = self.attributes.get(column)
         if words is None:
@@ -184,20 +186,21 @@ class Index(Store):
         return found
 
     def thumbnail(self, row: int) -> Image.Image:
-        """Return the small RGB picture kept of an image; ValueError when the index was built without thumbnails."""
+        """Return the stored thumbnail of an image. Raises ValueError if the index was built without thumbnails."""
         content = self.thumbnail_jpeg(row)
         if not content:
             raise ValueError(f"the index {str(self.path)!r} keeps no thumbnails; build it with thumbnail=96")
         return Image.open(io.BytesIO(content)).convert("RGB")
 
     def images(self) -> IndexedImages:
-        """Return the collection as `Images`: the files where they are still there, their thumbnails where not."""
+        """Return the collection as `Images`: the files if they still exist, else their thumbnails."""
         return IndexedImages(self)
 
     def check_images(self, images: Images) -> None:
-        """ValueError naming an image that is another one than the index was built from, its content compared.
+        """Raise ValueError for an image whose content differs from the one that was indexed.
 
-        Of a large data set, and of an index of an earlier version, which only knows names, as much as is cheap.
+        For a large data set, and for an index of an earlier version, which stores only names, only cheap checks
+        are made.
         """
         if images.fingerprint == self.fingerprint:
             return
@@ -215,9 +218,10 @@ class Index(Store):
                 return
             i = min(n, len(images)) - 1
         raise ValueError(
-            f"the index {str(self.path)!r} was built from other images: its image {i} is {self.names[i]!r}, of these "
-            f"it is {images.names[i]!r}{', whose content differs' if self.names[i] == images.names[i] else ''}; leave "
-            "images out, the index knows its own, or build an index of these"
+            f"the index {str(self.path)!r} was built from other images: image {i} of the index is "
+            f"{self.names[i]!r}, image {i} of these is "
+            f"{images.names[i]!r}{', whose content differs' if self.names[i] == images.names[i] else ''}; "
+            "omit images to use those of the index, or build an index of these"
         )
 
     @functools.cached_property

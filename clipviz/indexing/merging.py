@@ -1,4 +1,4 @@
-"""Merging the indexes of disjoint collections: columns are copied, statistics folded, no image is looked at."""
+"""Merge the indexes of disjoint collections: columns are copied and statistics folded, without reading images."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from clipviz.version import __version__
 
 
 def merge(paths: Sequence[str | os.PathLike[str]], out: Path) -> Path:
-    """Return the indexes of disjoint collections by the same model as one new index at `out`, images in the order
-    given.
+    """Merge the indexes of disjoint collections by the same model into a new index at `out`, in the given order.
 
-    Statistics are those of all images, in any order of merging to the last digits of float64. Nothing appears at
-    `out` before it is whole. Raises ValueError for different models or layers, or for files that two parts share.
+    The statistics cover all images and do not depend on the order of merging, up to float64 rounding. `out`
+    appears only when it is complete. Raises ValueError for different models or layers, or for files that two
+    parts share.
     """
     if isinstance(paths, (str, os.PathLike)) or not len(paths):
         raise ValueError(f"expected a list of indexes to merge, got {paths!r}; name one or more folders")
@@ -41,7 +41,7 @@ def merge(paths: Sequence[str | os.PathLike[str]], out: Path) -> Path:
             work.mkdir(parents=True, exist_ok=True)
             held.enter_context(
                 locked(work)
-            )  # of two merges into one folder the second waits, and is then refused
+            )  # if two merges write to one folder, the second waits and is then refused
         try:
             _check_new(out)
         except ValueError:
@@ -66,7 +66,7 @@ def _check_new(out: Path) -> None:
 
 
 def _empty(folder: Path) -> None:
-    """Remove what a merge that was killed left behind."""
+    """Delete what an interrupted merge left behind."""
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
@@ -80,8 +80,8 @@ def check_disjoint(collections: Sequence[Sequence[str]]) -> None:
         new = {path for path in paths if path}
         if shared := seen & new:
             raise ValueError(
-                f"expected disjoint images, got {len(shared):,} files twice, such as {min(shared)!r}; leave out the "
-                "ones that are already there"
+                f"expected disjoint images, got {len(shared):,} files twice, such as "
+                f"{min(shared)!r}; omit the repeated ones"
             )
         seen |= new
 
@@ -99,17 +99,20 @@ def _check_alike(parts: list[Store]) -> None:
             one, other = ({**index.manifest, **index.manifest["settings"]}[key] for index in (first, part))
             if one != other:
                 raise ValueError(
-                    f"expected indexes of one model and the same layers, got {key} {one} in {str(first.path)!r} and "
-                    f"{other} in {str(part.path)!r}; build them alike"
+                    f"expected indexes of one model and the same layers, got {key} {one} in "
+                    f"{str(first.path)!r} and {other} in {str(part.path)!r}; build them with the "
+                    "same settings"
                 )
     marks = [source["fingerprint"] for part in parts for source in part.manifest["sources"]]
     if len(set(marks)) < len(marks):
-        raise ValueError("expected indexes of disjoint images, got the same image set twice; give each once")
+        raise ValueError(
+            "expected indexes of disjoint images, got the same image set twice; pass each only once"
+        )
     check_disjoint([part.paths for part in parts])
 
 
 def _shards_of(part: Store) -> Iterator[Shard]:
-    """Yield an index's segments as shards again; the first with rows carries the statistics of them all."""
+    """Yield an index's segments as shards; the first one with rows carries the statistics of all of them."""
     entries, _ = read_journal(part.path, part.manifest["segments"]["bytes"])
     codes, start = part.codes(), 0
     statistics = part.raw_statistics()

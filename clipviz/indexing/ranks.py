@@ -1,8 +1,9 @@
-"""The processes of one run. Statistics meet in files, so only small words pass between ranks, always by gloo.
+"""The processes of one run. Statistics are exchanged through files, so ranks send only short messages, always by
+gloo.
 
-No tensor is reduced over the network: each rank leaves its shards, statistics included, on the shared disk and the
-first rank folds them in the order of the images. That is what makes a run on many GPUs equal a run on one to the
-last bit, and what lets a restart pick up the shards of a rank that was lost.
+No tensor is reduced over the network: each rank writes its shards, including statistics, to the shared disk, and
+the first rank folds them in the order of the images. A run on many GPUs therefore equals a run on one GPU to the
+last bit, and a restart can use the shards of a lost rank.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from typing import Any, TypeVar
 import torch
 
 T = TypeVar("T")
-_PATIENCE = timedelta(days=7)  # the first rank may wait long for a slow one
+_PATIENCE = timedelta(days=7)  # the first rank may have to wait long for a slow one
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those of the run; group: a gloo group, None when alone."""
+    """The rank of this process in the run; group: a gloo group, None for a single process."""
 
     rank: int = 0
     world: int = 1
@@ -42,7 +43,7 @@ class Ranks:
         return self.rank == 0
 
     def share(self, make: Callable[[], T]) -> T:
-        """Return what `make` returns on the first rank, on every rank; its ValueError or OSError too."""
+        """Return on every rank what `make` returns on the first; ValueError and OSError are passed on too."""
         if self.group is None:
             return make()
         answer: list[Any] = [None, None]
@@ -59,7 +60,7 @@ class Ranks:
         return found
 
     def wait(self) -> None:
-        """Until every rank is here."""
+        """Wait until every rank has reached this point."""
         if self.group is not None:
             with _together():
                 torch.distributed.barrier(group=self.group)
@@ -67,7 +68,7 @@ class Ranks:
 
 @contextmanager
 def _together() -> Iterator[None]:
-    """ConnectionError where another rank is gone, however it ended."""
+    """Raise ConnectionError if another rank has ended in any way."""
     try:
         yield
     except RuntimeError as error:
@@ -78,13 +79,13 @@ def _together() -> Iterator[None]:
 
 
 def leave() -> None:
-    """Leave the process group, which a rank that is gone has left already."""
+    """Leave the process group, which a lost rank has already left."""
     with suppress(RuntimeError):
         torch.distributed.destroy_process_group()
 
 
 def join_torchrun() -> bool:
-    """Join the process group that torchrun set up in the environment; False when there is none."""
+    """Join the process group that torchrun set up in the environment; return False if there is none."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or torch.distributed.is_initialized():
         return False
     torch.distributed.init_process_group("gloo", timeout=_PATIENCE)
@@ -92,7 +93,7 @@ def join_torchrun() -> bool:
 
 
 def local_device(device: str | None) -> str | None:
-    """This rank's GPU when several processes share a machine and none was asked for."""
+    """Return this rank's GPU if several processes share a machine and no device was requested."""
     if device is None and "LOCAL_RANK" in os.environ and torch.cuda.is_available():
         return f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
     return device

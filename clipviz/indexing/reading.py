@@ -1,4 +1,4 @@
-"""From a collection to batches: decoding, preprocessing and thumbnails, in DataLoader workers."""
+"""Read a collection in batches: decoding, preprocessing and thumbnails, in DataLoader workers."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from torch.utils.data import DataLoader
 from clipviz.data.images import BrokenImage, Images
 from clipviz.data.marks import number, stamp_of
 
-MISSING = "there is no such file"
+MISSING = "the file does not exist"
 _QUALITY = 80
 _LOST = re.compile(r"DataLoader worker \(pid.* (is killed|exited unexpectedly)")
-_WATCHED = 1.0  # seconds between a worker's looks at its parent
+_WATCHED = 1.0  # seconds between a worker's checks of its parent
 
 
 class Decoded(NamedTuple):
@@ -40,14 +40,14 @@ class Decoded(NamedTuple):
 
 @dataclass
 class Batch:
-    """Some images in order: pixels [image, 3, rows, cols] or None, facts of each, and those left out."""
+    """Some images in order: pixels [image, 3, rows, cols] or None, facts of each, and those excluded."""
 
     pixels: Tensor | None
     facts: list[dict[str, bytes]]
     skipped: list[tuple[str, str]]
 
     def pin_memory(self) -> Batch:
-        """Called by the DataLoader, so that the copy to the GPU overlaps with its work."""
+        """Pin the memory; the DataLoader calls this so that copies to the GPU overlap with other work."""
         pixels = None if self.pixels is None else self.pixels.pin_memory()
         return Batch(pixels, self.facts, self.skipped)
 
@@ -75,12 +75,12 @@ class Decoder:
             return Decoded(None, {}, name, MISSING)
         except BrokenImage as error:
             return Decoded(None, {}, name, str(error.__cause__ or error))
-        except Exception as error:  # whatever one image does, the pass goes on
+        except Exception as error:  # no single image may stop the pass
             return Decoded(None, {}, name, f"{type(error).__name__}: {error}"[:300])
         return Decoded(pixels, facts, name, "")
 
     def marks(self, position: int, image: Image.Image) -> bytes:
-        """Return the row of marks.npy: what tells the image's content from others, and its file's time of change."""
+        """Return the row of marks.npy: hashes of the image's content and of its file's modification time."""
         content = self.images.content(position, image)
         stamp = stamp_of(self.paths[position]) if self.paths else ""
         return struct.pack("<2Q", number(content) if content else 0, number(stamp) if stamp else 0)
@@ -124,7 +124,7 @@ def collate(decoded: Sequence[Decoded]) -> Batch:
 def batches(
     decoder: Decoder, positions: Sequence[Sequence[int]], workers: int | None, device: torch.device
 ) -> Iterator[Batch]:
-    """Return the batches in order; workers: processes that decode, None for a number that suits the machine."""
+    """Yield the batches in order; workers: processes that decode, None for a number that suits the machine."""
     workers = default_workers(device, sum(map(len, positions))) if workers is None else workers
     options: dict[str, Any] = {}
     if workers:
@@ -142,10 +142,10 @@ def batches(
 
 
 def lost_worker(error: BaseException) -> ChildProcessError | None:
-    """Return what to say where a decoding process is gone, as torch's signal handler or a broken pipe told; else
+    """Return a message if a decoding process has died, as a signal handler of torch or a broken pipe shows, else
     None.
 
-    torch raises wherever the main thread is at that moment, so that the error may come with another one.
+    torch raises wherever the main thread happens to be, so the error may be chained to another one.
     """
     seen: set[int] = set()
     at: BaseException | None = error
@@ -153,17 +153,18 @@ def lost_worker(error: BaseException) -> ChildProcessError | None:
         seen.add(id(at))
         if _LOST.search(str(at)) or isinstance(at, ConnectionResetError | EOFError):
             return ChildProcessError(
-                "a process that decodes images was killed, often because memory ran out; run the same again: it "
-                "continues where it stopped. Fewer workers take less memory, workers=0 takes none of them"
+                "a process that decodes images was killed, often because memory ran out; run the "
+                "same command again: it continues where it stopped. Fewer workers need less memory; "
+                "workers=0 uses none"
             )
         at = at.__cause__ or at.__context__
     return None
 
 
 def _leave_with(parent: int, _worker: int) -> None:
-    """End this worker when the process that started it is gone, however that ended.
+    """End this worker when the process that started it has ended in any way.
 
-    Otherwise a worker that waits for room in its pipe would wait for ever, with its pictures and the terminal.
+    Otherwise a worker that waits for room in its pipe would wait forever and keep its pictures and the terminal.
     """
 
     def watch() -> None:
@@ -175,7 +176,9 @@ def _leave_with(parent: int, _worker: int) -> None:
 
 
 def default_workers(device: torch.device, n_images: int) -> int:
-    """Worker processes: none where they cannot be forked or the work is small; one core is left for the model."""
+    """Return the number of worker processes: none if they cannot be forked or the work is small; one core is left
+    for the model.
+    """
     if not sys.platform.startswith("linux") or n_images < 256:
         return 0
     share = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

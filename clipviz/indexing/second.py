@@ -1,7 +1,7 @@
 """Second-order statistics of chosen MLP layers, streamed into an index beside the first-order ones.
 
-They are lens.neuron_stats.NeuronStats as plain arrays named "neurons LAYER FIELD"; sums are kept in float64, and the
-ids of the top images are rows of the index.
+They are stored as the arrays of lens.neuron_stats.NeuronStats, named "neurons LAYER FIELD". Sums are in float64,
+and the ids of the top images are rows of the index.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def batch_statistics(seconds: Sequence[SecondOrder], n_top: int) -> Arrays:
 
 
 def fold_neurons(total: Arrays, part: Arrays, rows: int) -> Arrays:
-    """Both parts' statistics of every layer; the images of `part` come after the first `rows`."""
+    """Return the merged statistics of every layer; the images of `part` come after the first `rows`."""
     found: Arrays = {}
     for layer in layers_in(part):
         stats = _unpack(fields_of(part, layer), layer)

@@ -1,4 +1,4 @@
-"""Lenses: pure maths, tensors in, values out. One noun per module; each is loaded when first used."""
+"""Lenses: pure functions from tensors to values. Each module has one topic and is loaded on first use."""
 
 from __future__ import annotations
 

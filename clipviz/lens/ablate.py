@@ -1,4 +1,4 @@
-"""Ablation of direct effects, applied linearly and never by re-running the model (thesis 2.3, App. A.2).
+"""Ablation of direct effects, computed linearly without re-running the model (thesis 2.3, App. A.2).
 
 Removing a set S of terms changes the embedding by a known vector:
     rep' = rep - sum_S (c - mean c)   (how="mean": every term is replaced by its mean over a collection)
@@ -26,13 +26,13 @@ from clipviz.lens.trace import Trace
 from clipviz.values import Ablation, Codes, Head, HeadBasis
 
 IMAGES_AT_ONCE = 4096
-TRIES = 10  # for every draw that differs from those before it
+TRIES = 10  # attempts per draw that differs from the previous ones
 CLASSIFIED_AT_ONCE = 1024  # images whose logits stay in the processor's cache
 
 
 @dataclass(frozen=True, eq=False)
 class Terms:
-    """A collection as what ablations subtract from it: codes for heads and layers, optionally MLPs and tokens.
+    """A collection in the form that ablations need: codes for heads and layers, optionally MLP effects and tokens.
 
     mlp_effects: [image, 1 + layer, d_embed], the readout's tail last; token_codes: [image, layer, head, d_head], the
     part of the head codes that comes from `tokens` (of the n_tokens the tower has). Either is None when it was not
@@ -53,7 +53,7 @@ class Terms:
         return headset.as_float(self.codes.embedding)
 
     def select(self, images: Tensor | Sequence[int] | slice) -> Terms:
-        """Return the same terms for some of the images; a slice does not copy."""
+        """Return the same terms for some of the images; a slice is not copied."""
         index = images if isinstance(images, slice) else torch.as_tensor(images)
         return dataclasses.replace(
             self,
@@ -65,10 +65,10 @@ class Terms:
 
 @dataclass(frozen=True, eq=False)
 class Means:
-    """Where mean-ablation takes its means: the average of every term over some collection.
+    """The means used by mean-ablation: the average of every term over some collection.
 
-    codes: [layer, head, d_head + 2] mean augmented code; mlp_effects: [1 + layer, d_embed]; token_codes:
-    [layer, head, d_head + 2]. n_images says over how many images.
+    codes: [layer, head, d_head + 2] mean augmented code; mlp_effects: [1 + layer, d_embed]; token_codes: [layer,
+    head, d_head + 2]. n_images is the number of images averaged.
     """
 
     codes: Tensor
@@ -78,10 +78,11 @@ class Means:
 
 
 def terms_of(trace: Trace, layers: Sequence[int] | None = None, tokens: Iterable[int] = ()) -> Terms:
-    """Return what a trace leaves for ablation: codes of the chosen layers, all MLPs, and the codes of some tokens.
+    """Return what ablations need of a trace: codes of the chosen layers, all MLP effects, and the codes of some
+    tokens.
 
-    tokens: token indices whose removal will be asked for, (0,) for the class token attending to itself; they
-    need a trace taken with its tokens.
+    tokens: indices of the tokens that may be removed later, (0,) for the class token attending to itself. The
+    trace must then have been taken with its tokens.
     """
     layers = check_layers(trace.weights, layers)
     tokens = frozenset(int(token) for token in tokens)
@@ -145,7 +146,7 @@ def join(parts: Sequence[Terms]) -> Terms:
 
 
 def means_of(terms: Terms) -> Means:
-    """Return the mean of every term over the collection, for mean-ablation here or of another collection."""
+    """Return the mean of every term over the collection, for mean-ablation of this or another collection."""
     codes = terms.codes
     inverse = 1 / headset.as_float(codes.std)
     statistics = torch.stack([inverse.mean(), (headset.as_float(codes.mean) * inverse).mean()])
@@ -166,9 +167,7 @@ def means_of(terms: Terms) -> Means:
 
 
 def mean_effects(means: Means, basis: HeadBasis, heads: Sequence[Head]) -> Float[Tensor, "head d_embed"]:
-    """Return what mean-ablation puts in the place of each head: its effect averaged over the collection of the
-    means.
-    """
+    """Return the effect that mean-ablation substitutes for each head: its average over the collection of the means."""
     rows = [
         means.codes[basis.layers.index(layer), head].to(basis.basis) @ headset.set_map(basis, [(layer, head)])
         for layer, head in heads
@@ -200,9 +199,9 @@ def predict_after(
     """Return the text of highest <rep', t> for every image: zero-shot classification after an ablation of heads or
     MLPs.
 
-    logits: the unablated <rep, t> where they are already known. The heads then cost one product
-    [image, |S| d_head] x [|S| d_head, text] and no embedding is formed; nothing of size image x text is kept. Where
-    most heads are out (and the terms are `whole`), the heads that stay are added up instead.
+    logits: the unablated <rep, t> where they are already known. The heads then cost one product [image, |S|
+    d_head] x [|S| d_head, text] and no embedding is formed; nothing of size image x text is kept. If most heads
+    are removed (and the terms are `whole`), the remaining heads are summed instead.
     """
     if ablation.tokens:
         raise ValueError("tokens cannot be removed here, only heads, layers and MLPs; use embedding_after")
@@ -234,7 +233,9 @@ def _predict_from_kept(
     directions: Tensor,
     means: Means | None,
 ) -> Int[Tensor, " image"]:
-    """Return the same from what stays: rep' = rest' + sum of the kept heads (+ the means of the others)."""
+    """Return the same prediction from the remaining heads: rep' = rest' + their sum (+ the means of the removed
+    heads).
+    """
     constant = directions @ headset.as_float(terms.basis.constant)
     level = len(kept) * constant
     if ablation.how == "mean":
@@ -251,7 +252,7 @@ def _predict_from_kept(
         rest = rest - _mlp_part(part, ablation, means) if ablation.mlps else rest
         base = (
             rest[:1] @ directions.T if ablation.mlps else rest @ directions.T
-        )  # one row for all: the mean, or 0
+        )  # one for all: the mean, or 0
         after = (base + level).expand(len(rest), -1)
         predicted.append((after if reader is None else torch.addmm(after, codes, reader)).argmax(1))
     return torch.cat(predicted)
@@ -291,7 +292,7 @@ def removed_effects(
 
 
 def heads_of(codes: Codes, ablation: Ablation) -> list[Head]:
-    """Return every head that the ablation removes whole: its heads and all heads of its layers, in order."""
+    """Return every head that the ablation removes entirely: its heads and all heads of its layers, in order."""
     n_heads = codes.codes.shape[2]
     heads = set(ablation.heads) | {(layer, head) for layer in ablation.layers for head in range(n_heads)}
     headset.head_positions(codes, heads)
@@ -299,9 +300,10 @@ def heads_of(codes: Codes, ablation: Ablation) -> list[Head]:
 
 
 def accumulated(layers: Sequence[int], mlps: Iterable[int] = ()) -> list[Ablation]:
-    """Figure 2.2: nothing, then the first layer's attention, the first two, ... and all of them.
+    """Return the ablations of Figure 2.2: nothing, then the first layer's attention, the first two, ... and all of
+    them.
 
-    mlps: MLP terms that every step ablates too.
+    mlps: MLP terms that are ablated in every step.
     """
     layers = list(layers)
     return [
@@ -315,10 +317,11 @@ def isolated(layers: Sequence[int]) -> list[Ablation]:
 
 
 def all_mlps(n_mlp_terms: int, tokens: Iterable[int] = ()) -> Ablation:
-    """Tables 2.1 and A.1: the input term and every MLP at once, and optionally tokens (0 = the class token).
+    """Return the ablation of Tables 2.1 and A.1: the input term and all MLPs, and optionally tokens (0 = the class
+    token).
 
-    n_mlp_terms: TowerWeights.n_mlp_terms. The MLP after an attention pool is among them, so that what is left is what
-    heads write to the embedding themselves; what they bring about through that MLP goes with it.
+    n_mlp_terms: TowerWeights.n_mlp_terms. The MLP after an attention pool is among them, so that only what heads
+    write to the embedding directly is left, without their effect through that MLP.
     """
     return Ablation(mlps=frozenset(range(n_mlp_terms)), tokens=frozenset(tokens))
 
@@ -330,9 +333,9 @@ def random_heads(
     seed: int = 0,
     how: Literal["mean", "zero"] = "mean",
 ) -> list[Ablation]:
-    """Return the baseline of Table 2.3: draws of the same number of random heads, without replacement within a draw.
+    """Return the baseline of Table 2.3: n_draws sets of as many random heads, each drawn without replacement.
 
-    heads: those to draw from, e.g. headset.all_heads(codes).
+    heads: the heads to draw from, e.g. headset.all_heads(codes).
     """
     if not 0 <= n_chosen <= len(heads):
         raise ValueError(f"expected n_chosen within 0..{len(heads)} (the heads to draw from), got {n_chosen}")
@@ -349,14 +352,13 @@ def matched_heads(
     how: Literal["mean", "zero"] = "mean",
     only_others: bool = True,
 ) -> list[Ablation]:
-    """Return a null for removing some heads: draws of as many others, of the same layers as far as these have
-    others.
+    """Return a null for removing some heads: draws of equally many other heads, from the same layers where possible.
 
-    Where a layer has too few others, the nearest layers fill in, the later one of two equally near. Heads of one layer
-    write about as much as each other and heads of other layers do not, and a draw that held the removed heads would
-    repeat part of what it is compared with. heads: those to draw from. No two draws are the same set, so that there are
-    fewer than n_draws where there are few sets, and none where there are fewer others than removed heads. only_others:
-    False also draws removed heads, a stricter null where these are most of a layer.
+    If a layer has too few other heads, the nearest layers fill in; of two equally near layers, the later one.
+    Heads of one layer have effects of similar size, heads of different layers do not. A draw that contained the
+    removed heads would repeat part of what it is compared with. heads: the heads to draw from. All draws are
+    different sets, so that there may be fewer than n_draws, and none if there are fewer other heads than removed
+    ones. only_others: False also draws removed heads, which is a stricter null if these are most of a layer.
     """
     others = sorted(set(heads) - set(removed) if only_others else set(heads))
     if len(others) < len(removed):
@@ -372,7 +374,7 @@ def matched_heads(
 
 
 def _matched(removed: Collection[Head], others: list[Head]) -> list[Head]:
-    """Return one of `others` for each removed head, as near as can be by layer, the first ones first."""
+    """Return one of `others` for each removed head, from the nearest layer possible; earlier entries are preferred."""
     wanting, free, found = [layer for layer, _ in sorted(removed)], others.copy(), []
     last = max(layer for layer, _ in [*removed, *others])
     for distance in (place for reach in range(last + 1) for place in ((reach, -reach) if reach else (0,))):
@@ -386,7 +388,9 @@ def _matched(removed: Collection[Head], others: list[Head]) -> list[Head]:
 
 
 def _coded(terms: Terms, heads: list[Head]) -> Iterator[tuple[Terms, slice, Tensor]]:
-    """Images a few at a time, where they are, and set_codes of the heads, written into one array again and again."""
+    """Yield a few images at a time, uncopied, with set_codes of the heads, which are written into the same array
+    each time.
+    """
     positions = headset.head_positions(terms.codes, heads)
     layers, places = [layer for layer, _ in positions], [head for _, head in positions]
     n_images, d_head = len(terms.codes.mean), terms.codes.codes.shape[3]
@@ -405,7 +409,7 @@ def _coded(terms: Terms, heads: list[Head]) -> Iterator[tuple[Terms, slice, Tens
 
 
 def _in_parts(terms: Terms) -> Iterator[tuple[int, Terms]]:
-    """Yield a few thousand images at a time, without copying, and where each part starts."""
+    """Yield a few thousand images at a time, uncopied, with the index of the first."""
     for start in range(0, len(terms.codes.mean), IMAGES_AT_ONCE):
         yield start, terms.select(slice(start, start + IMAGES_AT_ONCE))
 
@@ -413,7 +417,7 @@ def _in_parts(terms: Terms) -> Iterator[tuple[int, Terms]]:
 def _shift_of(
     terms: Terms, heads: list[Head], how: str, means: Means | None, reader: Tensor, directions: Tensor
 ) -> Float[Tensor, " text"]:
-    """Return what the heads' removal subtracts from every image's logits alike."""
+    """Return the part of the heads' removal that is subtracted from every image's logits alike."""
     if how == "zero":
         return len(heads) * directions @ headset.as_float(terms.basis.constant)
     assert means is not None
@@ -431,9 +435,9 @@ def _head_part(terms: Terms, heads: list[Head], how: str, means: Means | None) -
 def token_part(
     terms: Terms, heads: list[Head], how: str, means: Means | None
 ) -> Float[Tensor, "image d_embed"]:
-    """Return what the tokens write through some heads, summed, minus its mean where how="mean".
+    """Return what the tokens write through some heads, summed; if how="mean", minus its mean.
 
-    Tokens carry their share |tokens| / n_tokens of every head's biases and LayerNorm shares.
+    Tokens have their share |tokens| / n_tokens of every head's biases and LayerNorm shares.
     """
     share = len(terms.tokens) / terms.n_tokens
     assert terms.token_codes is not None

@@ -13,10 +13,10 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """The k most correlated units of every unit, for two models: all that best buddies need of a table.
+    """The k most correlated units of every unit, for two models. Best buddies need no more of the correlation table.
 
     values_a, index_a: [unit_a, k] correlations and units of b, strongest first; values_b, index_b: [unit_b, k]
-    likewise. -inf and -1 where fewer are known. Memory: 12 k (n_a + n_b) bytes, however large the table.
+    likewise. Missing entries are -inf and -1. Memory: 12 k (n_a + n_b) bytes, however large the table.
     """
 
     values_a: Float[Tensor, "unit_a k"]
@@ -26,7 +26,7 @@ class Neighbours:
 
     @classmethod
     def empty(cls, n_a: int, n_b: int, k: int, device: torch.device | str = "cpu") -> Neighbours:
-        """Return no neighbours yet. Raises ValueError for k < 1."""
+        """Return an object without any neighbours yet. Raises ValueError for k < 1."""
         if k < 1:
             raise ValueError(f"expected k >= 1 nearest neighbours, got {k}; the thesis uses 5")
         tables = []
@@ -38,7 +38,7 @@ class Neighbours:
     def include(
         self, correlation: Float[Tensor, "block_a block_b"], start_a: int, start_b: int
     ) -> Neighbours:
-        """Return the neighbours once a block of the table is known; start_a, start_b: the block's first units."""
+        """Return the neighbours after one more block of the table. start_a, start_b: the block's first units."""
         rows = slice(start_a, start_a + correlation.shape[0])
         cols = slice(start_b, start_b + correlation.shape[1])
         side_a = _keep_top(self.values_a, self.index_a, correlation, rows, start_b)
@@ -46,7 +46,7 @@ class Neighbours:
         return Neighbours(*side_a, *side_b)
 
     def without_self(self) -> Neighbours:
-        """Neighbours of a model with itself, one fewer each: the unit itself is left out (else the last one is)."""
+        """Return the neighbours of a model with itself without the unit itself, so that each list is one shorter."""
 
         def leave_out(values: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
             own = index == torch.arange(len(index), device=index.device)[:, None]
@@ -56,7 +56,9 @@ class Neighbours:
         return Neighbours(*leave_out(self.values_a, self.index_a), *leave_out(self.values_b, self.index_b))
 
     def pairs(self, above: float = 0.0) -> tuple[Int[Tensor, "pair 2"], Float[Tensor, " pair"]]:
-        """Mutual neighbours whose correlation exceeds `above`, and that correlation, strongest first (Eq. 4.3)."""
+        """Return mutual neighbours whose correlation exceeds `above`, and that correlation, strongest first (Eq.
+        4.3).
+        """
         n_a, k = self.index_a.shape
         unit_a = torch.arange(n_a, device=self.index_a.device).repeat_interleave(k)
         unit_b, strength = self.index_a.flatten(), self.values_a.flatten()
@@ -71,7 +73,7 @@ class Neighbours:
 def _keep_top(
     values: Tensor, index: Tensor, block: Tensor, rows: slice, offset: int
 ) -> tuple[Tensor, Tensor]:
-    """Top k of what was known of these rows and a new block of columns; tables are copied, not edited."""
+    """Return the top k of each row from the known entries and a new block of columns, without changing the inputs."""
     k = values.shape[1]
     new_values, new_index = block.topk(min(k, block.shape[1]), dim=1)
     joint_values = torch.cat([values[rows], new_values.to(values)], 1)
@@ -85,7 +87,8 @@ def _keep_top(
 def best_buddies(
     correlation: Float[Tensor, "unit_a unit_b"], k: int = 5, above: float = 0.0
 ) -> Int[Tensor, "pair 2"]:
-    """Pairs that are among each other's k nearest neighbours, BB(F1, F2; K) of thesis Eq. 4.3, strongest first.
+    """Return pairs that are among each other's k nearest neighbours, BB(F1, F2; K) of thesis Eq. 4.3, strongest
+    first.
 
     Only correlations above `above` count: Rosetta neurons are positively correlated by definition, and a dead unit
     (correlation 0 with everything) never matches. Raises ValueError for k < 1 or a table with NaN.
@@ -103,7 +106,7 @@ def best_buddies(
 def self_best_buddies(
     correlation: Float[Tensor, "unit _"], k: int = 5, above: float = 0.0
 ) -> Int[Tensor, "pair 2"]:
-    """Best buddies of a model with itself, BB(G, G; K), each pair once with the smaller unit first.
+    """Return the best buddies of a model with itself, BB(G, G; K); each pair is listed once, the smaller unit first.
 
     A unit is not counted among its own neighbours. Raises ValueError when the table is not square.
     """
@@ -117,7 +120,7 @@ def self_best_buddies(
 def rosetta_units(
     pairs_by_model: Sequence[Int[Tensor, "_ 2"]], strongest: bool = False
 ) -> Int[Tensor, "tuple model"]:
-    """R(G, D_1 ... D_m) of thesis Eq. 4.4: pivot units with a best buddy in EVERY model.
+    """Return R(G, D_1 ... D_m) of thesis Eq. 4.4: pivot units with a best buddy in EVERY model.
 
     pairs_by_model: for each model D_i its pairs (pivot unit, unit of D_i), strongest first. Returns one row per tuple,
     column 0 the pivot unit and column i the unit of model i, sorted by pivot unit. All combinations are listed, at most

@@ -1,9 +1,9 @@
-"""An image's embedding as a sparse sum of texts with positive weights: the baseline of concept discovery.
+"""An image's embedding as a sparse sum of texts with positive weights, a baseline for concept discovery.
 
 SpLiCE (Bhalla, Oesterling, Srinivas, Calmon and Lakkaraju 2024, "Interpreting CLIP with sparse linear concept
-embeddings"). Images and texts lie in two cones of their own. Each side is therefore centred by its own mean and
-normed again: z = unit(unit(image) - image mean), c_j = unit(unit(text j) - text mean). Then
-    w = argmin_{w >= 0} 1/2 |z - sum_j w_j c_j|^2 + penalty sum_j w_j,
+embeddings"). Images and texts lie in two separate cones. Each side is therefore centred by its own mean and
+normalised again: z = unit(unit(image) - image mean), c_j = unit(unit(text j) - text mean). Then w = argmin_{w >=
+0} 1/2 |z - sum_j w_j c_j|^2 + penalty sum_j w_j,
 solved by scikit-learn's coordinate descent. The embedding that a code stands for is unit(unit(sum_j w_j c_j) + image
 mean).
 """
@@ -31,11 +31,11 @@ class ConceptCodes:
 
     @property
     def n_texts(self) -> Float[Tensor, " image"]:
-        """How many texts each code has."""
+        """The number of texts in each code."""
         return (self.weights > 0).sum(1).to(self.weights)
 
     def strongest(self, image: int, n: int = 10) -> list[tuple[int, float]]:
-        """Return the texts of largest weight of one image, as (text, weight), those without weight left out."""
+        """Return the texts of largest weight of one image, as (text, weight); texts of weight zero are omitted."""
         order = self.weights[image].argsort(descending=True, stable=True)[:n].tolist()
         return [(text, float(self.weights[image, text])) for text in order if self.weights[image, text] > 0]
 
@@ -46,11 +46,11 @@ def concept_codes(
     image_mean: Float[Tensor, " d_embed"],
     penalty: float = PENALTY,
 ) -> ConceptCodes:
-    """Sparse codes of images over a pool of texts, both of any length.
+    """Return sparse codes of images over a pool of texts. Neither needs to be of unit length.
 
-    image_mean: the mean of the unit embeddings of a collection, which the images are centred by; the texts are centred
-    by the pool's. penalty: more of it, fewer texts; from 1 on there is none. Raises ValueError for other widths, fewer
-    than two texts, or a penalty that is not positive.
+    image_mean: the mean of the unit embeddings of a collection, which the images are centred by; the texts are
+    centred by the pool's. penalty: a larger one gives fewer texts; from 1 on there are none. Raises ValueError if
+    the widths differ, for fewer than two texts, or for a penalty that is not positive.
 
     >>> images, texts = torch.tensor([[3.0, 1.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     >>> concept_codes(images, texts, torch.tensor([0.6, 0.6])).weights.gt(0).tolist()

@@ -1,4 +1,4 @@
-"""Means and covariances of a whole collection's codes: float64, one pass, mergeable over parts in any order.
+"""Means and covariances of a whole collection's codes, in float64 and one pass; parts can be merged in any order.
 
 Two parts with counts a and b merge by Chan's formula (Chan, Golub and LeVeque 1983), d = mean_b - mean_a:
     mean    = mean_a + d b / (a + b)
@@ -35,9 +35,9 @@ IMAGES_AT_ONCE = 4096
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """How many samples, their mean, and the sum of outer products of their deviations from it; float64.
+    """The number of samples, their mean, and the sum of outer products of their deviations from it, in float64.
 
-    mean: [..., feature]; scatter: [..., feature, feature]. `a + b` is the moments of both sets of samples.
+    mean: [..., feature]; scatter: [..., feature, feature]. `a + b` gives the moments of both sets of samples.
     """
 
     count: int
@@ -80,7 +80,8 @@ def moments(samples: Float[Tensor, "image *rows feature"]) -> Moments:
 
 
 def code_moments(codes: Codes[Any], images: Int[Tensor, " chosen"] | None = None) -> Moments:
-    """Moments of every head's augmented code v over a collection, or over some of its images; bounded memory.
+    """Return the moments of every head's augmented code v over a collection, or over some of its images, in bounded
+    memory.
 
     mean: [layer, head, augmented]; covariance: [layer, head, augmented, augmented]; see `textspan.head_span`.
     """
@@ -115,14 +116,14 @@ def merge_means(
 
 
 def linear_maps(basis: HeadBasis) -> Float[Tensor, "layer head augmented d_embed"]:
-    """Return a = [B; b; -m] of every head: a head effect is v A + k."""
+    """Return A = [B; b; -m] of every head, so that a head effect is v A + k."""
     n_layers, n_heads = basis.basis.shape[:2]
     extra = torch.stack([basis.output_bias, -basis.mean_share.expand(n_layers, -1)], 1)
     return torch.cat([basis.basis, extra[:, None].expand(-1, n_heads, -1, -1)], 2)
 
 
 def _double(tensor: Tensor) -> Tensor:
-    """Return a tensor in float64; Apple's GPUs have none, so theirs go to the CPU."""
+    """Return a tensor in float64. Apple's GPUs do not support float64, so their tensors are moved to the CPU."""
     return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
 
 
@@ -137,6 +138,6 @@ def effect_mean(
 def effect_covariance(
     covariance: Float[Tensor, "layer head augmented augmented"], basis: HeadBasis
 ) -> Float[Tensor, "layer head d_embed d_embed"]:
-    """Covariance of head effects from the covariance of v. Large: [d_embed, d_embed] per head."""
+    """Return the covariance of head effects from the covariance of v. It is large: [d_embed, d_embed] per head."""
     linear = linear_maps(basis).double()
     return (linear.transpose(-1, -2) @ covariance.to(linear) @ linear).to(basis.basis)

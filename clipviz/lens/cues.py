@@ -1,7 +1,7 @@
-"""What neurons' text codes are good for: spurious cues, adversarial scenes, concepts, maps (thesis 3.5, App. B).
+"""What neurons' text codes are useful for: spurious cues, adversarial scenes, concepts, maps (thesis 3.5, App. B).
 
-A neuron that writes towards two unrelated concepts lets one stand in for the other. Neurons of several layers
-are given together by concatenating their directions and codes; neuron indices then run through all of them.
+If a neuron writes towards two unrelated concepts, one can stand in for the other. Neurons of several layers are
+passed together by concatenating their directions and codes; neuron indices then run through all layers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from clipviz.lens.rotations import random_rotations
 from clipviz.lens.sparse import dense_weights, sparse_code
 from clipviz.values import Progress, SparseCode, unwatched
 
-N_SEGMENT_NEURONS, SEGMENT_THRESHOLD = 200, 0.5  # neurons of a text's map, and where it is cut (thesis 3.5)
+N_SEGMENT_NEURONS, SEGMENT_THRESHOLD = 200, 0.5  # neurons in a text's map, and its threshold (thesis 3.5)
 
 Describe = Callable[[Sequence[str], str], Sequence[str]]
 Draw = Callable[[str], Any]
@@ -34,10 +34,10 @@ def class_neurons(
     n_neurons: int,
     signed: bool = False,
 ) -> Int[Tensor, " chosen"]:
-    """Return the neurons whose direction is most along the target: top |<v, r_n>| (thesis 3.5), strongest first.
+    """Return the neurons best aligned with the target: top |<v, r_n>| (thesis 3.5), strongest first.
 
-    target: v = M(c_2) - M(c_1) for a class pair, or M(c) for one class. signed: only those that write towards
-    the target, top <v, r_n>; the thesis takes the absolute value.
+    target: v = M(c_2) - M(c_1) for a class pair, or M(c) for one class. signed: rank by <v, r_n>, so that only
+    neurons that write towards the target are chosen. The thesis takes the absolute value.
     """
     if target.shape != directions.shape[1:]:
         raise ValueError(
@@ -49,7 +49,7 @@ def class_neurons(
 
 
 def random_neurons(n_all: int, n_neurons: int, generator: torch.Generator) -> Int[Tensor, " chosen"]:
-    """Return a baseline for `class_neurons`: neurons chosen at random."""
+    """Return randomly chosen neurons, a baseline for `class_neurons`."""
     return torch.randperm(n_all, generator=generator)[:n_neurons]
 
 
@@ -60,10 +60,11 @@ def contribution_scores(
     neurons: Int[Tensor, " chosen"],
     n_texts: int,
 ) -> Float[Tensor, " text"]:
-    """Contribution of every text to a classification direction: w_j = sum_n gamma_j^n <v, r_n> (Eq. 3.4).
+    """Return every text's contribution to a classification direction: w_j = sum_n gamma_j^n <v, r_n> (Eq. 3.4).
 
     codes: sparse text codes of all neurons (of r_n, or of indirect-effect directions for that baseline). A text
-    scores high when important neurons carry it with a large weight: a candidate for a spurious cue of c_2.
+    scores high if it has a large weight in the codes of important neurons. It is then a candidate for a spurious
+    cue of c_2.
     """
     chosen = SparseCode(codes.atoms[neurons], codes.weights[neurons])
     return (directions[neurons] @ target) @ dense_weights(chosen, n_texts).to(directions)
@@ -79,15 +80,14 @@ def rotated_scores(
     seed: int = 0,
     progress: Progress = unwatched,
 ) -> Float[Tensor, "draw text"]:
-    """Return a null for `contribution_scores`: the same for neurons whose directions have nothing to do with the
-    texts.
+    """Return a null for `contribution_scores`: scores for neurons whose directions are unrelated to the texts.
 
-    A code follows its own direction, so that texts near the target have a large w_j with any neurons along it. Codes
-    that are shuffled among neurons do not follow it, and would make cues of nearly all words of an untrained network.
-    Here all directions are turned together by a random rotation of the embedding, which keeps their lengths and
-    angles; the neurons most along the target are chosen among them and coded anew. dictionary: what the codes are made
-    of (`prepare_dictionary`), of n_nonzero texts each. progress: called before each draw with how many are done;
-    what it raises ends the work.
+    A code approximates its own direction, so texts near the target have a large w_j for any neurons aligned with
+    it. Shuffling codes among neurons would break this and flag nearly all words of an untrained network as cues.
+    Therefore all directions are rotated together by one random rotation of the embedding, which keeps their
+    lengths and angles. The neurons best aligned with the target are then chosen among them and coded again.
+    dictionary: the texts from which codes are built (`prepare_dictionary`), n_nonzero per code. progress: called
+    before each draw with the number of draws done; an exception that it raises ends the work.
     """
     generator, drawn = torch.Generator().manual_seed(seed), []
     for n_done in range(n_draws):
@@ -105,9 +105,10 @@ def image_contribution_scores(
     thresholds: Float[Tensor, " neuron"],
     n_texts: int,
 ) -> Float[Tensor, "image text"]:
-    """Concepts in images: w_j = sum over activated neurons of gamma_j^n |phi_n(I)| (App. B, Fig. B.1).
+    """Return concept scores of images: w_j = sum over activated neurons of gamma_j^n |phi_n(I)| (App. B, Fig. B.1).
 
-    norms: |phi_n| of the images; thresholds: from `activation_thresholds`; a neuron above its own is activated.
+    norms: |phi_n| of the images; thresholds: from `activation_thresholds`; a neuron is activated if its norm
+    exceeds its threshold.
     """
     activated = norms * (norms > thresholds)
     return activated @ dense_weights(codes, n_texts).to(norms)
@@ -116,7 +117,7 @@ def image_contribution_scores(
 def activation_thresholds(
     norms: Float[Tensor, "image neuron"], percentile: float = 98.0
 ) -> Float[Tensor, " neuron"]:
-    """Norms above which a neuron counts as activated: a percentile over a collection (App. B: the 98th)."""
+    """Return the norms above which neurons count as activated: a percentile over a collection (App. B: the 98th)."""
     if not 0 < percentile < 100:
         raise ValueError(f"expected a percentile between 0 and 100, got {percentile}; the thesis uses 98")
     return torch.quantile(norms, percentile / 100, dim=0)
@@ -128,10 +129,11 @@ def synonyms(
     threshold: float,
     centre: Float[Tensor, " d_embed"] | None = None,
 ) -> Bool[Tensor, " text"]:
-    """Texts too close to the target class to count as spurious: cosine above the threshold.
+    """Return which texts are too close to the target class to count as spurious: their cosine exceeds the threshold.
 
-    The thesis compares sentences with a language model; any encoder's vectors serve, the CLIP text tower's too.
-    centre: subtracted from both first, for encoders whose texts all point one way.
+    The thesis compares sentences with a language model. Vectors of any encoder can be used, such as the CLIP text
+    tower's. centre: a vector subtracted from both first, for encoders whose texts all point in a similar
+    direction.
     """
     shift = 0.0 if centre is None else centre
     pool = torch.nn.functional.normalize(text_directions - shift, dim=-1)
@@ -153,15 +155,15 @@ def similar_words(
     banned: Bool[Tensor, " text"],
     n_words: int,
 ) -> Int[Tensor, " word"]:
-    """Return a baseline without neurons: the texts most along the classification direction itself."""
+    """Return the texts best aligned with the classification direction itself, a baseline that uses no neurons."""
     return top_words(text_directions @ target, banned, n_words)
 
 
 @dataclass(frozen=True)
 class Attack:
-    """One run of the adversarial loop: what was written, drawn, and how each image was classified.
+    """One run of the adversarial loop: the sentences, the pictures, and how each picture was classified.
 
-    margins: similarity to the wrong class minus that to the class drawn; above 0 the classifier is fooled.
+    margins: similarity to the wrong class minus similarity to the class drawn; above 0 the classifier is fooled.
     """
 
     sentences: tuple[str, ...]  # one per image
@@ -174,21 +176,21 @@ class Attack:
 
     @property
     def success(self) -> float:
-        """Share of images that fooled the classifier (Table 3.3 counts them of 100)."""
+        """Share of images that fooled the classifier (Table 3.3 counts them out of 100)."""
         return self.n_fooled / len(self.margins) if self.margins else 0.0
 
     @property
     def share(self) -> Estimate:
-        """The same share with its 95% interval; pictures of one sentence count as independent."""
+        """The same share with its 95% interval, which treats pictures of one sentence as independent."""
         return intervals.share(self.n_fooled, len(self.margins))
 
     def more_than(self, other: Attack) -> Estimate:
-        """Return how much larger the share is than another's, of other pictures."""
+        """Return how much larger this share is than that of another attack, on other pictures."""
         return intervals.difference(other.share, self.share)
 
 
 class NoFairSentenceError(ValueError):
-    """A writer wrote no sentence that names the class to draw and not the other one."""
+    """Raised when no written sentence names the class to draw without naming the other class."""
 
 
 def attack(
@@ -202,8 +204,7 @@ def attack(
     n_sentences: int = 10,
     n_images: int = 10,
 ) -> Attack:
-    """Return the adversarial loop of thesis 3.5: write sentences, keep the fair ones, draw them, classify the
-    pictures.
+    """Run the adversarial loop of thesis 3.5: write sentences, keep the fair ones, draw them, classify the pictures.
 
     words: spurious words; class_name: what every picture shows (the class that should be recognised);
     describe(words, class_name) -> sentences; draw(sentence) -> image, called n_images times per sentence;
@@ -226,7 +227,9 @@ def attack(
 
 
 def is_fair(sentence: str, class_name: str, forbidden: Sequence[str]) -> bool:
-    """Return whether a sentence names the class to draw and none of the forbidden words, as whole words or plurals."""
+    """Return whether a sentence names the class to draw and none of the forbidden words, as whole words or in the
+    plural.
+    """
     text = _spaced(sentence)
     named = any(_spaced(form) in text for form in _forms(class_name))
     return named and not any(_spaced(form) in text for word in forbidden for form in _forms(word))
@@ -235,7 +238,7 @@ def is_fair(sentence: str, class_name: str, forbidden: Sequence[str]) -> bool:
 def neuron_maps(
     seconds: Sequence[SecondOrder], neurons: Int[Tensor, " chosen"]
 ) -> Float[Tensor, "image chosen rows cols"]:
-    """Activation maps of neurons that are numbered through several layers, in the order of `seconds`."""
+    """Return activation maps of neurons that are numbered across several layers, in the order of `seconds`."""
     maps: list[Tensor] = [torch.empty(0)] * len(neurons)
     start = 0
     for second in seconds:
@@ -260,10 +263,11 @@ def neuron_maps(
 def neuron_heatmap(
     maps: Float[Tensor, "image neuron rows cols"], weights: Float[Tensor, " neuron"] | None = None
 ) -> Float[Tensor, "image rows cols"]:
-    """Zero-shot segmentation by neurons (thesis 3.5, Table 3.4): averaged activation maps, stretched to 0..1.
+    """Return a zero-shot segmentation by neurons (thesis 3.5, Table 3.4): averaged activation maps, rescaled to
+    0..1.
 
-    The thesis binarises the result at 0.5. weights: for example <r_n, M(c)>, so that neurons which write away
-    from the class count against it; None averages plainly, as the thesis does.
+    The thesis binarises the result at 0.5. weights: for example <r_n, M(c)>, so that neurons that write away from
+    the class count negatively; None takes the plain average, as the thesis does.
     """
     summed = maps.mean(1) if weights is None else torch.einsum("inrc,n->irc", maps, weights)
     low, high = summed.amin((1, 2), keepdim=True), summed.amax((1, 2), keepdim=True)
@@ -277,10 +281,11 @@ def map_towards(
     n_neurons: int = N_SEGMENT_NEURONS,
     signed: bool = False,
 ) -> Float[Tensor, "image rows cols"]:
-    """Return a text's map by neurons: the activation maps of those most along it, averaged and stretched (Table
-    3.4).
+    """Return a text's map by neurons: the activation maps of those best aligned with it, averaged and rescaled
+    (Table 3.4).
 
-    seconds: the layers that the directions are of, in their order; signed: as in `class_neurons`.
+    seconds: second-order effects of the layers that the directions come from, in that order; signed: as in
+    `class_neurons`.
     """
     return neuron_heatmap(neuron_maps(seconds, class_neurons(directions, target, n_neurons, signed)))
 

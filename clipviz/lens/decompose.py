@@ -34,7 +34,7 @@ def head_codes(
     attention: Float[Tensor, "image head token"],
     weights: LayerWeights,
 ) -> Float[Tensor, "image head d_head"]:
-    """Head codes u = sum_i a_i (W_V z_i + b_V): all that an image leaves in a head, d_head numbers."""
+    """Return head codes u = sum_i a_i (W_V z_i + b_V), d_head numbers that determine a head's effect."""
     contexts = attention @ tokens
     return torch.einsum("ihd,hed->ihe", contexts, weights.value) + weights.value_bias
 
@@ -46,9 +46,11 @@ def attention_paths(
     scale: float,
     mask: Tensor | None = None,
 ) -> Float[Tensor, "image head readout_head source"]:
-    """Return what the readout reads of each source token through a head: abar[p, s] = sum_q w[p, q] A[q, s].
+    """Return the weights with which the readout reads each source token through a head: abar[p, s] = sum_q w[p, q]
+    A[q, s].
 
-    A = softmax(q k^T scale + mask) exists for one image at a time. mask: added, or boolean (True attends).
+    A = softmax(q k^T scale + mask) is held in memory for one image at a time. mask: added, or boolean (True
+    attends).
     """
     found = queries.new_empty(*queries.shape[:2], readout.shape[1], keys.shape[2])
     for image in range(len(queries)):
@@ -66,7 +68,7 @@ def path_codes(
     weights: LayerWeights,
     tallies: Sequence[Float[Tensor, "image readout_head"]] = (),
 ) -> Float[Tensor, "image head d_code"]:
-    """Head codes u[p] = sum_s abar[p, s] (W_V z_s + b_V) of all readout heads side by side, then the tallies.
+    """Return head codes u[p] = sum_s abar[p, s] (W_V z_s + b_V) of all readout heads side by side, then the tallies.
 
     tallies: sum_q w[p, q], with which output biases are read; see TowerWeights.n_tallies.
     """
@@ -79,7 +81,7 @@ def path_codes(
 
 
 def tally_biases(weights: LayerWeights, readout: Readout) -> list[Float[Tensor, " d_model"]]:
-    """Return the output biases that the tallies of a head code multiply, in the order of the tallies."""
+    """Return the output biases that a head code's tallies multiply, in the order of the tallies."""
     read_apart = [weights.output_bias] if readout.n_heads > 1 else []
     return read_apart if weights.scaled_bias is None else [*read_apart, weights.scaled_bias]
 
@@ -101,7 +103,7 @@ def _head_shares(
     """Return a head's shares of its layer's output bias, of the readout's mean and of its constant."""
     readout, shares = weights.readout, weights.n_terms * weights.n_heads
     common = torch.stack([weights.layers[k].output_bias for k in layers]) @ readout.matrices[0]
-    if readout.n_heads > 1:  # has tallies instead
+    if readout.n_heads > 1:  # a pooling tower has tallies instead
         common = torch.zeros_like(common)
     biases = common / weights.n_heads + readout.bias / shares
     return biases, readout.mean_matrix / shares, readout.constant / shares
@@ -137,8 +139,9 @@ def head_effects(
     weights: TowerWeights,
     layers: Sequence[int],
 ) -> Float[Tensor, "image layer head d_embed"]:
-    """`effects_from_codes` without a basis at hand: for few images what they write is read, (u W_O^T) M, which costs
-    less than the basis W_O^T M of all codes."""
+    """Return the same as `effects_from_codes` without a basis. For few images their codes are multiplied directly,
+    (u W_O^T) M, which costs less than the basis W_O^T M.
+    """
     n, (d_head, d_model, d_embed) = len(codes), (weights.d_head, weights.d_model, weights.d_embed)
     if n * (d_head + d_embed) * d_model > (d_model + n) * d_head * d_embed:
         return effects_from_codes(codes, mean, std, head_basis(weights, layers))
@@ -170,11 +173,11 @@ def mlp_effects(
     std: Float[Tensor, " image"],
     weights: TowerWeights,
 ) -> Float[Tensor, "image term d_embed"]:
-    """Direct effects of the input term (entry 0) and the MLPs (entry 1 + layer), Eq. 2.4 with App. A.2.
+    """Return direct effects of the input term (entry 0) and the MLPs (entry 1 + layer), Eq. 2.4 with App. A.2.
 
-    writes: what each term adds to the residual stream, as each readout head reads it, side by side
-    [readout_head * d_model]; the readout's mean, bias and constant are shared over the 2 L + 1 terms, of which these
-    have none with weights.thesis_shares.
+    writes: what each term adds to the residual stream, as each readout head reads it, side by side [readout_head
+    * d_model]; the readout's mean, bias and constant are shared over the 2 L + 1 terms, with
+    weights.thesis_shares these terms have no share.
     """
     share, readout = weights.mlp_share, weights.readout
     centred = (writes - mean[:, None, None] * share) / std[:, None, None]
@@ -183,7 +186,7 @@ def mlp_effects(
 
 
 def check_layers(weights: TowerWeights, layers: Sequence[int] | None) -> tuple[int, ...]:
-    """Return the layers as a tuple (all when None); ValueError names an unknown one."""
+    """Return the layers as a tuple (all if None). An unknown layer raises ValueError."""
     if layers is None:
         return tuple(range(weights.n_layers))
     chosen = list[int]()
@@ -202,7 +205,7 @@ def check_layers(weights: TowerWeights, layers: Sequence[int] | None) -> tuple[i
 def check_heads(
     weights: TowerWeights, heads: Sequence[tuple[int, int]] | None, layers: tuple[int, ...]
 ) -> Float[Tensor, "layer head"]:
-    """Return a 0/1 mask over [layer, head] of the chosen layers; heads are (layer, head) pairs, None for all."""
+    """Return a 0/1 mask over [layer, head] of the chosen layers; heads are (layer, head) pairs, or None for all."""
     mask = torch.zeros(len(layers), weights.n_heads)
     if heads is None:
         return mask + 1

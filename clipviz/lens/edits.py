@@ -1,4 +1,4 @@
-"""Changes of activation maps that edits ask for (thesis 4.4, Figures 4.7 and 4.8)."""
+"""The changes of activation maps that an edit requests (thesis 4.4, Figures 4.7 and 4.8)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UnitMaps = Float[Tensor, "image unit rows cols"]
 
 
 def edited_maps(maps: Maps, pairs: Sequence[UnitPairs], change: Change) -> dict[str, Tensor]:
-    """Return the maps with the units of `pairs` (their side a) changed, the others as they are.
+    """Return the maps with the units of `pairs` (their side a) changed and all others unchanged.
 
     Raises ValueError for maps of no image, and for maps that are not finite.
     """
@@ -26,7 +26,7 @@ def edited_maps(maps: Maps, pairs: Sequence[UnitPairs], change: Change) -> dict[
             raise ValueError(
                 "expected maps of at least one image, got none; begin from sample(n) with n >= 1"
             )
-        if not all(torch.isfinite(end) for end in layer_maps.aminmax()):  # NaN is both ends of anything
+        if not all(torch.isfinite(end) for end in layer_maps.aminmax()):  # both ends are NaN if any number is
             raise ValueError(
                 f"expected finite maps, got NaN or infinity in layer {layer!r}; check the latents and the weights"
             )
@@ -42,9 +42,9 @@ def placed(
 ) -> UnitMaps:
     """Return the maps enlarged about their centre and then moved, read bilinearly.
 
-    right, down: shares of the maps' sides (0.25: a quarter). zoom: factor of lengths, above 1 is larger. fill: what
-    comes in from outside, "edge" (the border goes on) or "zeros" (as in the thesis). Raises ValueError for a zoom that
-    is not positive, and for numbers that are not finite.
+    right, down: shares of the maps' sides (0.25: a quarter). zoom: factor of lengths, above 1 is larger. fill:
+    how to fill in from outside, "edge" (repeat the border) or "zeros" (as in the thesis). Raises ValueError for a
+    zoom that is not positive, and for numbers that are not finite.
     """
     if not all(math.isfinite(value) for value in (right, down, zoom)) or zoom <= 0:
         raise ValueError(
@@ -61,22 +61,24 @@ def placed(
 
 
 def shifted(maps: UnitMaps, right: float = 0.0, down: float = 0.0, fill: str = "zeros") -> UnitMaps:
-    """Return the maps moved by a share of their size (right=0.25: a quarter of the cols); zeros come in, as in the
-    thesis.
+    """Return the maps moved by a share of their size (right=0.25: a quarter of the cols), filled with zeros as in
+    the thesis.
     """
     return placed(maps, right, down, fill=fill)
 
 
 def copied(maps: UnitMaps, share: float = 0.25, fill: str = "zeros") -> UnitMaps:
-    """Left half of the maps moved left beside the right half of the maps moved right: everything twice (thesis 4.4)."""
+    """Return the left half of the maps moved left beside the right half of the maps moved right: everything twice
+    (thesis 4.4).
+    """
     half = maps.shape[3] // 2
     left, right = shifted(maps, right=-share, fill=fill), shifted(maps, right=share, fill=fill)
     return torch.cat([left[..., :half], right[..., half:]], 3)
 
 
 def region(parts: Sequence[tuple[Tensor, Tensor]], share: float = 0.4) -> Float[Tensor, "image 1 rows cols"]:
-    """Return where units stand out from the rest of their own maps: 1 inside, 0 elsewhere, at the largest map's
-    size.
+    """Return where units stand out from the rest of their own maps: 1 inside, 0 elsewhere, at the size of the
+    largest map.
 
     parts: each layer's maps [image, unit, rows, cols] and its units' deviations [unit]. A position belongs to it where
     the sum over units of ((map - its median) / deviation)^2, cut at 3 deviations and smoothed over a seventh of the
@@ -95,7 +97,7 @@ def region(parts: Sequence[tuple[Tensor, Tensor]], share: float = 0.4) -> Float[
 
 
 def room_beside(where: Float[Tensor, "image 1 rows cols"], most: float = 0.46) -> Float[Tensor, " image"]:
-    """How far right (negative: left) a region's copy goes to stay in the frame, in sides, at most `most`."""
+    """Return how far right (negative: left) a copy of the region can go within the frame, in sides, at most `most`."""
     line = (torch.arange(where.shape[3], device=where.device) + 0.5) / where.shape[3]
     columns = where[:, 0].sum(1)
     centre = (columns * line).sum(1) / columns.sum(1).clamp_min(1e-9)
@@ -104,7 +106,7 @@ def room_beside(where: Float[Tensor, "image 1 rows cols"], most: float = 0.46) -
 
 
 def pasted(maps: UnitMaps, where: Float[Tensor, "image 1 height width"]) -> UnitMaps:
-    """Return the maps with a region's part written once more beside it, where there is room; all else stays."""
+    """Return the maps with a copy of a region added beside it where there is room; everything else stays."""
     right = room_beside(where)
     there = _moved(where, right, "zeros")
     there = _grown(there, 0.03) * (1 - where)
@@ -113,7 +115,7 @@ def pasted(maps: UnitMaps, where: Float[Tensor, "image 1 height width"]) -> Unit
 
 
 def filled(maps: UnitMaps, where: Float[Tensor, "image 1 height width"]) -> UnitMaps:
-    """Return the maps with a region removed: there, each becomes the median of what is outside."""
+    """Return the maps with a region removed: there, each map is set to the median of the rest."""
     inside = F.interpolate(_grown(where, 0.06), maps.shape[2:], mode="area")
     outside = torch.where(inside < 0.1, maps, torch.nan).flatten(2).nanmedian(2).values[:, :, None, None]
     return torch.lerp(maps, torch.where(outside.isnan(), _median(maps), outside).expand_as(maps), inside)
@@ -129,7 +131,7 @@ def _grown(where: Tensor, share: float) -> Tensor:
 
 
 def _moved(maps: Tensor, right: Float[Tensor, " image"], padding: str) -> Tensor:
-    """Return each image's maps moved by its own share of their cols."""
+    """Return each image's maps moved by its own share of the number of cols."""
     affine = torch.eye(2, 3, device=maps.device, dtype=maps.dtype).repeat(len(maps), 1, 1)
     affine[:, 0, 2] = -2 * right
     grid = F.affine_grid(affine, [len(maps), 1, *maps.shape[2:]], align_corners=False)
@@ -137,11 +139,11 @@ def _moved(maps: Tensor, right: Float[Tensor, " image"], padding: str) -> Tensor
 
 
 def removed(maps: UnitMaps) -> UnitMaps:
-    """Return each map set to its own minimum: the concept is nowhere (thesis 4.4, Figure 4.8)."""
+    """Return each map set to its own minimum, so that the concept is absent (thesis 4.4, Figure 4.8)."""
     return maps.amin((2, 3), keepdim=True).expand_as(maps)
 
 
 def scaled(maps: UnitMaps, factor: float = 2.0) -> UnitMaps:
-    """Return each map stretched away from its own minimum: more of the concept (factor > 1) or less (< 1)."""
+    """Return each map scaled away from its own minimum: more of the concept (factor > 1) or less (< 1)."""
     lowest = maps.amin((2, 3), keepdim=True)
     return lowest + factor * (maps - lowest)

@@ -61,7 +61,7 @@ def all_heads(codes: Codes) -> list[Head]:
 
 
 def head_positions(codes: Codes, heads: Iterable[Head]) -> list[tuple[int, int]]:
-    """(layer, head) pairs as positions in the codes; ValueError names a head that they do not keep."""
+    """Return the positions of (layer, head) pairs in the codes. A head that the codes do not keep raises ValueError."""
     n_heads = codes.codes.shape[2]
     positions = []
     for layer, head in heads:
@@ -77,7 +77,7 @@ def head_positions(codes: Codes, heads: Iterable[Head]) -> list[tuple[int, int]]
 def gather_heads(
     codes: Float[Tensor, "image layer head d_head"], positions: list[tuple[int, int]]
 ) -> Float[Tensor, "image set d_head"]:
-    """Return the codes of some heads, copied once, in full precision."""
+    """Return a copy of the codes of some heads, in full precision."""
     layers = [layer for layer, _ in positions]
     heads = [head for _, head in positions]
     return as_float(torch.as_tensor(codes)[:, layers, heads])
@@ -86,11 +86,11 @@ def gather_heads(
 def with_statistics(
     scaled: Float[Tensor, "image code"], inverse: Float[Tensor, " image"], shifted: Float[Tensor, " image"]
 ) -> Float[Tensor, "image augmented"]:
-    """Scaled codes with the two columns that every head shares."""
+    """Return scaled codes with the two columns that all heads share."""
     return torch.cat([scaled, inverse[:, None], shifted[:, None]], 1)
 
 
 def as_float(array: Tensor) -> Tensor:
-    """Return an array of any library as a tensor, half precision widened to float32."""
+    """Return an array of any library as a tensor, with half precision converted to float32."""
     tensor = torch.as_tensor(array)
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()

@@ -18,7 +18,7 @@ from clipviz.lens.recorded import Recorded
 from clipviz.values import LayerWeights, Readout, TowerWeights
 
 SCORES_BYTES = 1 << 29
-"""What the scores of every head may hold where only their sum is asked for."""
+"""Memory bound for the scores of all heads when only their sum is needed."""
 
 
 def token_scores(
@@ -27,7 +27,7 @@ def token_scores(
     layers: Sequence[int] | None = None,
     normalize: bool = False,
 ) -> Float[Tensor, "text image layer head token"]:
-    """Direct effect of every token through every head on every direction (Eq. 2.6), biases shared out.
+    """Return the direct effect of every token through every head on every direction (Eq. 2.6), biases distributed.
 
     directions: rows in embedding space (a unit text vector, a difference of two, a TextSpan direction).
     normalize: divide by the embedding's length (cosine units when the directions are unit vectors).
@@ -57,11 +57,12 @@ def token_scores(
 def pool_scores(
     trace: Recorded, directions: Float[Tensor, "text d_embed"], normalize: bool = False
 ) -> Float[Tensor, "text image token"]:
-    """Effect of each final token on every direction, <sum_p w[p, q] centre(x_q) M[p] / std, t>: where a pool reads.
+    """Return the effect of each final token on every direction, <sum_p w[p, q] centre(x_q) M[p] / std, t>: where a
+    pool reads.
 
-    Where token_scores says from which tokens heads brought what they write, this says at which token the readout
-    found it. Summed over tokens it is <embedding - tail, t>; bias and constant are shared equally over tokens.
-    Raises ValueError for a class token, which is read at one place, or a trace that kept no tokens.
+    token_scores attributes effects to the tokens that heads read from; pool_scores attributes them to the tokens
+    that the readout reads. Summed over tokens it is <embedding - tail, t>; bias and constant are shared equally
+    over tokens. Raises ValueError for a class token, which is a single token, or a trace that kept no tokens.
     """
     readout = trace.weights.readout
     if not readout.pools:
@@ -89,7 +90,8 @@ def heatmap(
     heads: Sequence[tuple[int, int]] | None = None,
     normalize: bool = False,
 ) -> Float[Tensor, "text image rows cols"]:
-    """Token scores summed over layers and heads, on the grid of image tokens (thesis 2.5); others are left out.
+    """Return token scores summed over layers and heads, on the grid of image tokens (thesis 2.5), without other
+    tokens.
 
     heads: (layer, head) pairs, None for every head of `layers`.
     """
@@ -112,8 +114,10 @@ def _summed_scores(
     mask: Float[Tensor, "layer head"],
     normalize: bool,
 ) -> Float[Tensor, "text image token"]:
-    """Token scores summed over the heads of a mask, for many texts: every token is carried forward to the one vector
-    that the readout reads of it, instead of every text back through every head, and no head has scores of its own."""
+    """Return token scores summed over the heads of a mask, for many texts. Every token is carried forward to the one
+    vector that the readout reads, instead of carrying every text back through every head, so no head has scores of
+    its own.
+    """
     tokens, paths = _kept(trace)
     weights, readout = trace.weights, trace.weights.readout
     directions = check_directions(directions, weights).to(trace.codes)
@@ -142,14 +146,16 @@ def _summed_scores(
 
 
 def one_placeless(scores: Float[Tensor, "*axes token"], prefix: int) -> Float[Tensor, "*axes shown"]:
-    """Scores with one entry, the first, for all tokens that have no place in the image: their sum, 0 if none."""
+    """Return scores in which all tokens without a position in the image are merged into the first entry: their sum,
+    or 0.
+    """
     if prefix == 1:
         return scores
     return torch.cat([scores[..., :prefix].sum(-1, keepdim=True), scores[..., prefix:]], -1)
 
 
 def check_directions(directions: Tensor, weights: TowerWeights) -> Float[Tensor, "text d_embed"]:
-    """Directions as [text, d_embed]; ValueError says how to encode texts when the width is another."""
+    """Return directions as [text, d_embed]. If the width is wrong, ValueError says how to encode texts."""
     if directions.ndim != 2 or directions.shape[-1] != weights.d_embed:
         raise ValueError(
             f"text directions have shape {list(directions.shape)} but the model embeds to "

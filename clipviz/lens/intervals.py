@@ -1,4 +1,4 @@
-"""Measured values with their 95% intervals and what they were measured on."""
+"""Measured values with their 95% intervals and sample sizes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Z = 1.959963984540054
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value, its 95% interval, and the number of things it was measured on."""
+    """A value, its 95% interval, and the sample size."""
 
     value: float
     low: float
@@ -24,17 +24,17 @@ class Estimate:
 
     @property
     def interval(self) -> str:
-        """The interval in two digits."""
+        """The interval with two decimals."""
         return f"{self.low:.2f}–{self.high:.2f}" if self.n else "–"
 
     @property
     def differs(self) -> bool:
-        """For a difference: whether its interval leaves out 0."""
+        """For a difference: whether its interval excludes 0."""
         return self.low > 0 or self.high < 0
 
     @property
     def in_full(self) -> str:
-        """Value, interval and n in one line."""
+        """Value, interval and sample size in one line."""
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f}), n = {self.n}" if self.n else "–"
 
     def __str__(self) -> str:
@@ -42,7 +42,7 @@ class Estimate:
 
 
 def share(n_right: int, n: int) -> Estimate:
-    """Return a share of n independent things; Wilson's score interval, which holds near 0 and 1 too.
+    """Return a proportion of n independent cases with Wilson's score interval, which is accurate near 0 and 1 too.
 
     (p + z^2/2n +- z sqrt(p(1 - p)/n + z^2/4n^2)) / (1 + z^2/n), with z = 1.96.
     """
@@ -57,17 +57,18 @@ def share(n_right: int, n: int) -> Estimate:
 
 
 def share_of(right: Sequence[bool] | np.ndarray) -> Estimate:
-    """Return the share of true cases. Raises ValueError where there is none to count."""
+    """Return the share of true cases. Raises ValueError if there are no cases."""
     if len(right) == 0:
         raise ValueError("expected at least one case, got none; measure more samples")
     return share(int(np.sum(right)), len(right))
 
 
 def paired(n_lost: int, n_gained: int, n: int) -> Estimate:
-    """Change of a share where the same n things are judged before and after: (n_gained - n_lost) / n.
+    """Return the change of a share when the same n cases are judged before and after: (n_gained - n_lost) / n.
 
-    n_lost: right before alone; n_gained: right after alone. The interval is Bonett and Price's (2012), a normal one
-    with one thing added to each of the two counts, which holds in small samples and where nothing changed at all.
+    n_lost: cases right only before; n_gained: cases right only after. The interval is Bonett and Price's (2012),
+    a normal one with one case added to each of the two counts. It is valid for small samples and when nothing
+    changed.
     """
     if n_lost < 0 or n_gained < 0 or n_lost + n_gained > n:
         raise ValueError(f"expected counts of at most {n} things, got {n_lost} lost and {n_gained} gained")
@@ -80,7 +81,8 @@ def paired(n_lost: int, n_gained: int, n: int) -> Estimate:
 
 
 def difference(first: Estimate, second: Estimate) -> Estimate:
-    """second - first for shares of different things; Newcombe's (1998) interval from the two Wilson intervals.
+    """Return second - first for shares of different cases, with Newcombe's (1998) interval from the two Wilson
+    intervals.
 
     low = d - sqrt((p2 - l2)^2 + (u1 - p1)^2), high = d + sqrt((u2 - p2)^2 + (p1 - l1)^2). n: the smaller of the two.
     """
@@ -91,11 +93,11 @@ def difference(first: Estimate, second: Estimate) -> Estimate:
 
 
 def mean(values: Sequence[float] | np.ndarray, least: float = -math.inf, most: float = math.inf) -> Estimate:
-    """Return the mean of independent values; mean +- t standard errors, within what a value can be.
+    """Return the mean of independent values, +- t standard errors, clipped to the possible range.
 
-    t: the 97.5% quantile of Student's distribution with n - 1 degrees of freedom, so that 95% of the intervals of
-    normal values hold their mean whatever n is. Skewed values are held less often while there are few of them:
-    exponential ones 88% of the time for n = 5, 90% for n = 10, 93% for n = 30.
+    t: the 97.5% quantile of Student's distribution with n - 1 degrees of freedom, so that for normal values 95%
+    of the intervals contain the true mean for any n. For skewed values coverage is lower at small n: for
+    exponential values 88% at n = 5, 90% at n = 10, 93% at n = 30.
     """
     n = len(values)
     if n == 0:
@@ -108,13 +110,13 @@ def mean(values: Sequence[float] | np.ndarray, least: float = -math.inf, most: f
 @lru_cache(maxsize=1024)
 def _student(freedom: int) -> float:
     """Return the 97.5% quantile of Student's t distribution."""
-    from scipy.special import stdtrit  # a part of a second that nothing else at the start needs
+    from scipy.special import stdtrit  # this import takes part of a second and is not needed at startup
 
     return float(stdtrit(freedom, 0.975))
 
 
 def spread(draws: Sequence[float] | np.ndarray) -> Estimate:
-    """Return the median of random draws and the range that 95% of them lie in."""
+    """Return the median of random draws and the range that contains 95% of them."""
     if len(draws) == 0:
         return Estimate(math.nan, math.nan, math.nan, 0)
     low, middle, high = np.quantile(np.asarray(draws, float), (0.025, 0.5, 0.975)).tolist()

@@ -1,4 +1,4 @@
-"""Rosetta-guided inversion: find the latent whose generator maps look like given maps (thesis 4.4).
+"""Rosetta-guided inversion: find the latent whose generator maps resemble given maps (thesis 4.4).
 
 Pure functions over a callable `generate(latents) -> (images, maps)`; the generator itself is never changed. Four
 objectives compare the maps of matched units, normalised by the collection's mean and deviation (Eq. 4.1):
@@ -35,7 +35,7 @@ FAINT = 1e-7
 
 @dataclass(frozen=True, eq=False)
 class UnitPairs:
-    """Matched units of one layer of a generator (a) and one layer of another model (b).
+    """Matched units between one layer of a generator (a) and one layer of another model (b).
 
     units_a, units_b: [pair] unit indices inside their layers; mean and std: [pair] over the whole collection
     (Eq. 4.1), in the maps' own units.
@@ -59,11 +59,11 @@ class UnitPairs:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Adam's steps and learning rate (thesis 4.4, implementation details).
+    """The number of steps and the learning rate of Adam (thesis 4.4, implementation details).
 
-    The rate rises linearly from 0 over the first 5% of the steps, stays, and falls to 0 as a cosine over the last 25%.
-    rate: the thesis takes 0.1 for StyleGAN2 and 0.01 for BigGAN. Raises ValueError for no step or a rate that is not
-    positive.
+    The rate rises linearly from 0 over the first 5% of the steps, stays constant, and falls to 0 along a cosine
+    over the last 25%. rate: the thesis uses 0.1 for StyleGAN2 and 0.01 for BigGAN. Raises ValueError for no step
+    or a rate that is not positive.
     """
 
     n_steps: int = 500
@@ -73,7 +73,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if self.n_steps < 1:
-            raise ValueError(f"expected n_steps >= 1, got {self.n_steps}; the thesis takes 500")
+            raise ValueError(f"expected n_steps >= 1, got {self.n_steps}; the thesis uses 500")
         if not (math.isfinite(self.rate) and self.rate > 0):
             raise ValueError(f"expected a positive learning rate, got {self.rate}; 0.1 is a good start")
 
@@ -86,8 +86,9 @@ class Schedule:
 
 
 class Step(NamedTuple):
-    """One step of a search: its number from 0, how many there are, the latents and images before it, and its loss and
-    objective (see `Asked.objective`; 0 without maps), both per image."""
+    """One step of a search: its number from 0, how many there are, the latents and images before it, and its loss
+    and objective (see `Asked.objective`; 0 without maps), both one number per image.
+    """
 
     number: int
     of: int
@@ -99,7 +100,9 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Inversion:
-    """A found latent: latents and images at the end; loss and objective of every step, means over the images [step]."""
+    """The result of a search: latents and images at the end; loss and objective of every step, averaged over images
+    [step].
+    """
 
     latents: Tensor
     images: Tensor
@@ -108,7 +111,7 @@ class Inversion:
 
 
 def activation_similarity(maps_a: Maps, maps_b: Maps, pairs: Sequence[UnitPairs]) -> Float[Tensor, " image"]:
-    """L_act of thesis Eq. 4.6: mean over pairs of the normalised product of two maps, for each image.
+    """Return L_act of thesis Eq. 4.6: for each image, the mean over pairs of the normalised product of two maps.
 
     Means and variances are the collection's, the product is over the positions of one image, at the larger of the two
     sizes. The sum over positions is divided by their number (Eq. 4.6 leaves that to the coefficient), so that maps of
@@ -119,19 +122,20 @@ def activation_similarity(maps_a: Maps, maps_b: Maps, pairs: Sequence[UnitPairs]
 
 
 def map_distance(maps_a: Maps, maps_b: Maps, pairs: Sequence[UnitPairs]) -> Float[Tensor, " image"]:
-    """Mean squared difference of normalised maps over pairs and positions, for each image; 0 where all are equal.
+    """Return, for each image, the mean squared difference of normalised maps over pairs and positions; 0 if all are
+    equal.
 
-    Unlike Eq. 4.6 it is bounded below, and its least value is at the asked maps. Raises ValueError as
+    Unlike Eq. 4.6 it is bounded below, and its minimum is at the requested maps. Raises ValueError as
     `activation_similarity` does.
     """
     return Asked(maps_a, maps_b, pairs).objective(maps_a, "distance")
 
 
 class Asked:
-    """The maps that a search should reach, normalised and resized once for all its steps.
+    """The maps that a search should reach, normalised and resized once for all steps.
 
-    maps_a: the generator's, for their sizes and the rounding of their layers; maps_b: those asked. Raises ValueError as
-    `activation_similarity` does.
+    maps_a: the generator's, for their sizes and the rounding of their layers; maps_b: the requested maps. Raises
+    ValueError as `activation_similarity` does.
     """
 
     def __init__(self, maps_a: Maps, maps_b: Maps, pairs: Sequence[UnitPairs]) -> None:
@@ -154,11 +158,11 @@ class Asked:
             self.wanted.append(_resized(units_b, size))
 
     def holds_for(self, maps_b: Maps) -> bool:
-        """Return whether these are still the maps that are asked for; whoever drags them puts others in their place."""
+        """Return whether these are still the requested maps; while somebody drags them, they are replaced."""
         return all(maps_b.get(layer) is maps for layer, maps in self.read.items())
 
     def objective(self, maps: Maps, objective: str = "distance") -> Float[Tensor, " image"]:
-        """How far the generator's maps are from those asked, for each image (see the module's table)."""
+        """Return how far the generator's maps are from the requested ones, for each image (see the module's table)."""
         if objective not in OBJECTIVES:
             raise ValueError(f"expected an objective among {', '.join(OBJECTIVES)}, got {objective!r}")
         parts = []
@@ -181,7 +185,7 @@ def _centred(maps: Tensor) -> Tensor:
 
 
 def _scale(maps: Maps, layer: str, std: Tensor) -> Tensor:
-    """Deviations to divide by; infinity where a unit's is beneath the rounding of its layer."""
+    """Return the deviations to divide by, with infinity where a deviation is below the rounding of its layer."""
     if layer not in maps:
         raise ValueError(f"layer {layer!r} was not recorded; the maps hold {', '.join(maps) or 'nothing'}")
     low, high = maps[layer].detach().aminmax()
@@ -201,7 +205,7 @@ def _resized(maps: Tensor, size: list[int]) -> Tensor:
 
 
 class SearchOptions(TypedDict, total=False):
-    """The keywords of `search`."""
+    """The keyword arguments of `search`."""
 
     target_images: Float[Tensor, "image 3 rows cols"] | None
     target_maps: Maps | None
@@ -230,26 +234,24 @@ def search(
     schedule: Schedule | None = None,
     still: float = -math.inf,
 ) -> Iterator[Step]:
-    """Yield the search of Eq. 4.7, one step at a time: stop iterating to cancel it; each step shows where it is.
+    """Run the search of Eq. 4.7 and yield every step, which reports its progress; stop iterating to cancel.
 
-    generate: latents -> (images in 0..1, maps by layer), differentiable. latents: the start, [image, ...]; not changed.
-    target_images: the image to reach, or None for maps alone (images from outside the generator's world).
-    target_maps, pairs: the maps to reach and the matched units; without them only the image counts.
-    alpha, beta: 0.1 and 1, as in the thesis. objective: "distance" (default), "cosine" or "correlation", or "product"
-    for the thesis's L_act, Eq. 4.6. regulariser: L_reg, the mean of z^2 ("l2") or of |z| ("l1"). reconstruction: L_rec,
-    any function of (generated, target) that gives one number, or one for each image. schedule: default that of the
-    thesis, 500 steps at 0.1. still: an objective down to which an image is left as it is; Adam takes steps of full
-    length along gradients of rounding, too, and so leaves an optimum that it begins at.
-    The steps hold the latents before their update, so the last one yielded (number n_steps) is the result. The sum over
-    images is minimised, so images that are searched together do not slow each other down.
-    Raises ValueError when neither images nor maps are given, for maps that are not finite, and for a generator without
-    gradients.
+    generate: latents -> (images in 0..1, maps by layer), differentiable. latents: the start, [image, ...]; not
+    changed. target_images: the image to reach, or None for maps alone (images from outside the generator's
+    world). target_maps, pairs: the maps to reach and the matched units; without them only the image counts.
+    alpha, beta: 0.1 and 1, as in the thesis. objective: "distance" (default), "cosine" or "correlation", or
+    "product" for the thesis's L_act, Eq. 4.6. regulariser: L_reg, the mean of z^2 ("l2") or of |z| ("l1").
+    reconstruction: L_rec, any function of (generated, target) that gives one number, or one for each image.
+    schedule: default that of the thesis, 500 steps at 0.1. still: an image whose objective is at most this value
+    is not changed. Otherwise Adam, which takes full steps even along gradients that are only rounding, would
+    leave an optimum at which it starts. The steps hold the latents before their update, so the last one yielded
+    (number n_steps) is the result. The sum over images is minimised, so that images in one search do not slow
+    each other down. Raises ValueError when neither images nor maps are given, for maps that are not finite, and
+    for a generator without gradients.
     """
     schedule = schedule or Schedule()
     if target_images is None and target_maps is None:
-        raise ValueError(
-            "expected target_images or target_maps, got neither; say what the latent should reach"
-        )
+        raise ValueError("expected target_images or target_maps, got neither; pass at least one of them")
     if regulariser not in ("l2", "l1"):
         raise ValueError(f"expected a regulariser 'l2' or 'l1', got {regulariser!r}")
     for name, wanted in (target_maps or {}).items():
@@ -316,10 +318,11 @@ def invert(
     progress: Callable[[Step], bool | None] | None = None,
     **how: Any,
 ) -> Inversion:
-    """argmin_z L_rec(G(z), I) + alpha L_reg(z) + beta objective(z, I) by Adam (thesis Eq. 4.7; Eq. 4.5 without images).
+    """Minimise L_rec(G(z), I) + alpha L_reg(z) + beta objective(z, I) over z by Adam (thesis Eq. 4.7; Eq. 4.5
+    without images).
 
-    how: what to reach and how, the keywords of `search` (SearchOptions). progress: called with every step; the search
-    ends early when it returns False. Raises ValueError as `search` does.
+    how: the target and options, as keyword arguments of `search` (SearchOptions). progress: called with every
+    step; the search ends early when it returns False. Raises ValueError as `search` does.
     """
     losses, objectives = [], []
     for step in search(generate, latents, **how):

@@ -14,7 +14,8 @@ from clipviz.lens.trace import Trace
 
 @dataclass(frozen=True, eq=False)
 class JointMaps:
-    """For one head and one image: the texts it agrees with most and least, and where each comes from.
+    """The texts that agree most and least with one head on one image, and the image regions that these scores come
+    from.
 
     positive, negative: positions in the head's texts, strongest first; coefficients: <c_head, t> of all the
     head's texts [text]; positive_maps, negative_maps: [k, rows, cols], summing (with the class token's share)
@@ -37,10 +38,12 @@ def joint_maps(
     background: Float[Tensor, "text_background d_embed"] | None = None,
     k: int = 1,
 ) -> JointMaps:
-    """Return the most and least similar of a head's TextSpan texts on an image, with their token maps of that head.
+    """Return the TextSpan texts of a head that are most and least similar to an image, with their token maps for
+    that head.
 
     text_directions: the encoded texts that TextSpan chose for this head. background: texts whose mean direction
-    is subtracted, the bias removal of Fig. 2.6 (maps and coefficients alike, so that they stay one sum).
+    is subtracted, the bias removal of Fig. 2.6. It is applied to maps and coefficients alike, so that maps still
+    sum to coefficients.
     """
     directions = check_directions(text_directions, trace.weights).to(trace.codes)
     if not 1 <= k <= len(directions):

@@ -1,8 +1,8 @@
-"""Statistics of second-order effects over a collection, streamed and mergeable, and what follows from them.
+"""Statistics of second-order effects over a collection, streamed and mergeable, and quantities derived from them.
 
 Effects live in the span of a neuron's directions, so the mean and covariance of its few coordinates give the
-first principal direction, the bias and the share of variance exactly; no effect is ever formed over images.
-Rank-1 approximation (thesis 3.3): phi_n(I) ~ x_n(I) r_n + b_n.
+first principal direction, the bias and the share of variance exactly; the effects themselves are never formed for
+all images. Rank-1 approximation (thesis 3.3): phi_n(I) ~ x_n(I) r_n + b_n.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ class NeuronStats:
     top_maps: Tensor  # [neuron, top, rows, cols], activation maps of the top images, float16
 
     def merge(self, other: NeuronStats) -> NeuronStats:
-        """Statistics of both collections together; exact, in any order. ValueError for another layer."""
+        """Return the statistics of both collections together, which is exact in any order. Raises ValueError for
+        another layer.
+        """
         if self.layer != other.layer or self.mean.shape != other.mean.shape:
             raise ValueError(
                 f"expected statistics of layer {self.layer} {list(self.mean.shape)}, got layer {other.layer} "
@@ -65,7 +67,7 @@ class NeuronStats:
 
     @property
     def covariance(self) -> Float[Tensor, "neuron later_head later_head"]:
-        """Covariance of the coordinates over the collection; ValueError where it was not kept."""
+        """Covariance of the coordinates over the collection. Raises ValueError if it was not kept."""
         return self._kept_scatter() / self.count
 
     def _kept_scatter(self) -> Tensor:
@@ -77,7 +79,7 @@ class NeuronStats:
         return self.scatter
 
     def top_share(self) -> Float[Tensor, " neuron"]:
-        """Share of the summed squared norm that falls on the kept top images: 1 for a perfectly selective neuron."""
+        """Return the share of the summed squared norm on the kept top images: 1 for a perfectly selective neuron."""
         return self.top_norms.clamp_min(0).square().sum(1) / self.total.clamp_min(
             torch.finfo(self.total.dtype).tiny
         )
@@ -100,11 +102,11 @@ def neuron_stats(
 
     images: the ids of the batch's images, kept beside the top ones. n_top: images kept per neuron (the thesis's
     S_n, its "100 images with the largest norms"). normalize: cosine units (effects of unit-length embeddings).
-    shared: rank images by |phi_n| with the shared part, as Eq. B.5 has it. about: statistics of a first pass over the
-    collection, in the same units: images are then ranked by |phi_n - mean phi_n|, as the authors' code does, and
-    top_norms and total are of those deviations; the thesis's S_n, the default, is of |phi_n|. scatter: keep the
-    covariances, which grow with the square of the later heads (2 GB for the first layer of ViT-L/14) and which only
-    rank_one(over="all") reads. norms: |phi_n| in these units, where they are known already.
+    shared: rank images by |phi_n| with the shared part, as Eq. B.5 has it. about: statistics of a first pass over
+    the collection, in the same units: images are then ranked by |phi_n - mean phi_n|, as the authors' code does,
+    and top_norms and total are of those deviations; the thesis's S_n, the default, is of |phi_n|. scatter: keep
+    the covariances. They grow with the square of the number of later heads (2 GB for the first layer of
+    ViT-L/14), and only rank_one(over="all") needs them. norms: |phi_n| in these units, if already known.
     """
     if len(images) != len(second.coordinates) or n_top < 1:
         raise ValueError(
@@ -155,10 +157,11 @@ class RankOne:
     def coefficients(
         self, second: SecondOrder, normalize: bool = True, lengths: bool = False
     ) -> Float[Tensor, "image neuron"]:
-        """x_n(I) = <phi_n(I) - b_n, r_n>, signed, without the shared part's deviation from its mean.
+        """Return x_n(I) = <phi_n(I) - b_n, r_n>, with its sign, and without the shared part's deviation from its
+        mean.
 
-        lengths: the thesis's words literally, x_n(I) = |<phi_n(I), r_n>|, the norm of the projection. With b_n added
-        it counts the mean twice and loses the sign, so that x r + b is no longer near phi.
+        lengths: the literal definition of the thesis, x_n(I) = |<phi_n(I), r_n>|, the norm of the projection.
+        With b_n added it counts the mean twice and loses the sign, so that x r + b is no longer near phi.
         """
         coordinates, common = second.scaled(normalize)
         if lengths:
@@ -204,7 +207,7 @@ def rank_one(
 def first_component(
     effects: Float[Tensor, "neuron row d_embed"],
 ) -> tuple[Float[Tensor, "neuron d_embed"], Float[Tensor, " neuron"], Float[Tensor, " neuron"]]:
-    """First right singular vector, its share of the squared sum, and the squared sum, per neuron.
+    """Return the first right singular vector, its share of the squared sum, and the squared sum, per neuron.
 
     Solved on the smaller Gram matrix in float64: rows may be few (top images) or the embedding narrow.
     """
@@ -228,7 +231,7 @@ def ablated(
     chosen: Bool[Tensor, "image neuron"] | None = None,
     shared: bool = True,
 ) -> Float[Tensor, "image d_embed"]:
-    """Unit embeddings after mean-ablating second-order effects of one layer (Fig. 3.3), cosine units.
+    """Return unit embeddings after mean-ablating second-order effects of one layer (Fig. 3.3), in cosine units.
 
     chosen: (image, neuron) pairs whose effect is replaced by its mean over the collection, None for all
     ("w/o all neurons"). shared: the neurons' shares of biases and LayerNorm means go with them (Eq. B.5).
@@ -250,10 +253,11 @@ def rebuilt(
     stats: NeuronStats | None = None,
     lengths: bool = False,
 ) -> Float[Tensor, "image d_embed"]:
-    """Unit embeddings with every effect of the layer replaced by x r_n + b_n (Fig. 3.3, "reconstruction from PC #1").
+    """Return unit embeddings with every effect of the layer replaced by x r_n + b_n (Fig. 3.3, "reconstruction from
+    PC #1").
 
-    directions: what stands for r_n, for example its sparse text code (Fig. 3.4); default r_n itself.
-    stats: give them to replace the shared part by its mean too. lengths: x as in `RankOne.coefficients`.
+    directions: a replacement for r_n, for example its sparse text code (Fig. 3.4); default r_n itself. stats:
+    give them to replace the shared part by its mean too. lengths: x as in `RankOne.coefficients`.
     """
     directions = line.directions if directions is None else directions
     everything = torch.ones_like(second.coordinates[..., 0])
@@ -264,14 +268,14 @@ def rebuilt(
 
 
 def large_norms(norms: Float[Tensor, "image neuron"], n_images: int) -> Bool[Tensor, "image neuron"]:
-    """For every neuron, the n_images images with its largest effects (the rest are its small ones)."""
+    """Return for every neuron the n_images images with its largest effects; the others are its small ones."""
     chosen = torch.zeros_like(norms, dtype=torch.bool)
     top = norms.topk(min(n_images, len(norms)), dim=0).indices
     return chosen.scatter(0, top, True)
 
 
 def _rows(stats: NeuronStats, over: str, reference: str) -> Float[Tensor, "neuron row later_head"]:
-    """Rows whose outer products sum to the chosen scatter of the coordinates."""
+    """Return rows whose outer products sum to the chosen scatter of the coordinates."""
     if over not in ("top", "all") or reference not in ("mean", "origin"):
         raise ValueError(
             f"expected over='top' or 'all' and reference='mean' or 'origin', got {over!r} and {reference!r}"
@@ -281,7 +285,7 @@ def _rows(stats: NeuronStats, over: str, reference: str) -> Float[Tensor, "neuro
         top = torch.where((stats.top_images >= 0)[..., None], stats.top_coordinates - centre, 0.0)
         return (
             torch.linalg.qr(top, mode="r").R if top.shape[1] > top.shape[2] else top
-        )  # same X^T X, fewer rows
+        )  # the same X^T X from fewer rows
     scatter = stats._kept_scatter().double()
     if reference == "origin":
         scatter = scatter + stats.count * torch.einsum("nk,nl->nkl", stats.mean, stats.mean).double()
@@ -296,19 +300,19 @@ def _signs(
     stats: NeuronStats,
     part: slice,
 ) -> Float[Tensor, " neuron"]:
-    """+1 where most of the top images project positively on the direction, -1 elsewhere."""
+    """Return +1 where most of the top images project positively on the direction, and -1 elsewhere."""
     along = torch.einsum("ntd,nd->nt", top, directions).sign() * (stats.top_images[part] >= 0)
     return torch.where(along.sum(1) < 0, -1.0, 1.0)
 
 
 def _take(values: Tensor, order: Int[Tensor, "neuron top"]) -> Tensor:
-    """values[neuron, order[neuron]] along the second axis, whatever follows it."""
+    """Return values[neuron, order[neuron]] along the second axis, with any further axes."""
     index = order.reshape(*order.shape, *[1] * (values.ndim - 2)).expand(-1, -1, *values.shape[2:])
     return values.gather(1, index)
 
 
 def _padded(values: Tensor, width: int, fill: int) -> Tensor:
-    """Return the second axis filled up to `width`."""
+    """Return the array with its second axis padded to `width`."""
     missing = width - values.shape[1]
     if missing == 0:
         return values

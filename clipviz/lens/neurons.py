@@ -25,22 +25,20 @@ from torch import Tensor
 from clipviz.lens.decompose import tally_biases
 from clipviz.values import TowerWeights, whole
 
-KEPT_BYTES = 1 << 30  # a basis keeps its Gram matrices up to this size
-GRAM_AT_ONCE = (
-    1 << 26
-)  # smaller ones are made when they are first of use, larger ones when they are of use again
+KEPT_BYTES = 1 << 30  # a basis keeps Gram matrices up to this size
+GRAM_AT_ONCE = 1 << 26  # smaller ones are computed on first use, larger ones on second use
 CHUNK_BYTES = 1 << 28  # directions formed at a time
-CACHED_BYTES = 1 << 24  # the same on a CPU, whose cache they should not leave
+CACHED_BYTES = 1 << 24  # the same on a CPU, so that they stay in its cache
 HEADS_AT_ONCE = 64  # later heads whose directions are formed together on a CPU
 
 
 @dataclass(frozen=True, eq=False)
 class NeuronBasis:
-    """The image-independent half of one layer's effects; made once per layer by `neuron_basis`.
+    """The image-independent half of one layer's effects, made once per layer by `neuron_basis`.
 
     later: what the axis later_head stands for, (layer, head) pairs, later layers first to last, each once per
-    readout head. Directions are kept factored, D[n, (k, p)] = value_codes[k, n] @ writers[k, p], and formed when
-    they are asked for.
+    readout head. Directions are stored factored, D[n, (k, p)] = value_codes[k, n] @ writers[k, p], and formed on
+    demand.
     """
 
     layer: int
@@ -73,19 +71,23 @@ class NeuronBasis:
         return int(self.writers.shape[-1])
 
     def directions(self, neurons: Sequence[int] | None = None) -> Float[Tensor, "neuron later_head d_embed"]:
-        """D of the chosen neurons (all when None), unnormalised embedding units per unit coordinate."""
+        """Return D of the chosen neurons (all if None), in unnormalised embedding units per unit coordinate."""
         codes = self.value_codes if neurons is None else self.value_codes[:, list(neurons)]
         return _formed(codes, self.writers)
 
     def chunks(self) -> Iterator[tuple[slice, Float[Tensor, "neuron later_head d_embed"]]]:
-        """(slice, directions) over all neurons, a few at a time: nothing of size [neuron, head, d_embed] is kept."""
+        """Yield (slice, directions) over all neurons, a few at a time, so that [neuron, head, d_embed] is never held
+        in full.
+        """
         for part in self._parts(len(self.writers)):
             yield part, _formed(self.value_codes[:, part], self.writers)
 
     def squared_lengths(
         self, coordinates: Float[Tensor, "neuron image later_head"]
     ) -> Float[Tensor, "neuron image"]:
-        """|sum_k s_k D_k|^2 of every neuron, from directions that are formed a few neurons and heads at a time."""
+        """Return |sum_k s_k D_k|^2 of every neuron, from directions that are formed for a few neurons and heads at a
+        time.
+        """
         n_writers, n_read = self.writers.shape[:2]
         width = min(n_writers, HEADS_AT_ONCE) if self.writers.device.type == "cpu" else n_writers
         squares = []
@@ -99,7 +101,7 @@ class NeuronBasis:
         return torch.cat(squares)
 
     def _parts(self, n_writers: int) -> Iterator[slice]:
-        """Neurons whose directions to so many writers are formed together."""
+        """Yield groups of neurons whose directions to so many writers are formed together."""
         a_neuron = n_writers * self.writers.shape[1] * self.d_embed * self.writers.element_size()
         room = CACHED_BYTES if self.writers.device.type == "cpu" else CHUNK_BYTES
         size = max(1, room // a_neuron)
@@ -107,14 +109,14 @@ class NeuronBasis:
             yield slice(start, min(start + size, self.n_neurons))
 
     def gram_of_use(self) -> Float[Tensor, "neuron later_head later_head"] | None:
-        """Return the Gram matrices where they are small enough to keep and worth their making, else None.
+        """Return the Gram matrices if they are small enough to keep and worth computing, else None.
 
-        They cost as much as the lengths of a few hundred images' effects: large ones are made when a basis is asked a
-        second time, since one that serves a single batch never earns them.
+        They cost as much as the lengths of a few hundred images' effects. Large ones are computed when a basis is
+        used a second time, since they would not pay off for a single batch.
         """
         size = self.n_neurons * len(self.later) ** 2 * self.writers.element_size()
         asked = "asked" in self.__dict__
-        self.__dict__["asked"] = True  # as cached_property keeps its value
+        self.__dict__["asked"] = True  # where cached_property stores its value
         return self.gram if size <= (KEPT_BYTES if asked else min(KEPT_BYTES, GRAM_AT_ONCE)) else None
 
     @cached_property
@@ -125,7 +127,7 @@ class NeuronBasis:
 
 @dataclass(frozen=True, eq=False)
 class Passage:
-    """What one forward pass leaves for the second-order lens; recorded by the model room.
+    """What the second-order lens needs of one forward pass; recorded by `clipviz.models`.
 
     a are the weights with which the readout reads a token through a later head. reach, tallies and read are None
     for a class token, whose attention sums to 1 and whose own activations are read.
@@ -247,7 +249,7 @@ def second_order(passage: Passage, basis: NeuronBasis) -> SecondOrder:
 def _shared(
     passage: Passage, basis: NeuronBasis, attention: Float[Tensor, "image later_head token"]
 ) -> Float[Tensor, "image d_embed"]:
-    """Return a neuron's equal share of biases and LayerNorm means."""
+    """Return a neuron's equal share of all biases and LayerNorm means."""
     std = passage.std[:, None]
     divided = attention if passage.divisors is None else attention / passage.divisors[:, None]
     shared = divided.sum(-1) @ basis.shared_scale + (passage.shift / std) @ basis.shared_shift
@@ -279,7 +281,7 @@ def _direct_shared(passage: Passage, basis: NeuronBasis) -> Float[Tensor, "image
 
 @dataclass(frozen=True, eq=False)
 class SecondOrder:
-    """Second-order effects of every neuron of one layer on some images, held as coordinates in the basis.
+    """Second-order effects of every neuron of one layer on some images, stored as coordinates in the basis.
 
     Units: normalize=True divides by the embedding's length, so that effects are parts of a unit vector and
     products with unit text vectors are parts of a cosine.
@@ -296,14 +298,14 @@ class SecondOrder:
 
     @property
     def norm(self) -> Float[Tensor, " image"]:
-        """Length of each embedding, the divisor of cosine units."""
+        """Length of each embedding, by which cosine units are divided."""
         found: Tensor = self.embedding.norm(dim=-1)
         return found
 
     def scaled(
         self, normalize: bool = True
     ) -> tuple[Float[Tensor, "image neuron later_head"], Float[Tensor, "image d_embed"]]:
-        """Coordinates and shared part, divided by the embedding's length when normalize=True."""
+        """Return coordinates and shared part, divided by the embedding's length if normalize=True."""
         if not normalize:
             return self.coordinates, self.shared
         return self.coordinates / self.norm[:, None, None], self.shared / self.norm[:, None]
@@ -315,7 +317,8 @@ class SecondOrder:
         centre: Float[Tensor, "neuron later_head"] | None = None,
         shared_centre: Float[Tensor, " d_embed"] | None = None,
     ) -> Float[Tensor, "image neuron"]:
-        """Length of every neuron's effect, |phi_n|^2 = s G s + 2 <s D, shared> + |shared|^2, without forming phi.
+        """Return the length of every neuron's effect, |phi_n|^2 = s G s + 2 <s D, shared> + |shared|^2, without
+        forming phi.
 
         centre, shared_centre: mean coordinates and mean shared part, in the same units, that are subtracted first:
         |phi_n - mean phi_n|. Equal to effects(...).norm(dim=-1).
@@ -335,7 +338,8 @@ class SecondOrder:
     def effects(
         self, neurons: Sequence[int] | None = None, shared: bool = True, normalize: bool = True
     ) -> Float[Tensor, "image neuron d_embed"]:
-        """phi_n of the chosen neurons, explicitly (Eq. B.5). [image, all neurons, d_embed] is large: choose some.
+        """Return phi_n of the chosen neurons explicitly (Eq. B.5). [image, all neurons, d_embed] is large: choose a
+        few.
 
         Raises ValueError for a neuron that the layer does not have.
         """
@@ -351,7 +355,8 @@ class SecondOrder:
         centre: Float[Tensor, "neuron later_head"] | None = None,
         normalize: bool = True,
     ) -> Float[Tensor, "image d_embed"]:
-        """sum_n weights[n] (phi_n - shared - mean), without forming phi: what a set of neurons adds to each image.
+        """Return sum_n weights[n] (phi_n - shared - mean) without forming phi: what a set of neurons adds to each
+        image.
 
         weights: 0/1 to choose (image, neuron) pairs, any number to scale them; centre: mean coordinates, same
         units. This is the vector that a mean-ablation of those neurons subtracts.
@@ -365,7 +370,7 @@ class SecondOrder:
     def first_order(
         self, neurons: Sequence[int] | None = None, shared: bool = True, normalize: bool = True
     ) -> Float[Tensor, "image neuron d_embed"]:
-        """First-order (direct) effects of neurons through the readout alone (Eq. 3.1), LayerNorm included.
+        """Return first-order (direct) effects of neurons through the readout alone (Eq. 3.1), LayerNorm included.
 
         With shared=True the sum over all neurons is the MLP's direct effect exactly.
         """
@@ -378,7 +383,7 @@ class SecondOrder:
     def activation_maps(
         self, neurons: Sequence[int] | None = None
     ) -> Float[Tensor, "image neuron rows cols"]:
-        """Activations p of the chosen neurons on the grid of image tokens."""
+        """Return activations p of the chosen neurons on the grid of image tokens."""
         chosen = self.check_neurons(neurons)
         found: Tensor = (
             self.activations[:, self.basis.prefix :, chosen].transpose(1, 2).unflatten(-1, self.basis.grid)
@@ -386,7 +391,7 @@ class SecondOrder:
         return found
 
     def check_neurons(self, neurons: Sequence[int] | None) -> list[int]:
-        """Neuron indices as a list (all when None); ValueError names an unknown one."""
+        """Return neuron indices as a list (all if None). An unknown index raises ValueError."""
         n_neurons = self.basis.n_neurons
         if neurons is None:
             return list(range(n_neurons))
@@ -402,7 +407,7 @@ class SecondOrder:
     def _along(
         self, coordinates: Float[Tensor, "neuron image later_head"], vectors: Float[Tensor, "image d_embed"]
     ) -> Float[Tensor, "neuron image"]:
-        """<sum_k s_k D_k, v> through the factored directions: v is pushed back to each later head once."""
+        """Return <sum_k s_k D_k, v> from the factored directions: v is carried back to each later head once."""
         readers = torch.einsum("id,kped->kpei", vectors, self.basis.writers).permute(0, 2, 1, 3)
         n_read, n_images = readers.shape[2:]
         products = torch.bmm(self.basis.value_codes, readers.flatten(2)).unflatten(-1, (n_read, n_images))
@@ -414,7 +419,7 @@ def _formed(
     codes: Float[Tensor, "writer neuron d_head"],
     writers: Float[Tensor, "writer readout_head d_head d_embed"],
 ) -> Float[Tensor, "neuron later_head d_embed"]:
-    """D of some neurons to some writers."""
+    """Return D of some neurons to some writers."""
     if writers.shape[1] == 1:
         return torch.bmm(codes, writers[:, 0]).transpose(0, 1)
     return torch.einsum("kne,kpef->nkpf", codes, writers).flatten(1, 2)

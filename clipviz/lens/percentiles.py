@@ -1,4 +1,6 @@
-"""Is a number large? A cosine beside those of other texts and images, and whether a model knows an image."""
+"""Percentiles that put a cosine in context among other texts and images, and a test of whether a model knows an
+image.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +12,20 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-FAR = 0.01  # share of the collection below which an image's best text is unusually low
+FAR = 0.01  # an image whose best cosine lies below this share of the collection is unusual
 
 THINGS = (("class", "label", "category"), ("second class",))
-"""Columns whose words name what an image's mask outlines; a text has to name one of each tuple."""
+"""Columns whose words name the object outlined by an image's mask. A text has to contain a word from each column of
+a tuple.
+"""
 
 
 class Percentiles(NamedTuple):
-    """Where a text's cosine with an image lies among those of other texts and images.
+    """Where a text's cosine with an image ranks among those of other texts and other images.
 
-    cosine: that with text A, or A minus B; rank: 1 + the number of the n_texts pool texts whose cosine with the image
-    is larger, None for A minus B; share: of the n_images images read, those whose cosine with the text is smaller.
+    cosine: that with text A, or A minus B; rank: 1 + the number of the n_texts pool texts whose cosine with the
+    image is larger, None for A minus B; share: the share of the n_images images read whose cosine with the text
+    is smaller.
     """
 
     cosine: float
@@ -31,10 +36,10 @@ class Percentiles(NamedTuple):
 
 
 class Familiarity(NamedTuple):
-    """Whether an image is of the kind that a model knows.
+    """Whether an image is of a kind that the model knows.
 
-    known: False where it is far from that; why: in words, "" where it is known; cosine: with its best text of the pool;
-    share: of the n_images images read, those whose best text scores lower.
+    known: False if it is far from that; why: the reason in words, "" if it is known; cosine: that with its best
+    text of the pool; share: the share of the n_images images read whose best text scores lower.
     """
 
     known: bool
@@ -45,12 +50,12 @@ class Familiarity(NamedTuple):
 
 
 def rank_among(cosine: float, others: Tensor) -> int:
-    """1 + the number of others, [other], that are larger."""
+    """Return 1 + the number of values in others, [other], that are larger."""
     return 1 + int((others > cosine).sum())
 
 
 def share_below(cosine: float, others: Tensor) -> float:
-    """Return the share of others, [other], that are smaller; 0 of none."""
+    """Return the share of values in others, [other], that are smaller; 0 if there are none."""
     return float((others < cosine).float().mean()) if len(others) else 0.0
 
 
@@ -63,10 +68,11 @@ def best_cosines(embeddings: Tensor, pool: Tensor) -> Tensor:
 
 
 def among_images(cosine: float, best: Tensor) -> Familiarity:
-    """Return an image judged by a collection: it is far when its best text scores below the collection's 1st
+    """Judge an image by a collection: it is far from it if its best text scores below the collection's 1st
     percentile.
 
-    cosine: with its best text; best: [image] those of the others with theirs. Fewer than 100 others judge nothing.
+    cosine: that with its best text; best: [image], the same for the other images. With fewer than 100 others
+    every image counts as known.
     """
     share = share_below(cosine, best) if len(best) else 1.0
     known = share >= FAR or len(best) < 1 / FAR
@@ -75,9 +81,7 @@ def among_images(cosine: float, best: Tensor) -> Familiarity:
 
 
 def names_object(text: str, columns: Mapping[str, Sequence[str | None]], image: int) -> bool | None:
-    """Return whether a text names what the image's mask outlines (all of it); None where no column says what that
-    is.
-    """
+    """Return whether a text names everything that the image's mask outlines, or None if no column says what that is."""
     wanted = []
     for group in THINGS:
         words = [columns[column][image] for column in group if column in columns]

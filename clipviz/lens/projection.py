@@ -1,4 +1,6 @@
-"""TextSpan evaluated: every late head replaced by its projection on a few texts (thesis 2.4, Fig. 2.3, A.1)."""
+"""An evaluation of TextSpan: every late head is replaced by its projection on a few texts (thesis 2.4, Fig. 2.3,
+A.1).
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,7 @@ def project_heads(
 def _coefficients(
     codes: Codes, basis: HeadBasis, directions: Float[Tensor, "head_all n_texts d_embed"], centred: bool
 ) -> tuple[Float[Tensor, "image head_all n_texts"], Float[Tensor, " d_embed"] | float]:
-    """<c, q> of every head and text, centred over the images or not, and the sum of mean effects if not."""
+    """Return <c, q> of every head and text, centred over the images or not, and the sum of mean effects if not."""
     linear = linear_maps(basis).flatten(0, 1)
     readers = torch.einsum("had,hmd->ham", linear, directions.to(linear))
     parts = [torch.einsum("iha,ham->ihm", part.flatten(1, 2), readers) for part in _augmented(codes)]

@@ -1,4 +1,4 @@
-"""One forward pass of some images as small numbers, before anything is computed of them."""
+"""One forward pass of some images in compact form, before anything is computed from it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from clipviz.values import TowerWeights
 
 @dataclass(frozen=True, eq=False)
 class Recorded:
-    """The numbers that a forward pass leaves behind; lens.trace.Trace says what they are for.
+    """The numbers recorded in a forward pass; lens.trace.Trace computes effects from them.
 
-    tokens and paths are None when the trace was taken with tokens=False (whole collections). final and reads are those
-    of a pool.
+    tokens and paths are None when the trace was taken with tokens=False (whole collections). final and reads are
+    set for towers with a pool.
     """
 
     weights: TowerWeights
@@ -32,6 +32,6 @@ class Recorded:
 
     @property
     def norm(self) -> Float[Tensor, " image"]:
-        """Length of each embedding, the divisor of cosine units."""
+        """Length of each embedding, by which cosine units are divided."""
         found: Tensor = self.embedding.norm(dim=-1)
         return found

@@ -1,4 +1,4 @@
-"""Retrieval by what some heads see: nearest neighbours and top images (thesis 2.4, Fig. 2.4, 2.5, A.5, A.6).
+"""Retrieval by the effects of some heads: nearest neighbours and top images (thesis 2.4, Fig. 2.4, 2.5, A.5, A.6).
 
 Similarity of two images under a set S of heads is <c_S(I), c_S(I')> with c_S the sum of the heads' effects (for
 one head, the thesis's). As c_S = V M (see lens.headset; V gets a column of ones for the constant), the whole
@@ -34,10 +34,10 @@ def similarity(
     centre: bool = False,
     cosine: bool = False,
 ) -> Float[Tensor, "query image"]:
-    """Inner products of the queries' effects with every image's, through a set of heads (Fig. 2.5).
+    """Return inner products of the queries' effects with every image's, through a set of heads (Fig. 2.5).
 
-    queries: image indices. centre: subtract the collection's mean effect first, so that what all images share
-    does not count. cosine: divide by both lengths. The thesis uses neither.
+    queries: image indices. centre: subtract the collection's mean effect first, so that the part common to all
+    images does not count. cosine: divide by both lengths. The thesis does neither.
     """
     vectors, linear = _factors(codes, basis, heads, centre)
     index = torch.as_tensor(list(queries))
@@ -56,7 +56,9 @@ def similarity(
 def whole_similarity(
     codes: Codes, queries: Sequence[int], centre: bool = False, cosine: bool = True
 ) -> Float[Tensor, "query image"]:
-    """Similarity under the whole model's embedding, to be shown beside a head's; cosine by default (Eq. 2.1)."""
+    """Return the similarity under the whole model's embedding, for comparison with a head's; cosine by default (Eq.
+    2.1).
+    """
     embeddings = headset.as_float(codes.embedding)
     embeddings = embeddings - embeddings.mean(0) if centre else embeddings
     embeddings = torch.nn.functional.normalize(embeddings, dim=-1) if cosine else embeddings
@@ -70,7 +72,7 @@ def direction_scores(
     heads: Iterable[Head],
     cosine: bool = False,
 ) -> Float[Tensor, "text image"]:
-    """<c_S(I), t> of every image for every direction, through a set of heads (Fig. 2.4).
+    """Return <c_S(I), t> of every image for every direction, through a set of heads (Fig. 2.4).
 
     directions: unit text vectors or TextSpan directions; scores are in unnormalised embedding units. cosine: divide by
     the length of c_S(I), which the thesis does not.
@@ -115,9 +117,10 @@ def top_images(
 def text_variance(
     codes: Codes, basis: HeadBasis, directions: Float[Tensor, "text d_embed"]
 ) -> Float[Tensor, "text layer head"]:
-    """Variance over the collection of every head's score <c, t>: which heads respond to a text.
+    """Return the variance over the collection of every head's score <c, t>, which shows the heads that respond to a
+    text.
 
-    Finds the heads of a property by a query: pass a difference of two texts ("on the water" minus "in a forest").
+    To find the heads of a property, pass the difference of two texts ("on the water" minus "in a forest").
     """
     rows = [
         direction_scores(codes, basis, directions, [head]).var(1, unbiased=False)
@@ -138,7 +141,7 @@ def best(scores: Float[Tensor, "query image"], k: int) -> Retrieved:
 def _factors(
     codes: Codes, basis: HeadBasis, heads: Iterable[Head], centre: bool
 ) -> tuple[Float[Tensor, "image code"], Float[Tensor, "code d_embed"]]:
-    """V and M of the module, with the constant as a last column of ones; centred, the constant drops out."""
+    """Return V and M of the module, with the constant as a last column of ones. Centring removes the constant."""
     heads = list(heads)
     vectors = headset.set_codes(codes, heads)
     linear = headset.set_map(basis, heads)
@@ -151,7 +154,7 @@ def _factors(
 def _squared_lengths(
     vectors: Float[Tensor, "image code"], linear: Float[Tensor, "code d_embed"]
 ) -> Float[Tensor, " image"]:
-    """|c_S|^2 through whichever of the Gram and the effects is smaller."""
+    """Return |c_S|^2, computed from the Gram matrix or from the effects, whichever is smaller."""
     if linear.shape[0] < linear.shape[1]:
         return ((vectors @ (linear @ linear.T)) * vectors).sum(-1)
     return (vectors @ linear).square().sum(-1)

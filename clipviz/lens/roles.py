@@ -1,8 +1,8 @@
 """A head's role read from its TextSpan texts, with a null, and the heads of a property (thesis Table 2.2).
 
-The thesis labels heads by eye. Here a head is given the family that most of its first texts belong to, if texts of one
-family, whichever it is, are rarely as many under the null (the head's data under random rotations inside its span: same
-spectrum, same pool, no relation between them). "No clear role" is an answer.
+The thesis labels heads by eye. Here a head is labelled with the most frequent family among its first texts. Under
+the null (the head's data under random rotations inside its span: same spectrum, same pool, no relation between
+them) any family must rarely be that frequent. A head may have no clear role.
 """
 
 from __future__ import annotations
@@ -17,20 +17,22 @@ NO_ROLE = "no clear role"
 
 
 class Chosen(NamedTuple):
-    """Texts that TextSpan chose, best first, as indices into the pool, and the variance that each adds to what those
-    before it explain."""
+    """Texts that TextSpan chose, best first, as indices into the pool, and the variance that each adds to its
+    predecessors.
+    """
 
     texts: Sequence[int]
     gains: Sequence[float]
 
     def first(self, n: int) -> Chosen:
-        """Return the first n of them."""
+        """Return the first n texts."""
         return Chosen(self.texts[:n], self.gains[:n])
 
 
 class Largest(NamedTuple):
-    """What the largest family of some texts weighs: how many of them belong to it, and the share of the variance
-    explained by all of them that these explain. Compared as a pair: the share decides between equal counts."""
+    """The most frequent family of some texts: how many of them belong to it, and what share of the variance
+    explained by all of them these texts explain. Compared as a pair: the share decides between equal counts.
+    """
 
     n_texts: int
     weight: float
@@ -38,13 +40,13 @@ class Largest(NamedTuple):
 
 @dataclass(frozen=True)
 class Role:
-    """What a head is about. family: of most of its first texts; n_texts of the n_first belong to it.
+    """The role of a head. family: the most frequent one among its first texts; n_texts of the n_first belong to it.
 
-    n_as_many: of the n_draws null draws, those in which some family, whichever it is, has as many of the first texts.
-    p_value: share of the draws (the observation counted in) in which some family has more of them, or as many that
-    explain as large a share of what all the first texts explain; confidence = 1 - p_value. For a head without any
-    relation to the texts it is uniform. first: the first texts as indices into the pool; null_counts: [draw] how many
-    of the first texts share the largest family there.
+    n_as_many: the number of the n_draws null draws in which any family has at least as many of the first texts.
+    p_value: share of the draws (counting the observation) in which any family has more of them, or equally many
+    that explain at least as large a share of what all the first texts explain. confidence = 1 - p_value. For a
+    head without any relation to the texts p_value is uniform. first: the first texts as indices into the pool;
+    null_counts: [draw] how many of the first texts share the largest family there.
     """
 
     family: str | None
@@ -69,12 +71,12 @@ class Role:
     def why(self) -> str:
         """The evidence in words."""
         if self.family is None:
-            return "the pool says nothing about its texts' families"
+            return "the pool does not state its texts' families"
         as_good = round(self.p_value * (1 + self.n_draws)) - 1
         return (
-            f"{self.n_texts} of the first {self.n_first} texts are about {self.family}; random rotations of the "
-            f"head's span have as many of some family in {self.n_as_many} of {self.n_draws} draws, and as many that "
-            f"explain as large a share in {as_good}"
+            f"{self.n_texts} of the first {self.n_first} texts are about {self.family}; under random "
+            f"rotations of the head's span some family is as frequent in {self.n_as_many} of "
+            f"{self.n_draws} draws, and also explains as large a share in {as_good}"
         )
 
 
@@ -86,13 +88,13 @@ def role_of(
     at_least: int = 3,
     level: float = 0.05,
 ) -> Role:
-    """Return the role of one head from its first texts.
+    """Return the role of one head, judged by its first texts.
 
-    chosen: the head's texts; null: those of each random rotation of it (lens.textspan.null_explained).
-    families: of every text of the pool. A role is clear when at least `at_least` of the first texts share a family
-    and some family, whichever it is, gets as many in at most a share `level` of the null draws (20 draws can show .05).
-    It would not do to look for the head's own family alone in the draws, since that one was chosen for being the
-    largest. Only the count decides, since it is the same for any draws; p_value also tells heads of equal counts apart.
+    chosen: the head's texts; null: those of each random rotation of it (lens.textspan.null_explained). families:
+    of every text of the pool. A role is clear if at least `at_least` of the first texts share a family and if any
+    family is as frequent in at most a share `level` of the null draws (20 draws suffice for .05). The draws are
+    searched for any family rather than the head's own, since that one was selected for being the largest. Only
+    the count decides, since it does not depend on the draws; p_value also distinguishes heads of equal counts.
     """
     highest = max(chosen.texts, default=-1)
     if highest >= len(families):
@@ -128,10 +130,10 @@ def heads_with(roles: Mapping[Head, Role], labels: Collection[str]) -> frozenset
 
 
 def largest(chosen: Chosen, families: Sequence[str | None]) -> tuple[str | None, Largest]:
-    """Return the family of most of some texts and what it weighs; among families of equal counts, the one that
-    weighs more.
+    """Return the most frequent family of some texts and its weight; among equal counts, the family with the larger
+    share.
 
-    None and zeros where no text has a family.
+    Returns None and zeros if no text has a family.
     """
     sums: dict[str, tuple[int, float]] = {}
     for text, gain in zip(*chosen, strict=True):

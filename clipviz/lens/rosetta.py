@@ -1,10 +1,10 @@
-"""Rosetta neurons: which units of two models light up in the same places (thesis chapter 4).
+"""Rosetta neurons: units of two models that are active in the same places (thesis chapter 4).
 
 The similarity of two units is ONE Pearson correlation over all images and positions (Eq. 4.2), with means and
-variances over the whole collection (Eq. 4.1). The authors' code averages one correlation per batch, which is another
-number. Maps of different sizes are compared at the larger size without ever forming an upsampled map (see
-`upsample`). Sums are streamed, mergeable, and exact up to rounding: products in the maps' own precision per batch,
-totals in float64 as means and centred co-moments, so that a large mean costs no digits.
+variances over the whole collection (Eq. 4.1). The authors' code averages one correlation per batch, which gives a
+different number. Maps of different sizes are compared at the larger size without ever forming an upsampled map
+(see `upsample`). Sums are streamed, mergeable, and exact up to rounding: products in the maps' own precision per
+batch, totals in float64 as means and centred co-moments, so that a large mean costs no digits.
 """
 
 from __future__ import annotations
@@ -38,18 +38,21 @@ __all__ = [
     "self_best_buddies",
 ]
 
-_ROWS_AT_ONCE = 1024  # units of model a whose products are formed together: bounds the temporary
+_ROWS_AT_ONCE = 1024  # units of model a whose products are formed together, which bounds temporary memory
 _NUMBERS_AT_ONCE = 1 << 20  # numbers of a map centred together: 4 MB
-_FLAT = 1e-5  # a deviation below this share of the mean is float32 rounding: the unit is dead
-_FAINT = 1e-7  # so is one below this share of the largest deviation beside it
+_FLAT = (
+    1e-5  # a unit whose deviation is below this share of its mean is dead: it varies by float32 rounding only
+)
+_FAINT = 1e-7  # so is a unit below this share of the largest deviation in its layer
 
 
 class CorrelationSums:
     """Running sums behind the correlation of every unit of model a with every unit of model b.
 
-    `update` and `merge_` change this object and return it; `merge` returns a new one. Batches and shards may come in
-    any order. Memory: 8 n_a n_b bytes for the totals and 20 * 1024 * n_b for parts of a product, besides the maps;
-    `correlation` adds 4 n_a n_b. 10,000 x 10,000 units: 1.0 GB. For more use blocks of layers and `Neighbours`.
+    `update` and `merge_` change this object and return it; `merge` returns a new one. Batches and shards may come
+    in any order. Memory: 8 n_a n_b bytes for the totals and 20 * 1024 * n_b for parts of a product, besides the
+    maps; `correlation` adds 4 n_a n_b. 10,000 x 10,000 units: 1.0 GB. For more units use blocks of layers and
+    `Neighbours`.
 
     n_a, n_b: units of the two models; paired=True keeps only unit j with unit j (n_a == n_b), for held-out pairs.
     device: where the sums are kept and maps are brought; None: where the first maps of model a lie.
@@ -73,7 +76,7 @@ class CorrelationSums:
 
     @property
     def n_units(self) -> tuple[int, int]:
-        """Units of model a, units of model b."""
+        """The numbers of units of model a and of model b."""
         return len(self.mean_a), len(self.mean_b)
 
     @torch.no_grad()
@@ -107,7 +110,7 @@ class CorrelationSums:
         return both.merge_(self).merge_(other)
 
     def merge_(self, other: CorrelationSums) -> CorrelationSums:
-        """Take another shard's sums into this one. Raises ValueError when they are of other units."""
+        """Add another shard's sums to this object. Raises ValueError if they belong to other units."""
         if other.n_units != self.n_units or other.paired != self.paired:
             raise ValueError(
                 f"expected sums of {self.n_units} units, got {other.n_units}; merge shards of the same two models"
@@ -122,7 +125,7 @@ class CorrelationSums:
         return self
 
     def _settle(self, device: torch.device) -> torch.device:
-        """Return the sums' device; sums that have none yet move to this one."""
+        """Return the sums' device. Sums without a device move to this one."""
         if self.device is None:
             self.device = device
             for name in ("mean_a", "square_a", "mean_b", "square_b", "cross"):
@@ -130,7 +133,7 @@ class CorrelationSums:
         return self.cross.device
 
     def dead(self) -> tuple[Tensor, Tensor]:
-        """Return which units are constant up to rounding, of their mean or of the units beside them, [unit_a] and
+        """Return which units are constant up to rounding, relative to their mean or to other units, [unit_a] and
         [unit_b].
         """
 
@@ -144,7 +147,8 @@ class CorrelationSums:
     def correlation(
         self, rows: slice = slice(None)
     ) -> Float[Tensor, "unit_a unit_b"] | Float[Tensor, " pair"]:
-        """Pearson correlation (Eq. 4.2), float32, in -1..1; exactly 0 for a dead unit, so that it never ranks.
+        """Return the Pearson correlation (Eq. 4.2), float32, in -1..1; exactly 0 for a dead unit, so that it never
+        ranks.
 
         rows: a slice of model a's units, to form one block at a time. Raises ValueError when nothing was added or
         a map held NaN or infinity.
@@ -192,7 +196,7 @@ class CorrelationSums:
     def _absorb(
         self, n_new: int, mean_a: Tensor, mean_b: Tensor, square_a: Tensor, square_b: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Fold new means and centred squares in; returns the two shifts whose outer product the cross gains."""
+        """Add new means and centred squares; return the two shifts whose outer product is added to the cross sums."""
         n_old, n = self.n_positions, self.n_positions + n_new
         shift_a, shift_b = mean_a - self.mean_a, mean_b - self.mean_b
         self.mean_a += shift_a * (n_new / n)
@@ -226,9 +230,9 @@ def _zeros(n: int, device: torch.device | str | None) -> Tensor:
 
 
 def _centred(maps: Tensor, size: tuple[int, int], small: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """U^T (maps - mean) at `small`, the mean and the centred sum of squares at `size`, these two in float64.
+    """Return U^T (maps - mean) at `small`, and the mean and centred sum of squares at `size`, both in float64.
 
-    A few units at a time: the centred copy of a large map then stays in memory that is used again.
+    A few units are handled at a time, so that the centred copy of a large map reuses the same memory.
     """
     step = max(1, _NUMBERS_AT_ONCE // max(1, maps[:, :1].numel()))
     parts = []
@@ -256,7 +260,8 @@ def correlate(batches: Iterable[tuple[Tensor, Tensor]]) -> CorrelationSums:
 
 
 def heldout(batches: Iterable[tuple[Tensor, Tensor]], pairs: Int[Tensor, "pair 2"]) -> Float[Tensor, " pair"]:
-    """Correlation of given pairs on other images than they were found on: the honesty check of a dictionary.
+    """Return the correlation of given pairs on images other than those on which they were found, to validate a
+    dictionary.
 
     batches: (maps_a, maps_b) of the held-out images; pairs: indices of unit a and unit b.
     """
@@ -269,13 +274,15 @@ def heldout(batches: Iterable[tuple[Tensor, Tensor]], pairs: Int[Tensor, "pair 2
 
 @dataclass(frozen=True, eq=False)
 class Baseline:
-    """Best buddies that arise by chance: n_pairs [permutation] counts, strength [pair] of all of them together."""
+    """Best buddies that arise by chance: n_pairs, [permutation] counts; strength, [pair] of all permutations
+    together.
+    """
 
     n_pairs: Int[Tensor, " permutation"]
     strength: Float[Tensor, " pair"]
 
     def threshold(self, quantile: float = 0.99) -> float:
-        """Return the correlation that only 1 - quantile of the chance pairs exceed (0 when there were none)."""
+        """Return the correlation that only a share 1 - quantile of the chance pairs exceeds (0 if there are none)."""
         return float(self.strength.quantile(quantile)) if len(self.strength) else 0.0
 
 
@@ -287,7 +294,8 @@ def permutation_baseline(
     seed: int = 0,
     batch: int = 64,
 ) -> Baseline:
-    """Best buddies when model b's images are shuffled: what centre bias, borders and chance alone produce.
+    """Return the best buddies found when model b's images are shuffled, which centre bias, borders and chance alone
+    produce.
 
     Images are permuted whole, so every map keeps its spatial statistics; only "the same image" is broken.
     """

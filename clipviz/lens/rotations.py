@@ -1,4 +1,4 @@
-"""Random rotations: what nulls turn directions by, so that lengths and angles stay and the relation to others goes."""
+"""Random rotations for nulls: they keep lengths and angles of directions and destroy their relation to others."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from torch import Tensor
 
 
 def random_rotations(n: int, size: int, generator: torch.Generator) -> Float[Tensor, "rotation size size"]:
-    """Orthogonal matrices drawn uniformly (Haar), from the factorisation of normal ones.
+    """Return orthogonal matrices drawn uniformly (Haar), from the factorisation of normal matrices.
 
-    The factorisation alone fixes the signs of the columns, and what is turned would stay too close to where it was.
+    The factorisation alone fixes the signs of the columns, so that rotated vectors would stay too close to the
+    originals.
     """
     rotations, triangular = torch.linalg.qr(torch.randn(n, size, size, generator=generator))
     found: Tensor = rotations * triangular.diagonal(dim1=-2, dim2=-1).sign()[:, None]

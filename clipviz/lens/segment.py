@@ -4,8 +4,8 @@ Per image: bilinear to the mask's pixels, clip below 0, min-max to [0, 1] = h, f
 image's mean. Over the data set: correct pixels, intersections and unions are summed over ALL images before any
 division; mIoU is the mean of the background's and the foreground's ratio; mAP is the mean over images of the
 average precision of the two-channel score (1 - h, h) against the one-hot mask. A map that is nowhere above 0, or
-constant, ranks nothing: as in the published code both channels are then 0, all background, average precision .5.
-Pixels of value 255 in the mask are ignored.
+constant, gives no ranking. As in the published code, both channels are then 0: all pixels count as background,
+and the average precision is .5. Pixels of value 255 in the mask are ignored.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ def score(
 ) -> SegmentationScore:
     """Pixel accuracy, mIoU and mAP of heatmaps against foreground masks (thesis 2.4, Table 2.4).
 
-    The module says how maps are brought to the masks' size and how each measure is pooled.
+    The module's docstring states how maps are resized to the masks and how each measure is pooled.
 
     Args:
         heatmaps: [image, rows, cols] of any size and unit, or one map per image.
         masks: [image, height, width], or one per image where sizes differ. Nonzero is foreground, and in masks of
             integers 255 is ignored.
-        threshold: Where a map, stretched to 0..1, is cut. None takes the mean of each image; the thesis takes 0.5 for
-            neurons (3.5).
+        threshold: Threshold for a map rescaled to 0..1. None takes the mean of each image; the thesis takes 0.5
+            for neurons (3.5).
 
     Returns:
         Pixel accuracy, mIoU, mAP and both IoUs as shares of 1, and the number of images.
@@ -78,7 +78,7 @@ def score(
 
 
 def to_pixels(heatmap: Float[Tensor, "rows cols"], size: Sequence[int]) -> Float[Tensor, "height width"]:
-    """h: bilinear to `size` pixels, clipped below 0, min-max to [0, 1]; a constant map becomes 0.
+    """Return h: bilinear to `size` pixels, clipped below 0, min-max to [0, 1]; a constant map becomes 0.
 
     Raises ValueError for a map with NaN or infinity.
     """
@@ -98,15 +98,15 @@ def to_pixels(heatmap: Float[Tensor, "rows cols"], size: Sequence[int]) -> Float
 def confusion(
     predicted: Bool[Tensor, "*pixels"], mask: Bool[Tensor, "*pixels"]
 ) -> Float[Tensor, "truth predicted"]:
-    """Pixel counts, rows the truth (background, foreground), columns the prediction."""
+    """Return pixel counts: rows are the truth (background, foreground), columns the prediction."""
     cells = (2 * mask.long() + predicted.long()).flatten()
     return torch.bincount(cells, minlength=4).view(2, 2).double()
 
 
 def two_channel_precision(probability: Float[Tensor, "*pixels"], mask: Bool[Tensor, "*pixels"]) -> float:
-    """Average precision of the scores (1 - h, h), both channels in one ranking, against the one-hot mask.
+    """Return the average precision of the scores (1 - h, h), both channels in one ranking, against the one-hot mask.
 
-    A map that is 0 everywhere says nothing about either channel: both are 0 and all pixels tie, which makes .5.
+    A map that is 0 everywhere carries no information: both channels are 0 and all pixels tie, which gives .5.
     """
     if float(probability.max()) == 0:
         return 0.5
@@ -115,9 +115,9 @@ def two_channel_precision(probability: Float[Tensor, "*pixels"], mask: Bool[Tens
 
 
 def average_precision(scores: Float[Tensor, " item"], positives: Bool[Tensor, " item"]) -> float:
-    """sum_n (recall_n - recall_{n-1}) precision_n over the distinct thresholds; equal scores share one.
+    """Return sum_n (recall_n - recall_{n-1}) precision_n over the distinct thresholds; equal scores share one.
 
-    The area that scikit-learn's average_precision_score computes; 0 when there is no positive.
+    This is the area that scikit-learn's average_precision_score computes; it is 0 if there is no positive.
     """
     ordered, order = scores.sort(descending=True)
     hits = positives[order].double().cumsum(0)
@@ -136,7 +136,7 @@ def token_maps(
     background: Float[Tensor, "text d_embed"] | None = None,
     layers: Sequence[int] | None = None,
 ) -> Float[Tensor, "image rows cols"]:
-    """Return the token decomposition as a segmenter: each image's map for its own text (thesis 2.5).
+    """Return the token decomposition as a segmentation: each image's map for its own text (thesis 2.5).
 
     directions: one unit text direction per image (its class). background: the class texts whose mean map is
     subtracted, the bias removal of the thesis; maps are linear in the direction, so the mean direction is.
@@ -171,14 +171,14 @@ def _pairs(
 
 
 def _labelled(mask: Tensor) -> Bool[Tensor, "height width"]:
-    """Pixels that are not 255; masks of truth values and fractions have none that is ignored."""
+    """Return which pixels are not 255. In boolean masks and masks of fractions no pixel is ignored."""
     if mask.dtype == torch.bool or mask.is_floating_point():
         return torch.ones_like(mask, dtype=torch.bool)
     known = mask != IGNORED
     if not bool(known.all()) and not bool(((mask > 0) & known).any()):
         raise ValueError(
-            "expected a mask with foreground, got only 0 and 255, and 255 means a pixel to ignore; where 255 is the "
-            "foreground, pass mask > 0"
+            "expected a mask with foreground, got only 0 and 255, and pixels of 255 are ignored; if "
+            "255 is the foreground, pass mask > 0"
         )
     return known
 

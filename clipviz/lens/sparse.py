@@ -21,7 +21,7 @@ CHUNK_ENTRIES = 1 << 23  # correlations [neuron, text] held at a time
 
 
 def code_size(d_embed: int) -> int:
-    """m of the thesis, 128 texts for an embedding of 512: a quarter of the width where that is smaller."""
+    """Return m of the thesis, 128 texts, for embeddings of at least 512; for narrower ones, a quarter of the width."""
     return min(CODE_SIZES[-1], max(1, d_embed // 4))
 
 
@@ -33,9 +33,9 @@ def prepare_dictionary(
     """Return a pool of text embeddings as a dictionary for `sparse_code`.
 
     centre: subtract the pool's mean, the part that all texts share. scale: "rows" gives every text unit length
-    (default: the pursuit then compares cosines); "columns" divides each embedding coordinate by its norm over
-    the pool, as in the published code, which favours texts that remain long; "none" leaves the lengths.
-    Raises ValueError for another shape or scale.
+    (default: the pursuit then compares cosines); "columns" divides each embedding coordinate by its norm over the
+    pool, as in the published code, which favours texts that remain long; "none" keeps the lengths. Raises
+    ValueError for an invalid shape or scale.
     """
     if text_directions.ndim != 2 or len(text_directions) < 2:
         raise ValueError(
@@ -88,8 +88,9 @@ def sparse_codes(
     dictionary: Float[Tensor, "text d_text"],
     sizes: Sequence[int],
 ) -> dict[int, SparseCode]:
-    """`sparse_code` for several numbers of texts from one pursuit: a shorter code is the beginning of a longer one,
-    refitted."""
+    """Return `sparse_code` for several numbers of texts from one pursuit; a shorter code is a prefix of a longer
+    one, refitted.
+    """
     for n_nonzero in sizes:
         _check(directions, dictionary, n_nonzero)
     size = max(1, CHUNK_ENTRIES // len(dictionary))
@@ -118,7 +119,7 @@ def reconstruct(
 
 
 def dense_weights(codes: SparseCode, n_texts: int) -> Float[Tensor, "neuron text"]:
-    """Sparse codes as a dense matrix gamma[neuron, text]."""
+    """Return sparse codes as a dense matrix gamma[neuron, text]."""
     weights = torch.where(codes.atoms >= 0, codes.weights, torch.zeros_like(codes.weights))
     dense = weights.new_zeros(len(weights), n_texts)
     return dense.scatter_add(1, codes.atoms.clamp_min(0), weights)
@@ -141,7 +142,7 @@ def _pursue(
     alive: Bool[Tensor, " neuron"] = torch.ones_like(heights[:, 0], dtype=torch.bool)
     for step in range(n_nonzero):
         correlations = (residual @ columns).abs_()
-        if step:  # a chosen text is orthogonal to the residual; rounding must not choose it again
+        if step:  # a chosen text is orthogonal to the residual, but rounding could select it again
             correlations.scatter_(1, chosen[:, :step].clamp_min(0), -1.0)
         best = correlations.argmax(1)
         atoms = dictionary[best]
@@ -169,7 +170,9 @@ def _pursue(
 def _orthogonal(
     atoms: Float[Tensor, "neuron d_embed"], basis: Float[Tensor, "neuron step d_embed"]
 ) -> tuple[Float[Tensor, "neuron step"], Float[Tensor, "neuron d_embed"]]:
-    """Coordinates of atoms in an orthonormal basis and what is left, by Gram-Schmidt run twice for accuracy."""
+    """Return coordinates of atoms in an orthonormal basis and the residual, by Gram-Schmidt applied twice for
+    accuracy.
+    """
     parts, rest = atoms.new_zeros(basis.shape[:2]), atoms
     for _ in range(2):
         along = torch.einsum("nsd,nd->ns", basis, rest)

@@ -102,7 +102,9 @@ def random_draws(
     draw_from: Sequence[Head] | None = None,
     only_others: bool = True,
 ) -> list[Ablation]:
-    """Return the ablation with as many other heads instead of its own, layer by layer (lens.ablate.matched_heads)."""
+    """Return ablations with as many other heads in place of the original ones, layer by layer
+    (lens.ablate.matched_heads).
+    """
     pool = headset.all_heads(terms.codes) if draw_from is None else list(draw_from)
     removed = ablate.heads_of(terms.codes, ablation)
     draws = ablate.matched_heads(removed, pool, n_draws, seed, ablation.how, only_others)

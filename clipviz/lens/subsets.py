@@ -1,4 +1,4 @@
-"""Ablating ANY set of heads of one image exactly, from a few small arrays: what the browser needs.
+"""The exact ablation of ANY set of heads of one image from a few small arrays, as the browser needs it.
 
 With d_j = c_j - mean c_j (how="mean") or c_j (how="zero") and s a 0/1 vector over the removed terms j:
     logits'      = logits - s @ term_logits                       logits_t = <rep, t>,  term_logits_jt = <d_j, t>
@@ -8,7 +8,7 @@ With d_j = c_j - mean c_j (how="mean") or c_j (how="zero") and s a 0/1 vector ov
 Toggling one term k updates logits' by -/+ term_logits[k], and |rep'|^2 by a row of the Gram: no message to the
 kernel, no re-run of the model, no approximation (thesis 2.3, Table 2.1 and 2.3 for one image).
 
-With tokens out from the start (Table A.1), rep and every c_j are those that the tokens leave.
+If tokens are removed from the start (Table A.1), rep and every c_j are computed from the remaining tokens.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from clipviz.values import Ablation, Head
 
 @dataclass(frozen=True, eq=False)
 class SubsetLogits:
-    """One image's ablation desk; see the module for the formulas. Rows are the heads, then the MLP terms.
+    """The arrays of one image's ablation desk; the module has the formulas. Rows are the heads, then the MLP terms.
 
     heads: (layer, head) of the first rows; mlps: the MLP terms of the others (0 = input, 1 + layer = MLP).
     """
@@ -47,7 +47,9 @@ class SubsetLogits:
         return len(self.heads) + len(self.mlps)
 
     def indicator(self, ablation: Ablation) -> Float[Tensor, " term"]:
-        """s: 1 for every term that the ablation removes; ValueError names one that is not here."""
+        """Return s: 1 for every term that the ablation removes. Raises ValueError for a term that is not on this
+        desk.
+        """
         if ablation.tokens:
             raise ValueError(
                 "tokens cannot be toggled here, only heads, layers and MLPs; use embedding_after"
@@ -66,7 +68,7 @@ class SubsetLogits:
         return torch.tensor(out).to(self.cross)
 
     def after(self, ablation: Ablation) -> tuple[Float[Tensor, " text"], Float[Tensor, ""]]:
-        """Logits <rep', t> and length |rep'| after the ablation; their ratio is the cosine."""
+        """Return the logits <rep', t> and the length |rep'| after the ablation; their ratio is the cosine."""
         out = self.indicator(ablation)
         squared = self.squared_norm - 2 * out @ self.cross + out @ self.gram @ out
         return self.logits - out @ self.term_logits, squared.clamp_min(0).sqrt()
@@ -83,7 +85,7 @@ def subset_logits(
 ) -> SubsetLogits:
     """Return the ablation desk of one image for a set of texts (classes, or one query).
 
-    directions: usually unit text vectors. heads: those that can be toggled, default all that the codes keep.
+    directions: usually unit text vectors. heads: the heads that can be toggled, default all that the codes keep.
     means: where the means come from, default the collection of `terms`; pass them once for many images.
     """
     heads = headset.all_heads(terms.codes) if heads is None else list(heads)
@@ -103,11 +105,12 @@ def subset_logits_apart(
     how: Literal["mean", "zero"] = "mean",
     without_tokens: bool = False,
 ) -> SubsetLogits:
-    """Return the same with every MLP term apart: the heads of `layers`, then everything else as one term, then each
-    MLP.
+    """Return the desk with every MLP term separate: the heads of `layers`, then everything else as one term, then
+    each MLP.
 
-    terms: of every layer, with MLPs. Row mlps=0 is everything that is not a head of `layers`, row mlps=1 + i the MLP
-    term i, which is part of it: remove one or the other. without_tokens: the tokens that the terms kept are removed.
+    terms: of every layer, with MLPs. Row mlps=0 is everything that is not a head of `layers`, row mlps=1 + i the
+    MLP term i, which is part of the former, so remove only one of the two. without_tokens: remove the tokens that
+    the terms kept.
     """
     terms = terms.select(slice(image, image + 1))
     heads = headset.all_heads(terms.codes)
@@ -154,7 +157,7 @@ def _desk(
 def term_effects(
     terms: Terms, image: int, heads: Sequence[Head], means: Means, how: Literal["mean", "zero"]
 ) -> Float[Tensor, "head_all d_embed"]:
-    """d_j of one image's heads: the effect, minus its mean where how="mean"."""
+    """Return d_j of one image's heads: the effect; if how="mean", minus its mean."""
     positions = headset.head_positions(terms.codes, heads)
     codes, basis = terms.codes, terms.basis
     inverse = 1 / headset.as_float(codes.std)[image]

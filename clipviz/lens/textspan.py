@@ -25,9 +25,9 @@ from clipviz.values import Codes, HeadBasis, TextBasis
 REFRESH = 15
 LEADERS = 12
 HEADS_AT_ONCE = 4
-DRAWS_AT_ONCE = 50  # of the null; a click waits for as many
+DRAWS_AT_ONCE = 50  # draws of the null at once, which bounds how long a click waits
 NUMBERS_AT_ONCE = 1 << 22  # products of texts' coordinates held together, 16 MB
-NOTHING_LEFT = 1e-5  # a residual below this share of its text's length is rounding, not a direction
+NOTHING_LEFT = 1e-5  # a residual below this share of its text's length is only rounding
 
 
 def textspan(
@@ -48,20 +48,21 @@ def textspan(
             in the units of the embedding before it is normalised. They are centred here.
         text_directions: The encoded pool R, [text, d_embed].
         n_texts: How many texts to choose, m.
-        rank: None takes the numerical rank of the centred data (that of float32 where float32 holds the effects, also
-            when they are handed over as float64). A number takes as many leading directions of the data before
-            centring, as the authors' code does (80, wider than a head's span: numerical noise then has a say).
+        rank: None uses the numerical rank of the centred data, at the precision of float32 if float32 can
+            represent the effects (even if they are passed as float64). A number uses as many leading directions
+            of the data before centring, as in the authors' code (80, which exceeds a head's span, so that
+            numerical noise has an influence).
         centre_pool: Subtract the pool's mean direction first.
-        normalised: Score residual texts at unit length, so that long texts have no advantage. The thesis's raw greedy
-            is the default.
+        normalised: Score residual texts at unit length, so that long texts have no advantage. By default they are
+            not normalised, as in the thesis.
 
     Returns:
         A TextBasis with the leading head axes kept: the order of the texts, the share of the variance that the first
-        ones explain, and their directions. Texts of which nothing is left (duplicates, combinations of chosen texts,
-        texts orthogonal to the span) gain 0 and come last; `n_used_up` counts them.
+        ones explain, and their directions. Texts whose residual is zero (duplicates, combinations of chosen
+        texts, texts orthogonal to the span) gain 0 and come last; `n_used_up` counts them.
 
     Raises:
-        ValueError: Shapes do not fit, the pool is empty, more texts are asked for than the pool or the span holds, or
+        ValueError: Shapes do not fit, the pool is empty, n_texts exceeds the size of the pool or of the span, or
             the effects do not vary.
     """
     _check(effects, text_directions, n_texts)
@@ -97,11 +98,11 @@ def textspan_from_covariance(
     n_valid: Int[Tensor, " head"] | None = None,
     total: Float[Tensor, " head"] | None = None,
 ) -> TextBasis:
-    """TextSpan of many heads at once from the covariance of their effects in an orthonormal span.
+    """Run TextSpan on many heads at once, from the covariance of their effects in an orthonormal span.
 
-    covariance: S in coordinates of `span`, whose columns are orthonormal (zero columns pad heads of smaller
-    rank; n_valid counts the others). total: the variance that shares are of, default that in the span. This is what
-    a streamed collection needs: see `head_span`.
+    covariance: S in coordinates of `span`, whose columns are orthonormal (zero columns pad heads of smaller rank;
+    n_valid counts the others). total: the variance to which shares refer, default that in the span. Streamed
+    collections use this form: see `head_span`.
     """
     limit = int(covariance.shape[-1] if n_valid is None else n_valid.min())
     if not 1 <= n_texts <= min(limit, text_directions.shape[0]):
@@ -123,7 +124,7 @@ def describe_heads(
     centre_pool: bool = False,
     normalised: bool = False,
 ) -> TextBasis:
-    """TextSpan (Alg. 1) of every head that the codes keep, from the covariance of the codes alone.
+    """Run TextSpan (Alg. 1) on every head that the codes keep, from the covariance of the codes alone.
 
     Returns order and explained [head_all, n_texts] and directions [head_all, n_texts, d_embed], heads in the
     order of headset.all_heads(codes).
@@ -137,9 +138,9 @@ def variance_along(
     span: Float[Tensor, "head d_embed rank"],
     directions: Float[Tensor, "text d_embed"],
 ) -> Float[Tensor, "head text"]:
-    """Share of every head's variance that lies along each unit direction: t^T S_h t / tr S_h, 0 without variance.
+    """Return the share of every head's variance along each unit direction: t^T S_h t / tr S_h, 0 without variance.
 
-    The first step of Alg. 1 for one text, without the choice between texts.
+    This is the first step of Alg. 1 for one text, without the choice between texts.
     """
     shares = []
     for within, axes in zip(covariance, span, strict=True):
@@ -159,11 +160,11 @@ def null_explained(
     centre_pool: bool = False,
     normalised: bool = False,
 ) -> tuple[Float[Tensor, "draw head n_texts"], Int[Tensor, "draw head n_texts"]]:
-    """Return what TextSpan finds when the texts mean nothing to the head: its data under random rotations of its
+    """Return TextSpan's result when the texts are unrelated to the head: its data are randomly rotated within its
     span.
 
-    A rotation keeps the spectrum of the head's variance and the pool, and breaks their relation. Returns the
-    cumulative explained shares and the texts chosen, for every draw.
+    A rotation keeps the spectrum of the head's variance and the pool, and destroys the relation between them.
+    Returns the cumulative explained shares and the texts chosen, for every draw.
     """
     parts = null_in_parts(covariance, span, text_directions, n_texts, n_draws, seed, centre_pool, normalised)
     explained, order = zip(*parts, strict=True)
@@ -180,8 +181,8 @@ def null_in_parts(
     centre_pool: bool = False,
     normalised: bool = False,
 ) -> Iterator[tuple[Float[Tensor, "draw head n_texts"], Int[Tensor, "draw head n_texts"]]]:
-    """`null_explained` of DRAWS_AT_ONCE draws after the other, for work that others may interrupt."""
-    pool = _pool(span, text_directions, centre_pool)  # rotations leave it as it is
+    """Compute `null_explained` in parts of DRAWS_AT_ONCE draws, so that other work can interrupt."""
+    pool = _pool(span, text_directions, centre_pool)  # the pool is the same for all rotations
     floors = NOTHING_LEFT * text_directions.to(pool).norm(dim=-1)
     rotated_by = _rotations if len(covariance) == 1 else _rotations.__wrapped__
     rotations = rotated_by(n_draws, *covariance.shape[:2], seed).to(covariance)
@@ -201,8 +202,9 @@ def null_in_parts(
 
 @lru_cache(maxsize=4)
 def _rotations(n_draws: int, n_heads: int, rank: int, seed: int) -> Float[Tensor, "draw head rank rank"]:
-    """Random rotations, the same for every head that is searched alone: those are kept, since they cost as much as a
-    search."""
+    """Return random rotations. Those for heads that are searched singly are cached, since they cost as much as a
+    search.
+    """
     rotations = random_rotations(n_draws * n_heads, rank, torch.Generator().manual_seed(seed))
     found: Tensor = rotations.unflatten(0, (n_draws, n_heads))
     return found
@@ -216,7 +218,9 @@ def _explained(
     normalised: bool,
     total: Float[Tensor, " head"] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Texts chosen, their directions in the span, the cumulative share of `total` explained, texts used up."""
+    """Return the chosen texts, their directions in the span, the cumulative share of `total` explained, and the
+    texts used up.
+    """
     order, chosen, used_up = _greedy(pool, floors, covariance, n_texts, normalised)
     left_out = (used_up | _empty(pool, floors, chosen)).scatter(1, order, False)
     return order, chosen, _shares(chosen, covariance, total).to(pool.dtype), left_out.sum(-1)
@@ -227,7 +231,9 @@ def _shares(
     covariance: Float[Tensor, "head rank rank"],
     total: Float[Tensor, " head"] | None = None,
 ) -> Float[Tensor, "head n_texts"]:
-    """Return the cumulative share of `total`, default the variance in the span, that orthonormal directions explain."""
+    """Return the cumulative share of `total` (default: the variance in the span) that orthonormal directions
+    explain.
+    """
     gains = torch.einsum("hmr,hrs,hms->hm", chosen, covariance.to(chosen), chosen)
     total = torch.diagonal(covariance, dim1=1, dim2=2).sum(-1) if total is None else total
     return gains.cumsum(-1) / total.to(chosen)[:, None]
@@ -240,10 +246,10 @@ def head_span(
     """Return a head's span and its covariance there, from streamed moments of the codes alone.
 
     code_covariance: covariance of v = [u / std, 1 / std, mean / std], in which head effects are linear
-    (lens.covariance), so no vector of d_embed numbers per image is needed.
-    The span is cut to what varies over these images (Alg. 1 projects the pool onto the span of C): with fewer
-    images than d_head it is smaller than the head's. Its axes are the principal ones, so the covariance is
-    diagonal; heads of smaller rank are padded with zero columns.
+    (lens.covariance), so no vector of d_embed numbers per image is needed. The span is restricted to directions
+    that vary over these images (Alg. 1 projects the pool onto the span of C): with fewer images than d_head it is
+    smaller than the head's. Its axes are the principal ones, so the covariance is diagonal; heads of smaller rank
+    are padded with zero columns.
     """
     linear = linear_maps(basis).flatten(0, 1)
     rank = min(linear.shape[1:])
@@ -261,12 +267,12 @@ def head_span(
 
 
 def varies(span: Float[Tensor, "d_embed rank"]) -> bool:
-    """Return whether a head writes differently on the images: its span (see `head_span`) has an axis."""
+    """Return whether a head's effects vary over the images, so that its span (see `head_span`) has an axis."""
     return bool((span.norm(dim=0) > 0.5).any())
 
 
 def check_varies(span: Float[Tensor, "d_embed rank"]) -> None:
-    """Raise ValueError for a head that writes the same on all images."""
+    """Raise ValueError for a head whose effects are the same on all images."""
     if not varies(span):
         raise ValueError("expected a head whose effects vary over the images, got a constant one; add images")
 
@@ -279,13 +285,15 @@ def _greedy(
     normalised: bool,
     first: Float[Tensor, "head text"] | None = None,
 ) -> tuple[Int[Tensor, "head n_texts"], Float[Tensor, "head n_texts rank"], Bool[Tensor, "head text"]]:
-    """Texts chosen, their unit residuals (0 once nothing is left of any text), and those seen to be used up.
+    """Return the chosen texts, their unit residuals (0 once a text is used up), and which texts were found to be
+    used up.
 
-    pool: each head's own, or a single one for all of them, which is read once. first: the scores to begin with, where
-    they are known.
+    pool: one for each head, or a single one for all heads. first: the initial scores, if known.
     """
     n_heads, rank, _ = covariance.shape
-    exact = left = covariance.double()  # of the effects, and without what lies along the chosen directions
+    exact = left = (
+        covariance.double()
+    )  # covariances of the effects, minus the part along the chosen directions
     projection = torch.eye(rank, dtype=torch.float64, device=pool.device).repeat(n_heads, 1, 1)
     directions = torch.zeros(n_heads, n_texts, rank, dtype=torch.float64, device=pool.device)
     order = torch.zeros(n_heads, n_texts, dtype=torch.long, device=pool.device)
@@ -302,7 +310,7 @@ def _greedy(
         best, known, direction = _best(every, floors, exact, projection, values, used_up, normalised)
         if normalised:
             scores.masked_fill_(used_up, -torch.inf)
-        if not known:  # a head of whose texts nothing is left takes the first of the others
+        if not known:  # a head whose texts are all used up takes the first of the remaining ones
             done = torch.zeros_like(used_up).scatter_(1, order[:, :step], True)
             best = torch.where(direction.any(-1), best, done.to(torch.uint8).argmin(-1))
         order[:, step], directions[:, step] = best, direction
@@ -315,7 +323,9 @@ def _greedy(
 
 
 def _all_scores(pool: Tensor, left: Tensor) -> Float[Tensor, "head text"]:
-    """Variance that each residual text explains, from scratch; a few heads at a time, so that they fit caches."""
+    """Return the variance that each residual text explains, computed from scratch for a few heads at a time to fit
+    caches.
+    """
     if len(pool) < len(left):
         return _scores_in_one_pool(pool[0], left)
     parts = zip(left.to(pool).split(HEADS_AT_ONCE), pool.split(HEADS_AT_ONCE), strict=True)
@@ -325,7 +335,9 @@ def _all_scores(pool: Tensor, left: Tensor) -> Float[Tensor, "head text"]:
 def _scores_in_one_pool(
     texts: Float[Tensor, "rank text"], left: Float[Tensor, "head rank rank"]
 ) -> Float[Tensor, "head text"]:
-    """x^T S x of the same texts x for many symmetric S: sum over i <= j of (2 - [i = j]) S_ij x_i x_j, one product."""
+    """Return x^T S x of the same texts x for many symmetric S: sum over i <= j of (2 - [i = j]) S_ij x_i x_j, in one
+    product.
+    """
     rank = len(texts)
     rows, columns = torch.triu_indices(rank, rank, device=left.device)
     weights = (left * (2 - torch.eye(rank).to(left)))[:, rows, columns].to(texts)
@@ -335,7 +347,7 @@ def _scores_in_one_pool(
 
 
 def _products(texts: Float[Tensor, "rank text"], products: Float[Tensor, "pair text"]) -> Tensor:
-    """x_i x_j for i <= j of every text, written into `products`."""
+    """Write x_i x_j for i <= j of every text into `products` and return it."""
     end = 0
     for i, row in enumerate(texts):
         start, end = end, end + len(texts) - i
@@ -344,14 +356,14 @@ def _products(texts: Float[Tensor, "rank text"], products: Float[Tensor, "pair t
 
 
 def _empty(pool: Tensor, floors: Tensor, directions: Tensor) -> Bool[Tensor, "head text"]:
-    """Texts of which the directions leave nothing, from the residuals: squared lengths lose half the digits."""
+    """Return which texts are used up, judged by the residuals: squared lengths lose half the digits."""
     parts = zip(directions.to(pool).split(HEADS_AT_ONCE), pool.split(HEADS_AT_ONCE), strict=True)
     rests = (torch.baddbmm(part, rows.transpose(1, 2), rows @ part, alpha=-1) for rows, part in parts)
     return torch.cat([rest.square_().sum(1) <= floors.square() for rest in rests])
 
 
 def _all_lengths(pool: Tensor, directions: Tensor) -> Float[Tensor, "head text"]:
-    """Squared length of each residual text, from scratch."""
+    """Return the squared length of each residual text, computed from scratch."""
     return (pool.square().sum(1) - _along(directions, pool).square().sum(1)).clamp_min(0)
 
 
@@ -364,11 +376,11 @@ def _best(
     used_up: Bool[Tensor, "head text"],
     normalised: bool,
 ) -> tuple[Int[Tensor, " head"], bool, Float[Tensor, "head rank"]]:
-    """Return the best text of which something is left, whether every head has one, and its unit residual direction.
+    """Return the best text that is not used up, whether every head has one, and its unit residual direction.
 
-    The leaders by the running scores are rescored in float64. Rounding can lead where nothing is left, so leaders are
-    drawn again, ever more of them, until no new one is used up; these are marked in `used_up` and in `values`. A head
-    without any text left gets a direction of 0.
+    The leaders by the running scores are rescored in float64. Because of rounding a used-up text can lead.
+    Leaders are therefore drawn again, in growing numbers, until no new one is used up; used-up texts are marked
+    in `used_up` and in `values`. A head without any text left gets a direction of 0.
     """
     n_leaders = LEADERS
     while True:
@@ -397,11 +409,11 @@ def _best(
 def _fall(
     pool: Tensor, left: Tensor, projection: Tensor, direction: Tensor
 ) -> tuple[Float[Tensor, "head text"], Float[Tensor, "head text"], Tensor, Tensor]:
-    """Return what is left once `direction` q is projected out, and X.q and X.t: every score falls by twice their
-    product.
+    """Return the residual covariance after projecting out `direction` q, and X.q and X.t; every score falls by twice
+    their product.
 
-    With s = S q of the covariance S that was left and t = s - (q.s) q / 2, the score of text j falls by
-    2 (X_j.q)(X_j.s) - (q.s)(X_j.q)^2 = 2 (X_j.q)(X_j.t), and S by q t^T + t q^T: one pass over the pool.
+    With s = S q of the residual covariance S and t = s - (q.s) q / 2, the score of text j falls by 2
+    (X_j.q)(X_j.s) - (q.s)(X_j.q)^2 = 2 (X_j.q)(X_j.t), and S by q t^T + t q^T: one pass over the pool.
     """
     column = direction[..., None]
     seen = left.bmm(column)
@@ -413,7 +425,7 @@ def _fall(
 
 
 def _along(rows: Float[Tensor, "head row rank"], pool: Tensor) -> Float[Tensor, "head row text"]:
-    """Products of rows with the texts of each head's pool, or of the one pool of all heads."""
+    """Return products of rows with the texts of each head's pool, or of the one pool of all heads."""
     if len(pool) < len(rows):
         found: Tensor = (rows.flatten(0, 1).to(pool) @ pool[0]).unflatten(0, rows.shape[:2])
         return found
@@ -421,17 +433,17 @@ def _along(rows: Float[Tensor, "head row rank"], pool: Tensor) -> Float[Tensor, 
 
 
 def _pool(span: Tensor, text_directions: Tensor, centre_pool: bool) -> Float[Tensor, "head rank text"]:
-    """Return the pool in the span's coordinates, texts last: a product with a row-major [rank, text] is the fast
-    one.
+    """Return the pool in the span's coordinates with texts last, since products with a row-major [rank, text] are
+    faster.
     """
     texts = text_directions - text_directions.mean(0) if centre_pool else text_directions
     return span.transpose(1, 2) @ texts.to(span).T
 
 
 def _span_of_data(data: Float[Tensor, "head image d_embed"], single: bool) -> tuple[Tensor, Tensor]:
-    """Orthonormal columns spanning each head's data, zero columns where a head's rank is smaller.
+    """Return orthonormal columns that span each head's data, zero columns where a head's rank is smaller.
 
-    single: the numbers were computed in float32, whatever they are held in.
+    single: the numbers were computed in float32, whatever their dtype is now.
     """
     _, singular, right = torch.linalg.svd(data.double(), full_matrices=False)
     tolerance = _tolerance(torch.float32 if single else data.dtype)
@@ -446,7 +458,9 @@ def _span_of_data(data: Float[Tensor, "head image d_embed"], single: bool) -> tu
 
 
 def _leading(data: Float[Tensor, "head image d_embed"], rank: int) -> tuple[Tensor, Tensor]:
-    """Return the `rank` leading right singular vectors of each head's data, rounding among them where it has fewer."""
+    """Return the `rank` leading right singular vectors of each head's data, which include rounding if the data have
+    fewer.
+    """
     if not 1 <= rank <= min(data.shape[1:]):
         raise ValueError(f"expected rank within 1..{min(data.shape[1:])}, got {rank}")
     right = torch.linalg.svd(data.double(), full_matrices=False)[2][:, :rank]
@@ -454,12 +468,12 @@ def _leading(data: Float[Tensor, "head image d_embed"], rank: int) -> tuple[Tens
 
 
 def _is_single(data: Tensor) -> bool:
-    """Return whether float32 holds these numbers as they are, so that what it rounded off is in them."""
+    """Return whether float32 represents these numbers exactly, so that they contain its rounding."""
     return data.dtype != torch.float64 or bool((data == data.float().double()).all())
 
 
 def _tolerance(dtype: torch.dtype) -> float:
-    """Singular values below this share of the largest are rounding, not span."""
+    """Return the share of the largest singular value below which others count as rounding."""
     return 1e-12 if dtype == torch.float64 else 1e-4
 
 
@@ -473,8 +487,8 @@ def _check(effects: Tensor, text_directions: Tensor, n_texts: int) -> None:
             )
     if effects.ndim < 2 or effects.shape[0] < 2 or 0 in effects.shape:
         raise ValueError(
-            f"expected effects [image >= 2, ..., d_embed], none of them empty, got {list(effects.shape)}; pass "
-            "those of more images"
+            f"expected effects [image >= 2, ..., d_embed], no axis empty, got {list(effects.shape)}; "
+            "pass the effects of more images"
         )
     if text_directions.ndim != 2 or text_directions.shape[1] != effects.shape[-1]:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""One forward pass of some images as the numbers from which every direct effect follows (thesis Eq. 2.4-2.6)."""
+"""One forward pass of some images in compact form, from which every direct effect follows (thesis Eq. 2.4-2.6)."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from clipviz.values import Codes, Rows, rows_of
 
 
 class Trace(Recorded):
-    """One forward pass of some images, kept as the small numbers from which every direct effect follows.
+    """One forward pass of some images, stored in compact form, from which every direct effect follows.
 
-    Without tokens and paths (tokens=False) effects of heads and MLPs are there, but token scores and heatmaps are not.
+    Without tokens and paths (tokens=False) the effects of heads and MLPs are available, but token scores and
+    heatmaps are not.
     """
 
     def __len__(self) -> int:
         return int(self.embedding.shape[0])
 
     def __getitem__(self, images: Rows) -> Trace:
-        """The trace of some images: one (its axis stays), a slice, indices or a mask [image]."""
+        """Return the trace of some images: one (its axis stays), a slice, indices or a mask [image]."""
         rows = rows_of(images, len(self))
         return dataclasses.replace(
             self,
@@ -42,7 +43,9 @@ class Trace(Recorded):
 
     @property
     def attention(self) -> Float[Tensor, "image layer head token"] | None:
-        """The share of each token in what is read through a head: a class token's attention row; sums to 1."""
+        """The share of each token in what is read through a head, which sums to 1: for a class token, its attention
+        row.
+        """
         if self.paths is None:
             return None
         summed = self.paths.sum(3)
@@ -51,14 +54,16 @@ class Trace(Recorded):
     def head_effects(
         self, layers: Sequence[int] | None = None, normalize: bool = False
     ) -> Float[Tensor, "image layer head d_embed"]:
-        """Direct effect of every head (Eq. 2.6 summed over tokens); normalize=True gives cosine units."""
+        """Return the direct effect of every head (Eq. 2.6 summed over tokens); normalize=True gives cosine units."""
         layers = decompose.check_layers(self.weights, layers)
         codes = self.codes[:, list(layers)]
         effects = decompose.head_effects(codes, self.mean, self.std, self.weights, layers)
         return effects / self.norm[:, None, None, None] if normalize else effects
 
     def mlp_effects(self, normalize: bool = False) -> Float[Tensor, "image term d_embed"]:
-        """Direct effect of the input term (entry 0), of each MLP (entry 1 + layer), and of the tail (last), Eq. 2.4."""
+        """Return the direct effects of the input term (entry 0), each MLP (entry 1 + layer), and the tail (last),
+        Eq. 2.4.
+        """
         effects = decompose.mlp_effects(self.mlp_writes, self.mean, self.std, self.weights)
         effects = effects if self.tail is None else torch.cat([effects, self.tail[:, None]], 1)
         return effects / self.norm[:, None, None] if normalize else effects
@@ -69,13 +74,15 @@ class Trace(Recorded):
         layers: Sequence[int] | None = None,
         normalize: bool = False,
     ) -> Float[Tensor, "text image layer head token"]:
-        """Direct effect of each token through each head on each direction, <c_{i,l,h}, t> (Eq. 2.6)."""
+        """Return the direct effect of each token through each head on each direction, <c_{i,l,h}, t> (Eq. 2.6)."""
         return heatmap.token_scores(self, directions, layers, normalize)
 
     def pool_scores(
         self, directions: Float[Tensor, "text d_embed"], normalize: bool = False
     ) -> Float[Tensor, "text image token"]:
-        """Effect of each final token on each direction as the pool reads it; see lens.heatmap.pool_scores."""
+        """Return the effect of each final token on each direction as the pool reads it; see
+        lens.heatmap.pool_scores.
+        """
         return heatmap.pool_scores(self, directions, normalize)
 
     def heatmap(
@@ -85,15 +92,15 @@ class Trace(Recorded):
         heads: Sequence[tuple[int, int]] | None = None,
         normalize: bool = False,
     ) -> Float[Tensor, "text image rows cols"]:
-        """Token scores summed over the chosen heads, on the grid of image tokens (thesis 2.5)."""
+        """Return token scores summed over the chosen heads, on the grid of image tokens (thesis 2.5)."""
         return heatmap.heatmap(self, directions, layers, heads, normalize)
 
     def sum_check(self) -> float:
-        """Largest relative difference between the summed effects and the model's own embedding (Eq. 2.4)."""
+        """Return the largest relative difference between the summed effects and the model's own embedding (Eq. 2.4)."""
         total = self.head_effects().sum((1, 2)) + self.mlp_effects().sum(1)
         return float(((total - self.embedding).norm(dim=-1) / self.norm).max())
 
     def to_codes(self, layers: Sequence[int] | None = None) -> Codes:
-        """Return the trace without tokens and MLP writes, for the chosen layers."""
+        """Return the trace without tokens and without the MLPs' terms, for the chosen layers."""
         layers = decompose.check_layers(self.weights, layers)
         return Codes(self.codes[:, list(layers)], self.mean, self.std, self.embedding, layers)

@@ -1,4 +1,4 @@
-"""How a unit is drawn: its map from the unit's mean (dark) to its usual peak (bright), at one small size."""
+"""Thumbnails of units: maps scaled from the unit's mean (dark) to its usual peak (bright), at one small size."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 SIDE = 24
-"""Rows and columns of a drawn map."""
+"""Rows and columns of a thumbnail."""
 
 
 def drawn(
@@ -17,7 +17,7 @@ def drawn(
     peak: Float[Tensor, " unit"],
     side: int = SIDE,
 ) -> UInt8[Tensor, "image unit side side"]:
-    """Maps as bytes: 0 at `floor` and below, 255 at `peak` and above, bilinear at side x side.
+    """Return maps as bytes: 0 at `floor` and below, 255 at `peak` and above, resized bilinearly to side x side.
 
     floor, peak: activations, one per unit. A unit whose peak does not exceed its floor is drawn dark everywhere.
     """
@@ -30,9 +30,9 @@ def drawn(
 
 
 class Range:
-    """Running mean and strongest peaks of units over batches of images, as `drawn` wants them.
+    """Running mean and strongest peaks of units over batches of images, as `drawn` needs them.
 
-    n_units: how many; n_peaks: images whose peaks are averaged.
+    n_units: number of units; n_peaks: number of images whose peaks are averaged.
     """
 
     def __init__(self, n_units: int, n_peaks: int) -> None:
@@ -42,7 +42,7 @@ class Range:
         self._n_peaks = n_peaks
 
     def update(self, maps: Float[Tensor, "image unit rows cols"]) -> Float[Tensor, "image unit"]:
-        """Add a batch; returns each image's peaks."""
+        """Add a batch; return each image's peaks."""
         peaks = maps.amax((2, 3)).float().cpu()
         self._sum += maps.mean((2, 3)).double().sum(0).cpu()
         self._n_images += len(maps)
@@ -51,9 +51,9 @@ class Range:
         return peaks
 
     def floor(self) -> Float[Tensor, " unit"]:
-        """Mean over images and positions."""
+        """Return the mean over images and positions."""
         return (self._sum / max(1, self._n_images)).float()
 
     def peak(self) -> Float[Tensor, " unit"]:
-        """Mean of the peaks of the strongest images."""
+        """Return the mean of the peaks of the strongest images."""
         return self._peaks.mean(0)

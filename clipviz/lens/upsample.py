@@ -1,4 +1,5 @@
-"""Bilinear upsampling as a linear map, and its adjoint: how maps of two sizes are compared at the smaller one.
+"""Bilinear upsampling as a linear map, and its adjoint, with which maps of two sizes are compared at the smaller
+one.
 
 With x_up = U_rows x U_cols^T, inner products of upsampled maps need no upsampled map:
     <U_a x, U_b y> = <U_b^T x, U_a^T y>,   sum(U x) = <U^T 1, x>,   |U x|^2 = <x, (U^T U) x>
@@ -12,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-_SMALL = 256  # positions up to which one matrix over all of them beats many tiny ones per axis
+_SMALL = 256  # up to this many positions one matrix over all of them is faster than many tiny ones per axis
 
 
 def axis_matrix(n_small: int, n_large: int, like: Tensor) -> Float[Tensor, "large small"]:
@@ -33,7 +34,7 @@ def axis_matrix(n_small: int, n_large: int, like: Tensor) -> Float[Tensor, "larg
 def weighted_mean(
     maps: Float[Tensor, "image unit rows cols"], size: tuple[int, int]
 ) -> Float[Tensor, " unit"]:
-    """Mean over images and positions of the maps upsampled to `size` (thesis Eq. 4.1)."""
+    """Return the mean over images and positions of the maps upsampled to `size` (thesis Eq. 4.1)."""
     rows, cols = maps.shape[2:]
     n_positions = maps.shape[0] * size[0] * size[1]
     if (rows, cols) == size:
@@ -47,7 +48,7 @@ def weighted_mean(
 def upsampled_square(
     maps: Float[Tensor, "image unit rows cols"], size: tuple[int, int]
 ) -> Float[Tensor, " unit"]:
-    """Sum over images and positions of the squares of the maps upsampled to `size`."""
+    """Return the sum over images and positions of the squares of the maps upsampled to `size`."""
     rows, cols = maps.shape[2:]
     if (rows, cols) == size:
         found: Tensor = torch.linalg.vector_norm(maps, dim=(2, 3)).square().sum(0)
@@ -61,7 +62,7 @@ def upsampled_square(
 
 
 def _axis_gram(n_small: int, n_large: int, like: Tensor) -> Float[Tensor, "small small"]:
-    """U^T U of one axis."""
+    """Return U^T U of one axis."""
     upsample = axis_matrix(n_small, n_large, like)
     return upsample.T @ upsample
 
@@ -69,7 +70,7 @@ def _axis_gram(n_small: int, n_large: int, like: Tensor) -> Float[Tensor, "small
 def adjoint(
     maps: Float[Tensor, "image unit rows cols"], size: tuple[int, int]
 ) -> Float[Tensor, "image unit small_rows small_cols"]:
-    """U^T of the maps on every axis where they are larger than `size`; other axes are left as they are."""
+    """Return U^T of the maps on every axis where they are larger than `size`; other axes stay unchanged."""
     rows, cols = maps.shape[2:]
     if rows > size[0] and cols > size[1] and rows * cols <= _SMALL:
         both = torch.kron(axis_matrix(size[0], rows, maps), axis_matrix(size[1], cols, maps))
@@ -83,5 +84,5 @@ def adjoint(
 
 
 def common_size(maps_a: Tensor, maps_b: Tensor) -> tuple[int, int]:
-    """Return the larger rows and the larger cols of two stacks of maps: where the thesis compares them."""
+    """Return the larger rows and the larger cols of two stacks of maps, the size at which the thesis compares them."""
     return max(maps_a.shape[2], maps_b.shape[2]), max(maps_a.shape[3], maps_b.shape[3])

@@ -1,5 +1,6 @@
-"""Whether an edit did what was asked: by the true scene where a generator knows it, by a locator on the pictures where
-a bundle brings one, and else by the maps alone."""
+"""Verdicts on whether an edit did what was requested. They come from the true scene if a generator knows it, from a
+locator on the pictures if a bundle brings one, and otherwise from the maps alone.
+"""
 
 from __future__ import annotations
 
@@ -9,26 +10,30 @@ from typing import Any, NamedTuple
 import numpy as np
 
 NEAR, ALIKE = 0.1, 1.5
-"""By a locator: how far, in sides, a centre may be from where it was asked, and the most that an area may differ."""
+"""By the locator: the largest allowed distance of a centre from its target, in sides, and the largest change of
+area.
+"""
 ENOUGH = 0.5
-"""By the maps alone: the share of the way to those asked from which on an edit counts as done."""
+"""By the maps alone: an edit counts as done if it made at least this share of the way to the requested maps."""
 TRUTH, LOCATOR, MAPS = "true scene", "locator", "maps"
 WRONG = {
-    "number": "the number of objects is not as before",
-    "place": "the object is not where it was asked",
-    "size": "its size is not as asked",
-    "ground": "the ground has changed",
+    "number": "the number of objects has changed",
+    "place": "the object is not where it was requested",
+    "size": "its size is not as requested",
+    "ground": "the background has changed",
 }
 OTHERWISE = {
     ("copy", "number"): "there are not two objects",
-    ("copy", "place"): "the two objects are not side by side where asked",
-    ("remove", "number"): "the object, or a trace of it, is still there",
+    ("copy", "place"): "the two objects are not side by side where requested",
+    ("remove", "number"): "the object, or part of it, is still there",
 }
 
 
 class Verdict(NamedTuple):
-    """done: whether an edit did all that was asked; by: who says so (TRUTH, LOCATOR or MAPS); wrong: what is not as
-    asked, in words; reached: how much of the way to the maps asked was made, 1 for all of it."""
+    """The verdict on an edit. done: whether it did everything that was requested; by: the source of the verdict
+    (TRUTH, LOCATOR or MAPS); wrong: what is not as requested, in words; reached: how much of the way to the
+    requested maps was made, 1 for all of it.
+    """
 
     done: bool
     by: str
@@ -39,29 +44,31 @@ class Verdict(NamedTuple):
     def words(self) -> str:
         """The verdict as one sentence."""
         if self.by == MAPS:
-            way = f"The maps came {max(0.0, self.reached):.0%} of the way to those asked."
+            way = f"The maps came {max(0.0, self.reached):.0%} of the way to the requested ones."
             return way if self.done else f"Not done. {way}"
         if self.done:
-            return f"Done, by the {self.by}."
-        return f"Not done, by the {self.by}: {' and '.join(self.wrong)}."
+            return f"Done, according to the {self.by}."
+        return f"Not done, according to the {self.by}: {' and '.join(self.wrong)}."
 
 
 def of_parts(parts: Mapping[str, Any], change: str, by: str, reached: float) -> Verdict:
-    """Return the verdict on one image. parts: "number", "place", ... -> whether it is right, as an array of one."""
+    """Return the verdict on one image. parts: a dict from "number", "place", ... to whether it is right, as an array
+    of length 1.
+    """
     failed = [part for part, right in parts.items() if not bool(np.asarray(right).all())]
     wrong = tuple(OTHERWISE.get((change, part), WRONG[part]) for part in failed)
     return Verdict(not wrong, by, wrong, reached)
 
 
 def by_maps(reached: float) -> Verdict:
-    """Return the verdict where nobody knows what the pictures show."""
+    """Return the verdict when nothing is known about the content of the pictures."""
     return Verdict(reached >= ENOUGH, MAPS, (), reached)
 
 
 def by_locator(
     before: Any, after: Any, change: str, right: float, down: float, factor: float
 ) -> dict[str, bool] | None:
-    """Return what of an edit is right on one picture; None for what cannot be seen there.
+    """Return which parts of an edit are right on one picture; None for parts that cannot be seen there.
 
     before, after: a locator's count [image], centroid [image, 2] of all objects, in sides, and area [image].
     """

@@ -1,4 +1,5 @@
-"""Zero-shot classification (thesis 2.3, Eq. 2.1): classifiers from texts, accuracy by group, and what is wrong.
+"""Zero-shot classification (thesis 2.3, Eq. 2.1): classifiers from texts, accuracy by group, and likely causes of
+errors.
 
 The prediction for an image is the class whose text direction has the highest cosine with the embedding; an
 image's length does not change its best class, so embeddings are taken unnormalised.
@@ -20,12 +21,12 @@ from clipviz.lens.intervals import Estimate
 
 IMAGES_AT_ONCE = 8192
 AT_CHANCE = 3.0
-"""Standard errors above chance below which an accuracy counts as chance."""
+"""An accuracy within this many standard errors of chance counts as chance."""
 
 
 @dataclass(frozen=True, eq=False)
 class Accuracy:
-    """Accuracy of one evaluation: top1 in 0..1 over n_images, and by group where groups were given.
+    """Accuracy of one evaluation: top1 in 0..1 over n_images, and by group if groups were given.
 
     groups: name -> (accuracy, images). worst: name of the worst group, worst_accuracy its accuracy. warnings:
     likely causes when the accuracy is at chance, empty otherwise.
@@ -43,7 +44,7 @@ class Accuracy:
 
     @property
     def worst_accuracy(self) -> float:
-        """Accuracy of the worst group; the overall accuracy where there are no groups."""
+        """Accuracy of the worst group, or overall accuracy if there are no groups."""
         return self.groups[self.worst][0] if self.worst is not None else self.top1
 
     @property
@@ -52,7 +53,7 @@ class Accuracy:
 
 
 def classifier(encoded: Float[Tensor, "class template d_embed"]) -> Float[Tensor, "class d_embed"]:
-    """Return one unit direction per class: the mean of its prompts' unit vectors, of unit length again."""
+    """Return one unit direction per class: the normalised mean of its prompts' unit vectors."""
     if encoded.ndim != 3:
         raise ValueError(
             f"expected encoded prompts [class, template, d_embed], got {list(encoded.shape)}; encode "
@@ -65,10 +66,10 @@ def classifier(encoded: Float[Tensor, "class template d_embed"]) -> Float[Tensor
 def prototypes(
     embeddings: Float[Tensor, "image d_embed"], labels: Int[Tensor, " image"] | Sequence[int], n_classes: int
 ) -> Float[Tensor, "class d_embed"]:
-    """Return a classifier from labelled examples: each class's mean unit embedding, of unit length again.
+    """Return a classifier from labelled examples: the normalised mean unit embedding of each class.
 
-    The nearest class mean (Mensink et al. 2013; prototypes of Snell et al. 2017). Images labelled -1 are left out.
-    ValueError where a class has no example.
+    The nearest class mean (Mensink et al. 2013; prototypes of Snell et al. 2017). Images labelled -1 are left
+    out. Raises ValueError if a class has no example.
     """
     labels = torch.as_tensor(labels).to(embeddings.device)
     if labels.shape != embeddings.shape[:1]:
@@ -87,7 +88,9 @@ def prototypes(
 def of_prompts(
     encoded: Float[Tensor, "prompt d_embed"], n_prompts: Sequence[int]
 ) -> Float[Tensor, "class d_embed"]:
-    """Return a classifier from the encoded prompts of all classes in order, n_prompts of each, which may differ."""
+    """Return a classifier from the encoded prompts of all classes in order; n_prompts, the number per class, may
+    differ.
+    """
     labels = torch.repeat_interleave(torch.arange(len(n_prompts)), torch.tensor(list(n_prompts)))
     return prototypes(encoded, labels, len(n_prompts))
 
@@ -95,7 +98,7 @@ def of_prompts(
 def predict(
     embeddings: Float[Tensor, "image d_embed"], class_directions: Float[Tensor, "class d_embed"]
 ) -> Int[Tensor, " image"]:
-    """Return the class of highest cosine for every image, a few thousand images at a time."""
+    """Return the class of highest cosine for every image, computed a few thousand images at a time."""
     if embeddings.shape[-1] != class_directions.shape[-1]:
         raise ValueError(
             f"class directions have d_embed={class_directions.shape[-1]} but the embeddings have "
@@ -113,8 +116,8 @@ def accuracy(
 ) -> Accuracy:
     """Top-1, per-group and worst-group zero-shot accuracy.
 
-    labels: class index of every image, -1 for images without one (left out). groups: a group's name per image
-    (for Waterbirds, class and background). At chance, the result's `warnings` name likely causes.
+    labels: class index of every image, -1 for images without a label, which are left out. groups: a group's name
+    per image (for Waterbirds, class and background). At chance, the result's `warnings` name likely causes.
     """
     labels = torch.as_tensor(labels).to(embeddings.device)
     n_classes = class_directions.shape[0]
@@ -132,7 +135,7 @@ def accuracy_of(
     n_classes: int,
     groups: Sequence[str] | None = None,
 ) -> Accuracy:
-    """Top-1, per-group and worst-group accuracy of predictions; images labelled -1 are left out."""
+    """Return top-1, per-group and worst-group accuracy of predictions; images labelled -1 are left out."""
     known = labels >= 0
     hits = (predicted == labels)[known]
     named = (
@@ -147,9 +150,10 @@ def changes_of(
     labels: Int[Tensor, " image"],
     groups: Sequence[str],
 ) -> tuple[Estimate, dict[str, Estimate]]:
-    """Change of the accuracy from one prediction to another of the same images: of all, and by group.
+    """Return the change of the accuracy between two predictions for the same images: overall, and by group.
 
-    Paired: what matters is how many images are right before alone and after alone. Images labelled -1 are left out.
+    The comparison is paired: it counts images that are right only before and only after. Images labelled -1 are
+    left out.
     """
     known = labels >= 0
     hits = torch.stack([before == labels, after == labels])[:, known].cpu()
@@ -165,7 +169,7 @@ def changes_of(
 
 
 def above_chance(top1: float, n_images: int, n_classes: int) -> bool:
-    """Return whether an accuracy is further above 1 / n_classes than chance takes it."""
+    """Return whether an accuracy exceeds 1 / n_classes by more than chance explains."""
     chance = 1 / n_classes
     found: bool = top1 > chance + AT_CHANCE * (chance * (1 - chance) / max(1, n_images)) ** 0.5
     return found
@@ -177,7 +181,9 @@ def likely_causes(
     labels: Int[Tensor, " image"],
     n_classes: int,
 ) -> list[str]:
-    """Why an evaluation may be at chance: label order, preprocessing, activation function. Empty when it is not."""
+    """Return why an evaluation may be at chance: label order, preprocessing, activation function. Empty if it is not
+    at chance.
+    """
     n_images = len(labels)
     top1 = float((predicted == labels).float().mean())
     chance = 1 / n_classes
@@ -188,8 +194,9 @@ def likely_causes(
     causes = [head]
     if _relabelled(predicted, labels, n_classes) > 2 * chance + AT_CHANCE * error:
         causes.append(
-            "the predictions agree with the labels under another numbering: check the order of the class names "
-            "against the label indices (folders sort alphabetically, not in ImageNet's order)"
+            "the predictions match the labels under a different numbering of the classes: check the "
+            "order of the class names against the label indices (folders sort alphabetically, not in "
+            "ImageNet's order)"
         )
         return causes
     if _spread(embeddings) < 0.05:
@@ -198,17 +205,18 @@ def likely_causes(
         )
     if float(torch.bincount(predicted, minlength=n_classes).max()) > 0.9 * n_images:
         causes.append(
-            "one class takes nearly all images: check preprocessing and that texts are encoded once each"
+            "nearly all images are assigned to one class: check the preprocessing, and that each "
+            "text is encoded once"
         )
     causes.append(
-        "otherwise check the activation function (OpenAI weights want QuickGELU) and that images, texts and "
-        "weights belong to one model"
+        "otherwise check the activation function (OpenAI weights need QuickGELU) and that images, "
+        "texts and weights belong to one model"
     )
     return causes
 
 
 def _relabelled(predicted: Tensor, labels: Tensor, n_classes: int) -> float:
-    """Accuracy under the best renaming of the classes, matched greedily so that no two share a name."""
+    """Return the accuracy under the best renaming of the classes, matched greedily so that no two share a name."""
     table = torch.bincount(labels * n_classes + predicted, minlength=n_classes**2).view(n_classes, n_classes)
     confusion, hits = table.cpu().numpy().astype(np.int64), 0
     for _ in range(n_classes):
@@ -221,7 +229,7 @@ def _relabelled(predicted: Tensor, labels: Tensor, n_classes: int) -> float:
 
 
 def _spread(embeddings: Tensor) -> float:
-    """1 minus the mean cosine with the mean embedding: near 0 when all images look alike to the model."""
+    """Return 1 minus the mean cosine with the mean embedding, which is near 0 if all images look alike to the model."""
     unit = torch.nn.functional.normalize(embeddings, dim=-1)
     return 1 - float((unit @ torch.nn.functional.normalize(unit.mean(0), dim=0)).mean())
 

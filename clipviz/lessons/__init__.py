@@ -1,4 +1,4 @@
-"""Lessons in which people answer first: a quiz drawn from a session, its score against chance, and a paper version."""
+"""Lessons that ask first: a quiz drawn from a session, its score against chance, and a paper version."""
 
 from clipviz.lessons.quiz import KINDS, Option, Question, Quiz
 from clipviz.lessons.scoring import Score, decode, encode, score

@@ -1,4 +1,4 @@
-"""Models: adapters that turn networks into what the lenses read; opening.py is where open_clip makes CLIPs."""
+"""Models: adapters that give lenses access to networks. opening.py loads and wraps CLIP models."""
 
 from __future__ import annotations
 

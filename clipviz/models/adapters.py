@@ -13,9 +13,9 @@ from clipviz.models.towers.anatomy import full
 
 
 def merged(network: Any) -> Any:
-    """Return the network with its peft adapters merged, on a copy; itself where it has none.
+    """Return a copy of the network with its peft adapters merged, or the network itself if it has none.
 
-    Raises ValueError naming adapters that cannot be merged into weights.
+    Raises ValueError, naming them, for adapters that cannot be merged into weights.
     """
     wrapped = [name for name, module in network.named_modules() if _is_adapter(module)]
     outer = type(network).__module__.startswith("peft.")
@@ -36,15 +36,14 @@ def merged(network: Any) -> Any:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise ValueError(
             f"expected adapters that can be merged into the weights, got {kind} at "
-            f"{', '.join(wrapped[:3]) or 'the top'} ({reason}); merge or remove them with peft, and open the network "
-            "then"
+            f"{', '.join(wrapped[:3]) or 'the top'} ({reason}); merge or remove them with peft first"
         ) from error
 
 
 def check_merged(network: Any, model: Any) -> None:
-    """Raise ValueError where merging has made another model than the one with adapters that runs.
+    """Raise ValueError if the merged model differs from the model that runs with adapters.
 
-    torch's MultiheadAttention reads the weights of its output itself and passes an adapter there by.
+    torch's MultiheadAttention reads the weights of its output projection directly and bypasses an adapter there.
     """
     pixels = torch.randn(1, 3, *model.image_size, generator=torch.Generator().manual_seed(0))
     pixels = pixels.to(model.device, model.dtype)
@@ -62,9 +61,9 @@ def check_merged(network: Any, model: Any) -> None:
             differ = float((one - full(other)).norm() / one.norm())
             if not differ <= model.limit:
                 raise ValueError(
-                    f"expected adapters whose merging leaves the model as it runs, got a relative difference of "
-                    f"{differ:.2g} in {name}; adapters at {_where(network)} are passed by when the model runs, remove "
-                    "those and open it again"
+                    "expected merged adapters to give the same output, got a relative difference of "
+                    f"{differ:.2g} in {name}; adapters at {_where(network)} are bypassed when the "
+                    "model runs, so remove them and open it again"
                 )
 
 
@@ -76,7 +75,7 @@ def _where(network: Any) -> str:
 
 
 def _is_adapter(module: nn.Module) -> bool:
-    """Return whether a module is one of peft's around a layer of the network."""
+    """Return whether a module is a peft adapter around a layer of the network."""
     return (
         type(module).__module__.startswith("peft.")
         and hasattr(module, "base_layer")

@@ -1,7 +1,8 @@
-"""Attention weights of any tower as tensors with gradients, for the baselines that read nothing else.
+"""Attention weights of any tower as tensors with gradients, for the baselines that need nothing else.
 
-A pass runs with every attention written out (softmax, then the product with the values), so that the weights exist
-and have gradients; the model's own modules do all else, no hook stays, and no parameter's .grad is touched.
+During a pass every attention is computed explicitly (softmax, then the product with the values), so that its
+weights exist and have gradients. The model's own modules compute everything else, all hooks are removed, and no
+parameter's .grad is touched.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ def attend(
     images: Tensor | Image.Image | Sequence[Image.Image],
     directions: Float[Tensor, "image d_embed"],
 ) -> AttentionRecord:
-    """Return one pass of some images with all attention and its gradients of each image's cosine with its own
+    """Return one pass of some images: all attention, and its gradients of each image's cosine with its own
     direction.
 
-    Keeps [token, token] attention of every head: use small batches. Raises ValueError where a tower's attention is
-    hidden.
+    Keeps [token, token] attention of every head: use small batches. Raises ValueError if a tower's attention
+    cannot be observed.
     """
     pixels = model.prepare(images)
     if directions.ndim != 2 or directions.shape[0] != pixels.shape[0]:
@@ -50,8 +51,9 @@ def attend(
     pooling = model.weights.readout.kind == "attention pooling"
     if len(attention) != n_layers + pooling:
         raise unsupported(
-            f"model {model.name!r}, of whose {n_layers + pooling} attentions {len(attention)} can be seen",
-            "its baselines cannot be taken; the token decomposition can",
+            f"model {model.name!r}, where only {len(attention)} of {n_layers + pooling} attentions "
+            "can be observed",
+            "its baselines cannot be computed, but its token decomposition can",
         )
     score = functional.cosine_similarity(embedding, directions.to(embedding))
     gradients = [g.detach().float() for g in torch.autograd.grad(score.sum(), attention)]
@@ -71,7 +73,7 @@ def attend(
 
 
 class WrittenOut(TorchFunctionMode):
-    """While entered, attention is computed in the open and its weights are kept in `attention`, call by call."""
+    """While entered, computes attention explicitly and appends its weights to `attention` at every call."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -114,7 +116,7 @@ class WrittenOut(TorchFunctionMode):
         *rest: Any,
         **options: Any,
     ) -> tuple[Tensor, None]:
-        """nn.MultiheadAttention on [token, image, d_model], without masks or dropout."""
+        """Compute nn.MultiheadAttention on [token, image, d_model], without masks or dropout."""
         if in_weight is not None:
             matrices = in_weight.chunk(3)
         else:
@@ -141,7 +143,7 @@ def _of_pool(model: ClipModel, weights: Tensor, gradients: Tensor) -> tuple[Tens
 
 
 def _even(model: ClipModel, like: Tensor) -> Float[Tensor, "image token"]:
-    """Return a class token's row, or an even one over the tokens that are averaged."""
+    """Return a class token's row, or a uniform one over the tokens that are averaged."""
     reader = model.tower.readout
     if isinstance(reader, WithoutRegister):
         return with_gap(_even_of(reader.inner, like, model.weights.n_tokens - 1), reader.at, 1)

@@ -1,7 +1,7 @@
 """Forward and backward passes of a ClipModel recorded for the explainability baselines (thesis Table 2.4).
 
-The tower's blocks are run step by step with the model's own LayerNorms, matrices and activation function, so
-that attention weights exist as tensors with gradients; no hook stays, and no parameter's .grad is touched.
+The tower's blocks are run step by step with the model's own LayerNorms, matrices and activation function, so that
+attention weights exist as tensors with gradients. All hooks are removed, and no parameter's .grad is touched.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def record(
     images: Tensor | Image.Image | Sequence[Image.Image],
     directions: Float[Tensor, "image d_embed"],
 ) -> Record:
-    """Return one pass of some images, opened up, with gradients of each image's cosine with its own direction.
+    """Record one pass of some images, with gradients of each image's cosine with its own direction.
 
     Half-precision models are stepped through in float32, float64 models in float64, without autocast. directions: one
     unit text direction per image. Keeps [token, token] attention and every activation: use small
@@ -36,7 +36,8 @@ def record(
     if not steps_through(model):
         raise unsupported(
             f"model {model.name!r} ({model.tower.family}, {model.weights.readout.kind})",
-            "LRP steps through open_clip's class-token towers only; models.attending has the baselines of others",
+            "LRP is available for open_clip's class-token towers only; models.attending has the "
+            "baselines for other towers",
         )
     pixels = model.prepare(images)
     if directions.ndim != 2 or directions.shape[0] != pixels.shape[0]:
@@ -65,19 +66,17 @@ def record(
 
 
 def steps_through(model: ClipModel) -> bool:
-    """Return whether the model is one whose blocks are run step by step here: open_clip's own, plain, with a class
-    token.
-    """
+    """Return whether `record` can run the model's blocks step by step: a plain open_clip model with a class token."""
     plain = all(block.scaling_norm is None and block.reads == "weights" for block in model.tower.blocks)
     return model.weights.readout.kind == "class token" and hasattr(model.visual, "transformer") and plain
 
 
 class _Reached(Exception):
-    """The first block of a pass was reached; args: what enters it."""
+    """Raised when a pass reaches the first block; args: the block's input."""
 
 
 def _first_input(model: ClipModel, pixels: Tensor) -> Float[Tensor, "image token d_model"]:
-    """Return the residual stream that enters the first block, taken from the beginning of a plain pass of the model."""
+    """Return the residual stream that enters the first block, taken from a normal pass that is stopped there."""
 
     def stop(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         raise _Reached(inputs[0])
@@ -92,7 +91,7 @@ def _first_input(model: ClipModel, pixels: Tensor) -> Float[Tensor, "image token
             return found
         finally:
             handle.remove()
-    raise RuntimeError("expected a pass through the first block, got one that leaves it out")
+    raise RuntimeError("expected a pass through the first block, got one that skips it")
 
 
 def _run_layer(block: Any, weights: LayerWeights, stream: Tensor) -> LayerRecord:
@@ -127,7 +126,7 @@ def _run_layer(block: Any, weights: LayerWeights, stream: Tensor) -> LayerRecord
 
 
 def _key_bias(block: Any, weights: LayerWeights) -> Float[Tensor, "head d_head"]:
-    """Return the bias of the keys, which weights leave out because attention does not depend on it."""
+    """Return the bias of the keys, which the tower's weights omit because attention does not depend on it."""
     bias = block.attn.in_proj_bias
     if bias is None:
         return torch.zeros_like(weights.query_bias)
@@ -135,7 +134,7 @@ def _key_bias(block: Any, weights: LayerWeights) -> Float[Tensor, "head d_head"]
 
 
 def _normed(norm: Any, inputs: Tensor) -> Tensor:
-    """Return a LayerNorm in the precision of its inputs, whatever that of its weights."""
+    """Return the output of a LayerNorm in the precision of its inputs, whatever the precision of its weights."""
     gamma, beta = norm.weight.to(inputs), norm.bias.to(inputs)
     return torch.nn.functional.layer_norm(inputs, norm.normalized_shape, gamma, beta, norm.eps)
 

@@ -1,4 +1,4 @@
-"""What a model can bring along: the world it belongs to, as one value that sessions, panels and reports read.
+"""A bundle: everything that comes with a model, as one value that sessions, panels and reports use.
 
 model = clipviz.wrap(network, bundle=Bundle("my world", open_my_images, open_my_texts, examples=("a dog",)))
 clipviz.Session(model)                               # opens the bundle's images and texts
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FirstView:
-    """Where a session begins: a text, the text that chooses the first head, and which image is on show.
+    """What a new session shows first: a text, the text that determines the first head, and an image.
 
     text: selected first; quality: the head with the largest direct effect on this text is selected; image: images ->
     the index of the first one.
@@ -43,7 +43,7 @@ class FirstView:
 
 @dataclass(frozen=True)
 class TourStep:
-    """One step of a tour of the board: what is told, and what is shown meanwhile.
+    """One step of a tour of the board: its text, and what is shown beside it.
 
     title, text: told in the panel named `panel`; a desk is opened. select: fields of the selection and their values.
     options: panel name -> options of that panel. image: images -> the index of the one selected. quality: the head
@@ -83,13 +83,14 @@ class BundledPartner:
 
 @dataclass(frozen=True)
 class Studio:
-    """Who writes sentences from loose words and draws pictures of them, to put spurious cues to the test.
+    """The writer and the drawer that test spurious cues: one writes sentences from given words, the other draws
+    them.
 
-    classes: names of what can be drawn, none where anything can; writer: (class to avoid, random generator, whether
-    colours may change) -> describe(words, class name) -> sentences; drawer: seed -> draw(sentence) -> picture;
-    can_draw: (word, names to avoid) -> whether a picture of a class can hold the word; prompt: class name -> the text
-    that stands for it; pair: the class drawn and the class it should be taken for, at first. name: of those who write
-    and draw, by which finished work is known again.
+    classes: names of what can be drawn, none where anything can; writer: (class to avoid, random generator,
+    whether colours may change) -> describe(words, class name) -> sentences; drawer: seed -> draw(sentence) ->
+    picture; can_draw: (word, names to avoid) -> whether a picture of a class can hold the word; prompt: class
+    name -> the text that stands for it; pair: the class drawn and the class that the classifier should predict,
+    as first shown. name: identifies the writer and the drawer, so that cached results can be found again.
     """
 
     classes: tuple[str, ...]
@@ -102,16 +103,17 @@ class Studio:
 
     @classmethod
     def of(cls, describe: Writer, draw: Painter, pair: tuple[str, str] = ("", "")) -> Studio:
-        """Return two callables as what a session and the reports put spurious cues to the test with; any class can
-        be drawn.
+        """Return a studio made of two callables, for sessions and reports; it can draw any class.
 
         describe(words, class_name, avoid) -> sentences; draw(sentence, seed) -> picture, as the adapters of
-        clipviz.models.captioners; pair: classes shown at first. Raises ValueError for what cannot be called.
+        clipviz.models.captioners; pair: the classes shown first. Raises ValueError for an argument that is not
+        callable.
         """
         if not callable(describe) or not callable(draw):
             raise ValueError(
-                f"expected describe and draw to be called, got {type(describe).__name__} and {type(draw).__name__}; "
-                "clipviz.models.captioners has adapters for language models and text-to-image pipelines"
+                f"expected callables for describe and draw, got {type(describe).__name__} and "
+                f"{type(draw).__name__}; clipviz.models.captioners has adapters for language models "
+                "and text-to-image pipelines"
             )
 
         def writer(avoid: str, _rng: np.random.Generator, _recolour: bool) -> Describe:
@@ -135,18 +137,19 @@ def _called(one: Any) -> str:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A world that a model belongs to; everything but the name may be left out.
+    """The world that a model belongs to. Everything except the name is optional.
 
-    name: also what `texts=` takes to mean this bundle's pool. images, texts: open the collection and the pool of
-    descriptions. examples: texts worth trying first. first: where a session begins. tour: steps through the
-    board. tasks: images -> name -> classification task, empty for images of another kind. index: folder of the
-    collection's index by this model. dictionary: folder of the units that the model shares with its partners.
-    partners: name -> networks of other kinds. studio: who writes and draws. generator: device -> a generator of the
-    world's pictures; guides: file of its units that the partners share; generator_concepts: file of these units'
-    groups and names; generator_dictionary: folder of the units that the model and all partners share with it. locate:
-    pictures [image, 3, rows, cols] -> count, centroid and area of the objects there, for generators whose true scenes
-    are not known. truths: (texts, images, which image) -> of each text whether it is true of that image, None where
-    that is not known; None for images of another kind.
+    name: also accepted by `texts=`, where it means this bundle's pool. images, texts: open the collection and the
+    pool of descriptions. examples: texts worth trying first. first: what a new session shows. tour: steps of a
+    tour of the board. tasks: images -> name -> classification task, empty for images of another kind. index:
+    folder of the collection's index by this model. dictionary: folder of the units that the model shares with its
+    partners. partners: name -> networks of other kinds. studio: the writer and the drawer for spurious cues.
+    generator: device -> a generator of the world's pictures; guides: file of the generator's units that the
+    partners share; generator_concepts: file of these units' groups and names; generator_dictionary: folder of the
+    units that the model and all partners share with it. locate: pictures [image, 3, rows, cols] -> count,
+    centroid and area of the objects there, for generators whose true scenes are not known. truths: (texts,
+    images, which image) -> for each text whether it is true of that image, or None if unknown; None for images of
+    another kind.
     """
 
     name: str

@@ -1,6 +1,6 @@
-"""Writers and image makers: a local language model for sentences and descriptions, a text-to-image pipeline.
+"""Adapters for text and image models: a local language model writes sentences, a text-to-image pipeline draws them.
 
-`models.bundle.Studio.of(describe, draw)` makes of two of them what sessions and reports draw spurious cues with. The
+`models.bundle.Studio.of(describe, draw)` combines two of them for the spurious cues of sessions and reports. The
 adapters wrap objects that the user has loaded (transformers, diffusers); `load_writer`, `load_describer` and
 `load_painter` open them by name.
 """
@@ -47,36 +47,38 @@ THESIS_PROMPT = (
     'not mention "trees", "bush" or "eucalyptus". Only use words that you know what they mean. Generate a list of {n} '
     "image descriptions."
 )
-"""Table B.2, word for word."""
+"""The prompt of Table B.2, word for word."""
 
 
 class Writer(Protocol):
-    """Who writes: descriptions of pictures of class_name out of loose words, none of which names the class to avoid."""
+    """A callable that writes descriptions of pictures of class_name from given words, without naming the class to
+    avoid.
+    """
 
     def __call__(self, words: Sequence[str], class_name: str, avoid: str) -> Sequence[str]: ...
 
 
 class Painter(Protocol):
-    """Who draws: a picture of a sentence; another seed gives another picture."""
+    """A callable that draws a picture of a sentence; another seed gives another picture."""
 
     def __call__(self, sentence: str, seed: int) -> Image.Image: ...
 
 
 def load_writer(name: str) -> PipelineWriter:
-    """Return a language model of Hugging Face, by its name or folder, as a writer."""
+    """Load a language model of Hugging Face, by its name or folder, as a writer."""
     with _needing("transformers", "a language model"):
         transformers = importlib.import_module("transformers")
     return PipelineWriter(transformers.pipeline("text-generation", name, trust_remote_code=False))
 
 
 def load_describer(name: str) -> ClassDescriber:
-    """Return a language model of Hugging Face, by its name or folder, as a describer of classes."""
+    """Load a language model of Hugging Face, by its name or folder, as a describer of classes."""
     pipeline = load_writer(name).pipeline
     return ClassDescriber(pipeline.model, pipeline.tokenizer)
 
 
 def load_painter(name: str) -> PipelineDrawer:
-    """Return a text-to-image model of Hugging Face, by its name or folder, as a painter."""
+    """Load a text-to-image model of Hugging Face, by its name or folder, as a painter."""
     with _needing("diffusers", "a text-to-image model"):
         diffusers = importlib.import_module("diffusers")
     return PipelineDrawer(
@@ -86,22 +88,22 @@ def load_painter(name: str) -> PipelineDrawer:
 
 @contextmanager
 def _needing(name: str, what: str) -> Iterator[None]:
-    """Says what to install where an import fails."""
+    """Add advice on what to install when an import fails."""
     try:
         yield
     except ImportError as error:
         raise ImportError(
-            f"{what} by its name is opened with {name}, which is not installed: pip install {name}, or pass a "
-            "callable"
+            f"opening {what} by name needs {name}, which is not installed: pip install {name}, or "
+            "pass a callable"
         ) from error
 
 
 @dataclass(frozen=True)
 class PipelineWriter:
-    """describe(words, class_name, avoid) by a text-generation pipeline of transformers.
+    """A writer that uses a text-generation pipeline of transformers: describe(words, class_name, avoid).
 
-    prompt: PROMPT, THESIS_PROMPT (Table B.2) or your own, with the places n, class_name, avoid and words. Where the
-    pipeline's tokenizer has a chat template, the prompt is a user's message.
+    prompt: PROMPT, THESIS_PROMPT (Table B.2) or your own, with the placeholders n, class_name, avoid and words.
+    If the pipeline's tokenizer has a chat template, the prompt is sent as a user's message.
     """
 
     pipeline: Any
@@ -112,7 +114,7 @@ class PipelineWriter:
 
     @property
     def name(self) -> str:
-        """Who writes, and what is asked."""
+        """Identifies the model and the prompt."""
         return _writer_name(getattr(self.pipeline, "model", self.pipeline), self.n_sentences, self.prompt)
 
     def __call__(self, words: Sequence[str], class_name: str, avoid: str) -> list[str]:
@@ -130,9 +132,10 @@ class PipelineWriter:
 
 @dataclass(frozen=True)
 class LanguageModelWriter:
-    """describe(words, class_name, avoid) by a causal language model and its tokenizer (transformers).
+    """A writer that uses a causal language model and its tokenizer (transformers): describe(words, class_name,
+    avoid).
 
-    prompt: as in PipelineWriter. The chat template is used where there is one.
+    prompt: as in PipelineWriter. The chat template is used if there is one.
     """
 
     model: Any
@@ -144,7 +147,7 @@ class LanguageModelWriter:
 
     @property
     def name(self) -> str:
-        """Who writes, and what is asked."""
+        """Identifies the model and the prompt."""
         return _writer_name(self.model, self.n_sentences, self.prompt)
 
     def __call__(self, words: Sequence[str], class_name: str, avoid: str) -> list[str]:
@@ -157,8 +160,8 @@ def _asked(prompt: str, n: int, words: Sequence[str], class_name: str, avoid: st
         return prompt.format(n=n, class_name=class_name, avoid=avoid, words=", ".join(words))
     except (KeyError, IndexError) as error:
         raise ValueError(
-            f"expected a prompt with the places n, class_name, avoid and words in braces, got {{{error.args[0]}}}; "
-            "double a brace that is meant as one"
+            "expected a prompt with the placeholders n, class_name, avoid and words in braces, got "
+            f"{{{error.args[0]}}}; double a brace to write it literally"
         ) from error
 
 
@@ -169,7 +172,7 @@ def _writer_name(model: Any, n: int, prompt: str) -> str:
 
 @dataclass(frozen=True)
 class ClassDescriber:
-    """describe_classes(class_name) by a causal language model and its tokenizer (transformers); Tables A.2, B.3."""
+    """Describes classes with a causal language model and its tokenizer (transformers); Tables A.2, B.3."""
 
     model: Any
     tokenizer: Any
@@ -179,7 +182,7 @@ class ClassDescriber:
 
     @property
     def name(self) -> str:
-        """Who writes, and what is asked: answers are kept by it."""
+        """Identifies the model and the prompt; cached answers are found by it."""
         return _writer_name(self.model, self.n_texts, CLASS_PROMPT)
 
     def __call__(self, class_name: str) -> list[str]:
@@ -189,7 +192,7 @@ class ClassDescriber:
 
 @dataclass(frozen=True)
 class PipelineDrawer:
-    """draw(sentence, seed) by a text-to-image pipeline (diffusers)."""
+    """A drawer that uses a text-to-image pipeline (diffusers): draw(sentence, seed)."""
 
     pipeline: Any
     steps: int = 30
@@ -201,7 +204,7 @@ class PipelineDrawer:
 
 
 def answered(model: Any, tokenizer: Any, prompt: str, max_new_tokens: int, temperature: float) -> str:
-    """Return what a causal language model answers; in its chat's form where its tokenizer has a template."""
+    """Return the answer of a causal language model; the prompt takes chat form if the tokenizer has a template."""
     if getattr(tokenizer, "chat_template", None):
         prompt = tokenizer.apply_chat_template(
             [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
@@ -217,8 +220,8 @@ def _sampling(temperature: float) -> dict[str, Any]:
 
 
 def parse_list(answer: str) -> list[str]:
-    """Return the sentences of a numbered or dashed list; other lines of an answer (greetings, headings) are left
-    out.
+    """Return the sentences of a numbered or dashed list, without other lines of an answer such as greetings or
+    headings.
     """
     found = (re.match(r"\s*(?:\d+[.):]|[-*•])\s+(.+?)\s*$", line) for line in answer.splitlines())
     return [match.group(1).strip("\"'“” ") for match in found if match]

@@ -1,4 +1,4 @@
-"""Weights in safetensors files that carry a checksum of all they hold: a file with one changed bit is refused."""
+"""Safetensors files of weights with a checksum of their whole content, so that a single changed bit is detected."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from clipviz.models.numbers import check_default_device, check_weights
 
 CHECKSUM = "checksum"
 STEP = "|step"
-"""Ends the name of what one unit of an array in eight bits is worth, by row."""
+"""Suffix of the name under which the step of each row of an 8-bit array is stored."""
 
 FEW = 4096
-"""Numbers up to which an array is not worth narrowing."""
+"""Arrays with at most this many numbers are not narrowed to eight bits."""
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
 def write_weights(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Replace a file by these tensors and texts, at once, with their checksum among the texts."""
+    """Replace a file atomically with these tensors and texts, and store their checksum among the texts."""
     from safetensors.torch import save
 
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -39,7 +39,7 @@ def read_weights(path: str | Path, what: str, remedy: str) -> tuple[dict[str, Te
     """Return the tensors and texts of a file, with or without a checksum.
 
     what: names the file's content in errors; remedy: what to do about a file that is missing or damaged. Raises
-    ValueError for a missing file, one that is no safetensors file, or one that differs from its checksum.
+    ValueError for a missing file, one that is not a safetensors file, or one that differs from its checksum.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -58,16 +58,17 @@ def read_weights(path: str | Path, what: str, remedy: str) -> tuple[dict[str, Te
     stated = metadata.pop(CHECKSUM, None)
     if stated is not None and stated != _checksum(tensors, metadata):
         raise ValueError(
-            f"expected {what} at {path}, got a damaged file: it differs from its checksum; {remedy}"
+            f"expected {what} at {path}, got a damaged file: its checksum does not match; {remedy}"
         )
     return widened(tensors), metadata
 
 
 def narrowed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Half precision, and large arrays in eight bits: whole numbers from -127 to 127 times a step for each row.
+    """Return tensors in half precision, and large arrays in eight bits: whole numbers from -127 to 127 times a step
+    per row.
 
-    The step is the row's largest magnitude over 127, so that a number is off by half a step at most. Arrays of at most
-    one axis or few numbers keep half precision. `read_weights` returns the numbers that the file stands for.
+    The step is the row's largest magnitude over 127, so that the error is at most half a step. Arrays with at
+    most one axis or few numbers are kept in half precision. `read_weights` restores the full arrays.
     """
     found = {}
     for name, tensor in tensors.items():
@@ -86,7 +87,7 @@ def narrowed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def widened(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the numbers that narrowed arrays stand for, in float32; the others as they are."""
+    """Return the values of narrowed arrays in float32, and other arrays unchanged."""
     steps = {name: step.float() for name, step in tensors.items() if name.endswith(STEP)}
     return {
         name: tensor.float() * steps[name + STEP] if name + STEP in steps else tensor
@@ -116,9 +117,10 @@ def open_network(make: Callable[..., Network], path: str | Path, what: str, reme
 
 
 def digest_of(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of names, shapes and numbers; the same in every float precision that holds these numbers.
+    """Return the SHA-256 of names, shapes and numbers, which is the same in every float precision that can hold
+    these numbers.
 
-    Numbers count as float32; what float64 has beyond that counts where there is any.
+    Numbers are hashed as float32. What float64 holds beyond that is hashed too, if it is not zero.
     """
     total = hashlib.sha256()
     for name, tensor in tensors.items():

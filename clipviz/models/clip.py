@@ -1,4 +1,4 @@
-"""A CLIP model as the session uses it: encode, trace, and what identifies it. See towers/ for the decomposition."""
+"""The CLIP model that a session uses: it encodes, traces and identifies itself. See towers/ for the decomposition."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ if TYPE_CHECKING:
 
 Kind = TypeVar("Kind")
 
-FAR_OFF = 1e3  # a residual mean so many deviations large costs float32 half its digits
+FAR_OFF = 1e3  # if the residual mean is this many deviations, float32 loses half its digits
 SUM_CHECK_LIMIT = {torch.float32: 1e-4, torch.float64: 1e-4, torch.float16: 2e-2, torch.bfloat16: 8e-2}
 
 
 class ClipModel:
-    """A CLIP image-text model opened up: its embedding as a sum of heads, MLPs and tokens.
+    """A CLIP image-text model whose embedding is decomposed into a sum of heads, MLPs and tokens.
 
-    network: the image-text model, in eval mode, otherwise untouched; tower: its vision tower opened up, whose
-    weights are what the lenses read;
-    sum_check: relative difference between the summed effects and the model's own output, measured on load;
-    fingerprint: a short hash of the weights and the activation, part of every cache's key; bundle: the world that
-    the model belongs to, if any, see models.bundle; registers: (layer, neuron) pairs, see with_registers.
+    network: the image-text model, in eval mode, otherwise unchanged; tower: its vision tower, with the weights in
+    the form that lenses use; sum_check: relative difference between the summed effects and the model's own
+    output, measured on load; fingerprint: a short hash of the weights and the activation, part of every cache's
+    key; bundle: the world that the model belongs to, if any, see models.bundle; registers: (layer, neuron) pairs,
+    see with_registers.
     """
 
     def __init__(
@@ -110,14 +110,18 @@ class ClipModel:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the pixels that the tower takes: that of its first convolution, where other parts stay in float32."""
+        """The dtype of the pixels that the tower takes: that of its first convolution, even if other parts stay in
+        float32.
+        """
         convolutions = (module for module in self.visual.modules() if isinstance(module, nn.Conv2d))
         first = next(convolutions, None)
         return next(self.visual.parameters()).dtype if first is None else first.weight.dtype
 
     @property
     def limit(self) -> float:
-        """How far apart two ways to the same number may be in this model's precision, relative."""
+        """The largest relative difference to expect between two ways to compute the same number in this model's
+        precision.
+        """
         return SUM_CHECK_LIMIT.get(self.dtype, 1e-4)
 
     @property
@@ -130,7 +134,7 @@ class ClipModel:
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """Rows and columns of a preprocessed image, pixels."""
+        """Rows and columns of a preprocessed image, in pixels."""
         return self.tower.image_size
 
     @property
@@ -140,12 +144,14 @@ class ClipModel:
 
     @property
     def logit_bias(self) -> float | None:
-        """The trained bias of a model trained with a sigmoid loss (SigLIP); None where there is none."""
+        """The trained bias of a model with a sigmoid loss (SigLIP), or None."""
         bias = getattr(self.network, "logit_bias", None)
         return None if bias is None else float(bias.detach())
 
     def probabilities(self, cosines: Float[Tensor, "*images text"]) -> Float[Tensor, "*images text"]:
-        """Zero-shot probabilities: softmax over the texts, or one sigmoid per text where the model has a logit bias."""
+        """Return zero-shot probabilities: softmax over the texts, or one sigmoid per text if the model has a logit
+        bias.
+        """
         logits = self.logit_scale * cosines
         return (
             torch.softmax(logits, -1) if self.logit_bias is None else torch.sigmoid(logits + self.logit_bias)
@@ -153,23 +159,25 @@ class ClipModel:
 
     @property
     def link(self) -> str:
-        """What makes a cosine a probability, in words: "sigmoid of 117.3 × cosine − 12.9, each class by itself"."""
+        """A description of how cosines become probabilities: "sigmoid of 117.3 × cosine − 12.9, each class
+        separately".
+        """
         scaled, bias = f"{self.logit_scale:.1f} × cosine", self.logit_bias
         if bias is None:
             return f"softmax of {scaled} over the classes"
-        return f"sigmoid of {scaled} {'−' if bias < 0 else '+'} {abs(bias):.1f}, each class by itself"
+        return f"sigmoid of {scaled} {'−' if bias < 0 else '+'} {abs(bias):.1f}, each class separately"
 
     @property
     def activation(self) -> str:
-        """The MLPs' activation function, e.g. 'GELU' or 'QuickGELU'."""
+        """The activation function of the MLPs, e.g. 'GELU' or 'QuickGELU'."""
         return self.tower.activation
 
     def prepare(
         self, images: Tensor | Image.Image | Sequence[Image.Image]
     ) -> Float[Tensor, "image 3 rows cols"]:
-        """Images as the network takes them, on its device: PIL images are preprocessed, tensors checked.
+        """Return images as the network takes them, on its device: PIL images are preprocessed, tensors are checked.
 
-        PIL images are made upright, opaque and 8-bit first, as those of a collection are (data.decode.to_rgb).
+        PIL images are first made upright, opaque and 8-bit, like those of a collection (data.decode.to_rgb).
         """
         if isinstance(images, Tensor):
             return self._check_pixels(images).to(self.device, self.dtype)
@@ -183,7 +191,9 @@ class ClipModel:
         return torch.stack([self.preprocess(to_rgb(image)) for image in images]).to(self.device, self.dtype)
 
     def shown(self, pixels: Float[Tensor, "image 3 rows cols"]) -> np.ndarray:
-        """Preprocessed images as the network sees them, back in uint8 [image, rows, cols, 3], for display."""
+        """Return preprocessed images as the network sees them, converted back to uint8 [image, rows, cols, 3] for
+        display.
+        """
         mean, std = (
             torch.tensor(v).view(3, 1, 1) for v in normalization(self.preprocess, self.network.visual)
         )
@@ -191,8 +201,8 @@ class ClipModel:
         return raw.round().byte().permute(0, 2, 3, 1).numpy()
 
     def shown_sharp(self, image: Image.Image, scale: int = 2) -> np.ndarray:
-        """Return one image as `shown`, at up to `scale` times the resolution when the preprocessing is resize and
-        crop.
+        """Return one image as `shown` does, at up to `scale` times the resolution if the preprocessing is a resize
+        and crop.
         """
         rows, cols = self.image_size
         steps = [type(step).__name__ for step in getattr(self.preprocess, "transforms", [])]
@@ -207,14 +217,14 @@ class ClipModel:
     def encode_images(
         self, images: Tensor | Image.Image | Sequence[Image.Image]
     ) -> Float[Tensor, "image d_embed"]:
-        """Unnormalised image embeddings, float32 (float64 where the model is)."""
+        """Return unnormalised image embeddings in float32 (float64 for a float64 model)."""
         return full(self._forward(self.prepare(images)))
 
     @torch.no_grad()
     def encode_texts(
         self, texts: str | Sequence[str], normalize: bool = True, batch: int = 256
     ) -> Float[Tensor, "text d_embed"]:
-        """Text embeddings, unit vectors unless normalize=False, float32 on the model's device."""
+        """Return text embeddings, unit vectors unless normalize=False, in float32 on the model's device."""
         texts, wrong = _listed(texts, str)
         if wrong or not texts:
             raise ValueError(f"expected one or more texts, got {repr(wrong[0]) if wrong else 'none'}")
@@ -237,13 +247,13 @@ class ClipModel:
         tokens: bool = True,
         check: Callable[[], None] | None = None,
     ) -> Trace:
-        """Return one forward pass, opened up into what every head, MLP and token adds (thesis Eq. 2.4-2.6).
+        """Return one forward pass, decomposed into the effects of every head, MLP and token (thesis Eq. 2.4-2.6).
 
         Args:
             images: Preprocessed, [image, 3, rows, cols], or PIL images.
             tokens: Keep the inputs of the tokens, which token scores and heatmaps need. False saves memory over whole
                 collections; head and MLP effects remain exact.
-            check: Called before every layer; what it raises ends the pass.
+            check: Called before every layer; an exception that it raises ends the pass.
 
         Returns:
             A Trace, whose effects sum to the embedding before it is normalised.
@@ -254,11 +264,12 @@ class ClipModel:
         return recorder.trace(embedding)
 
     def second_order(self, images: Tensor | Image.Image | Sequence[Image.Image], layer: int) -> SecondOrder:
-        """Second-order effects of one layer's neurons on some images, from one pass (thesis Eq. 3.3, B.5).
+        """Return second-order effects of one layer's neurons on some images, from one pass (thesis Eq. 3.3, B.5).
 
         Args:
             images: As in `trace`.
-            layer: An MLP layer, counted from 0; the last one has no later attention, and so no effect.
+            layer: An MLP layer, counted from 0; the last layer has no later attention and hence no second-order
+                effect.
 
         Returns:
             A SecondOrder, in the units of the embedding before it is normalised. The effects phi_n of all neurons are
@@ -272,19 +283,23 @@ class ClipModel:
     def second_orders(
         self, images: Tensor | Image.Image | Sequence[Image.Image], layers: Sequence[int]
     ) -> list[SecondOrder]:
-        """Return the same for several layers from one pass, in the order of `layers`."""
+        """Return second-order effects of several layers from one pass, in the order of `layers`."""
         return second_orders(self.tower, self.encode_images, self.prepare(images), layers)
 
     def each_second_order(
         self, images: Tensor | Image.Image | Sequence[Image.Image], layers: Sequence[int]
     ) -> Iterator[SecondOrder]:
-        """Return the same one after the other, for layers whose bases and coordinates do not fit in memory together."""
+        """Yield second-order effects layer by layer, for layers whose bases and coordinates do not fit in memory
+        together.
+        """
         return each_second_order(self.tower, self.encode_images, self.prepare(images), layers)
 
     def dictionary_effects(
         self, images: Tensor | Image.Image | Sequence[Image.Image], dictionary: Dictionary
     ) -> PointEffects:
-        """Exact effects of a dictionary's features on some images, with its offset and its error, from one pass."""
+        """Return exact effects of a dictionary's features on some images, with its offset and its error, from one
+        pass.
+        """
         from clipviz.models.dictionaries.effects import point_effects
 
         return point_effects(self, images, dictionary)
@@ -292,14 +307,16 @@ class ClipModel:
     def measure_dictionary(
         self, images: Tensor | Image.Image | Sequence[Image.Image], dictionary: Dictionary
     ) -> Reconstruction:
-        """How well a dictionary stands for its point on some images: explained variance, active and dead features, and
-        the embedding's cosine with the reconstruction in place. A wrong convention or layer is seen here."""
+        """Measure how well a dictionary reconstructs its point on some images: explained variance, active and dead
+        features, and the cosine of the embedding with the reconstruction in place. A wrong convention or layer shows
+        here.
+        """
         from clipviz.models.dictionaries.reconstruction import measure
 
         return measure(self, images, dictionary)
 
     def neuron_basis(self, layer: int) -> NeuronBasis:
-        """Return the image-independent half of one layer's second-order effects; made once, see lens.neurons."""
+        """Return the image-independent half of one layer's second-order effects, computed once; see lens.neurons."""
         return basis_of(self.weights, layer)
 
     def head_basis(self, layers: Sequence[int] | None = None) -> HeadBasis:
@@ -307,7 +324,7 @@ class ClipModel:
         return head_basis(self.weights, layers)
 
     def with_thesis_shares(self) -> ClipModel:
-        """Return the same model with biases and means of norms shared out literally as in the thesis (App. A and
+        """Return the same model with biases and means of norms distributed exactly as in the thesis (App. A and
         B.8): over attention terms alone, and over the neurons before a layer. Sums are the same; docs/fidelity.md
         says how much differs.
         """
@@ -324,20 +341,20 @@ class ClipModel:
         return find_registers(self, images, **how)
 
     def with_registers(self, registers: Registers | Sequence[tuple[int, int]]) -> ClipModel:
-        """Return the same model, run with one added token that takes over what register neurons write.
+        """Return the same model with one added token that takes over the activations of register neurons.
 
-        registers: (layer, neuron) pairs counted from 0, or what `find_registers` found. The added token takes each
-        neuron's largest activation over all tokens, and every other token takes zero. Every lens, map and trace
-        follows: the added token has no place in the image, and the effects sum to this model's output. See
-        docs/registers.md. Raises ValueError for neurons that the model does not have.
+        registers: (layer, neuron) pairs counted from 0, or the result of `find_registers`. The added token takes
+        each neuron's largest activation over all tokens, and every other token takes zero. Every lens, map and
+        trace follows: the added token has no position in the image, and the effects sum to this model's output.
+        See docs/registers.md. Raises ValueError for neurons that the model does not have.
         """
         from clipviz.models.registers import with_registers
 
         return with_registers(self, registers)
 
     def identity(self) -> dict[str, Any]:
-        """Return what a cache must agree on to belong to this model. preprocess: what becomes of two pictures, in
-        numbers.
+        """Return everything that a cache must match to belong to this model. preprocess: its output for two
+        pictures, in numbers.
         """
         self.check_unchanged()
         return {
@@ -351,27 +368,28 @@ class ClipModel:
         }
 
     def cache_key(self) -> tuple[str, ...]:
-        """Return what answers kept on disk depend on: weights, activation, precision and kind of device."""
+        """Return the key of answers kept on disk: weights, activation, precision and kind of device."""
         self.check_unchanged()
         return self.fingerprint, str(self.dtype), self.device.type
 
     def check_unchanged(self) -> None:
-        """Raise ValueError where the network is no longer what was opened: what was computed of it holds no more.
+        """Raise ValueError if the network has changed since it was opened, so that earlier results no longer hold.
 
-        Weights that were changed and have been restored since are the same weights. Takes about a millisecond.
+        Weights that were changed and then restored count as unchanged. The check takes about a millisecond.
         """
         if self._watch.same(lambda: _fingerprint(self.network, self.activation) == self.weights_fingerprint):
             return
         name = self._watch.changed()
         raise ValueError(
-            f"the weights of model {self.name!r} have been changed since it was opened"
-            f"{f' ({name})' if name else ''}, and what was computed before does not hold for them; open the network "
-            "again with clipviz.wrap(network, tokenizer, preprocess) and give it to a new session"
+            f"the weights of model {self.name!r} have changed since it was "
+            f"opened{f' ({name})' if name else ''}, and earlier results do not hold for them; open "
+            "the network again with clipviz.wrap(network, tokenizer, preprocess) and give it to a "
+            "new session"
         )
 
     @contextmanager
     def _evaluated(self) -> Iterator[None]:
-        """No dropout in the text tower, whatever mode the network was left in."""
+        """Put the text tower in eval mode for a block, whatever mode the network was left in."""
         if not any(module.training for module in self.network.modules()):
             yield
             return
@@ -405,25 +423,22 @@ class ClipModel:
             offset = float((trace.mean.abs() / trace.std).max())
             if offset > FAR_OFF and self.dtype != torch.float64:
                 raise ValueError(
-                    f"expected a final residual stream whose mean is not far above its deviation, got one of model "
-                    f"{self.name!r} that is {offset:.0e} times as large: in {str(self.dtype).removeprefix('torch.')} "
-                    f"the terms miss the output by {residual:.1e} (limit {limit:.0e}); open the model in float64, "
+                    "expected a final residual stream with a mean not far above its deviation, got "
+                    f"a mean {offset:.0e} times as large in model {self.name!r}: in "
+                    f"{str(self.dtype).removeprefix('torch.')} the terms miss the output by "
+                    f"{residual:.1e} (limit {limit:.0e}); open the model in float64, "
                     "clipviz.wrap(network.double())"
                 )
             found = f"model {self.name!r}, whose terms miss its output by {residual:.1e} (limit {limit:.0e})"
             wrappers = adapted(self.visual)
-            hint = (
-                f"these modules add something to the weights: {wrappers}; merge them first"
-                if wrappers
-                else ""
-            )
+            hint = f"these modules modify the weights: {wrappers}; merge them first" if wrappers else ""
             raise unsupported(found, hint)
         check_image_encoder(self.network, pixels, trace.embedding, limit, self.name)
         return residual
 
 
 def _listed(given: Any, kind: type[Kind]) -> tuple[list[Kind], list[Any]]:
-    """Return the things given, or the one, read up to the first of another kind; that one, if there is one."""
+    """Return a list of the given items up to the first of another type, and that item if there is one."""
     listed: list[Kind] = []
     for one in (given,) if isinstance(given, kind) or not isinstance(given, Iterable) else given:
         if not isinstance(one, kind):
@@ -433,7 +448,9 @@ def _listed(given: Any, kind: type[Kind]) -> tuple[list[Kind], list[Any]]:
 
 
 def _check_parts(tokenizer: Any, preprocess: Any) -> None:
-    """Raise ValueError unless the one turns texts into token ids and the other a picture into pixels."""
+    """Raise ValueError unless the tokenizer turns texts into token ids and the preprocessing turns a picture into
+    pixels.
+    """
     asked: tuple[tuple[str, Any, Any, int, str], ...] = (
         ("tokenizer", tokenizer, ["a photo"], 2, "a list of texts into token ids [text, token]"),
         ("preprocess", preprocess, Image.new("RGB", (8, 8)), 3, "a PIL image into pixels [3, rows, cols]"),
@@ -452,8 +469,9 @@ def _check_parts(tokenizer: Any, preprocess: Any) -> None:
                 else f"gives {type(made).__name__}"
             )
             raise ValueError(
-                f"expected a {name} that turns {what}, got {type(part).__name__}, which {said}; pass tokenizer= and "
-                "preprocess= as open_clip or the processor gives them, not the other way round"
+                f"expected a {name} that turns {what}, got {type(part).__name__}, which {said}; pass "
+                "tokenizer= and preprocess= as open_clip or the processor provides them, and do not "
+                "swap them"
             ) from cause
     if preprocess is not None and len({tuple(signature(preprocess)) for _ in range(3)}) > 1:
         raise ValueError(
@@ -463,8 +481,6 @@ def _check_parts(tokenizer: Any, preprocess: Any) -> None:
 
 
 def _fingerprint(network: nn.Module, activation: str) -> str:
-    """Return a short hash over every number of the weights and the activation, the same in every precision that
-    holds them.
-    """
+    """Return a short hash of all weights and the activation, the same in every precision that can hold them."""
     described = f"{type(network).__name__}{activation}{digest_of(network.state_dict())}"
     return hashlib.sha256(described.encode()).hexdigest()[:12]

@@ -1,8 +1,9 @@
-"""One pass through a network at a time: a hook hears every pass of its module, whichever thread runs it.
+"""A lock that allows one pass through a network at a time, since a hook receives every pass of its module from any
+thread.
 
-A panel reads images in the session's worker while a notebook traces others in its own thread. Whoever has hooks on a
-network, or runs it, takes its turn; the same thread may take it again. During a turn the network is in eval mode,
-whatever mode a notebook has left it in, and goes back to that mode afterwards: no dropout in what is shown.
+A panel reads images in the session's worker while a notebook traces others in its own thread. Code that hooks or
+runs a network takes the lock, which is re-entrant. While it is held the network is in eval mode, whatever mode a
+notebook has left it in, and afterwards the mode is restored. Results are therefore never computed with dropout.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ _GUARD = threading.Lock()
 
 
 def lock_of(network: nn.Module) -> AbstractContextManager[Any]:
-    """Return the one lock of a network."""
+    """Return the only lock of a network."""
     with _GUARD:
         return _TURNS.setdefault(network, threading.RLock())
 
 
 def share_turn(network: nn.Module, other: nn.Module) -> None:
-    """Give a network the lock of another one, whose modules it runs."""
+    """Give a network the lock of another one whose modules it runs."""
     lock = lock_of(other)
     with _GUARD:
         _TURNS[network] = lock
@@ -34,7 +35,7 @@ def share_turn(network: nn.Module, other: nn.Module) -> None:
 
 @contextmanager
 def turn(network: nn.Module) -> Iterator[None]:
-    """The network's turn, to be held as `with turn(network):`; its lock is kept beside the network, not in it."""
+    """Hold the network's lock, as in `with turn(network):`. The lock is stored beside the network, not in it."""
     with lock_of(network):
         training = [module for module in network.modules() if module.training]
         for module in training:

@@ -1,4 +1,4 @@
-"""Generators as Rosetta partners: a latent in, an image and its units' maps out.
+"""Generators as Rosetta partners: they turn a latent into an image and the maps of their units.
 
 generator = stylegan2(your_module)                   # or stylegan_xl, biggan: modules you already have
 latents = generator.sample(64, seed=0)
@@ -34,36 +34,36 @@ def as_image(picture: Float[Tensor, "3 rows cols"]) -> Image.Image:
 
 @runtime_checkable
 class Sampler(Protocol):
-    """What matching asks of a generator; any object with these works. Latents are a tensor, or Latents with classes."""
+    """The methods that matching needs of a generator. Latents are a tensor, or Latents with classes."""
 
     @property
     def name(self) -> str: ...
 
     def sample(self, n: int, seed: int = 0) -> Any:
-        """n random latents [image, ...], the same for the same seed."""
+        """Return n random latents [image, ...], the same for the same seed."""
 
     def images(self, latents: Any) -> Tensor:
-        """Images [image, 3, rows, cols] in 0..1, without gradients."""
+        """Return images [image, 3, rows, cols] in 0..1, without gradients."""
 
     def maps(self, latents: Any, layers: Sequence[str] | None = None) -> Maps:
-        """Layer -> activation maps [image, unit, rows, cols], without gradients."""
+        """Return layer -> activation maps [image, unit, rows, cols], without gradients."""
 
 
 @runtime_checkable
 class Generator(Sampler, Protocol):
-    """What inversion and edits ask of a generator beside."""
+    """The further methods that inversion and edits need of a generator."""
 
     def generate(self, latents: Any) -> tuple[Tensor, Maps]:
-        """Images and maps together, differentiable in the latents."""
+        """Return images and maps together, differentiable in the latents."""
 
 
 @dataclass(frozen=True, eq=False)
 class ModuleGenerator:
     """A generator around a torch module.
 
-    name: what a panel shows; module: the network that hooks read, run once by each call of `paint`; paint: latents ->
-    images in 0..1; draw: standard normal [n, latent] -> latents (the identity, or a mapping network); layers: module
-    names or patterns whose outputs are units; latent: numbers a latent.
+    name: shown by panels; module: the network that hooks read, run once by each call of `paint`; paint: latents
+    -> images in 0..1; draw: standard normal [n, latent] -> latents (the identity, or a mapping network); layers:
+    module names or patterns whose outputs are units; latent: numbers per latent.
     """
 
     name: str
@@ -78,7 +78,7 @@ class ModuleGenerator:
         check_weights(self.module, f"generator {self.name!r}")
 
     def sample(self, n: int, seed: int = 0) -> Float[Tensor, "image ..."]:
-        """n latents from a seed, drawn on the CPU so that every device gets the same."""
+        """Return n latents from a seed, drawn on the CPU so that every device gets the same."""
         parameter = next(self.module.parameters())
         normal = torch.randn(n, self.latent, generator=torch.Generator().manual_seed(seed))
         normal = normal.to(parameter.device, parameter.dtype)
@@ -89,12 +89,12 @@ class ModuleGenerator:
 
     @torch.no_grad()
     def images(self, latents: Float[Tensor, "image ..."]) -> Float[Tensor, "image 3 rows cols"]:
-        """Images in 0..1."""
+        """Return images in 0..1."""
         return self.paint(latents).clamp(0, 1)
 
     @torch.no_grad()
     def maps(self, latents: Float[Tensor, "image ..."], layers: Sequence[str] | None = None) -> Maps:
-        """Layer -> maps [image, unit, rows, cols]; layers: names or patterns instead of all."""
+        """Return layer -> maps [image, unit, rows, cols]; layers: names or patterns to use instead of all."""
         with activation_maps(self.module, tuple(layers) if layers is not None else self.layers) as maps:
             self.paint(latents)
         return dict(maps)
@@ -102,7 +102,7 @@ class ModuleGenerator:
     def generate(
         self, latents: Float[Tensor, "image ..."]
     ) -> tuple[Float[Tensor, "image 3 rows cols"], Maps]:
-        """Images and maps, differentiable in the latents."""
+        """Return images and maps, differentiable in the latents."""
         with activation_maps(self.module, self.layers, detach=False) as maps:
             images = self.paint(latents)
         return images, dict(maps)
@@ -110,7 +110,8 @@ class ModuleGenerator:
 
 @dataclass(frozen=True, eq=False)
 class AtLatents:
-    """A generator as a model that reads latents, so that two generators of the same latents can be matched.
+    """A generator in the form of a model that reads latents, so that two generators with the same latents can be
+    matched.
 
     match(AtLatents(one), AtLatents(other), one.sample(1600))
     """
@@ -119,11 +120,11 @@ class AtLatents:
 
     @property
     def name(self) -> str:
-        """The generator's."""
+        """The generator's name."""
         return self.generator.name
 
     def maps(self, latents: Any, layers: Sequence[str] | None = None) -> Maps:
-        """Layer -> maps [image, unit, rows, cols] of what it paints from these latents."""
+        """Return layer -> maps [image, unit, rows, cols] of the pictures painted from these latents."""
         return self.generator.maps(latents, layers)
 
 
@@ -131,13 +132,13 @@ def biggan(module: nn.Module, class_index: int | None = None, truncation: float 
     """Return a class-conditional BigGAN with forward(z, class_label, truncation) and .config.z_dim,
     .config.num_classes.
 
-    class_index: which class it paints. Units: the generator's ReLUs, several in each block. Raises ValueError for a
-    class that is not there.
+    class_index: the class to paint. Units: the generator's ReLUs, several in each block. Raises ValueError for an
+    unknown class.
     """
     _needs(module, "biggan", ("config", "generator"))
     config: Any = module.config
     one_hot = _one_hot(class_index, int(config.num_classes), next(module.parameters()))
-    assert one_hot is not None  # a BigGAN always has classes
+    assert one_hot is not None  # every BigGAN has classes
 
     def paint(latents: Tensor) -> Tensor:
         found: Tensor = (module(latents, one_hot.expand(len(latents), -1), truncation) + 1) / 2
@@ -209,7 +210,7 @@ def _needs(module: nn.Module, name: str, attributes: tuple[str, ...]) -> None:
 
 
 def _one_hot(class_index: int | None, n_classes: int, like: Tensor) -> Tensor | None:
-    """Return the class of every picture; None where there are no classes to choose from."""
+    """Return one-hot classes for every picture, or None for a generator without classes."""
     if class_index is None and not n_classes:
         return None
     if not n_classes:
@@ -243,11 +244,10 @@ def open_generator(
     device: torch.device | str = "cpu",
     **options: Any,
 ) -> ModuleGenerator:
-    """Return a generator of somebody else's: a module of a known kind, or a file of a StyleGAN2's or BigGAN's
-    weights.
+    """Return a user's own generator: a module of a known kind, or a file of a StyleGAN2's or BigGAN's weights.
 
-    kind: a key of ADAPTERS, whose options (class_index, truncation) are passed on; None: the one that the file's
-    weights are named as. checkpoint: weights for a module, safetensors or a torch file of weights alone. Raises
+    kind: a key of ADAPTERS, whose options (class_index, truncation) are passed on; None: detect it from the names
+    of the file's weights. checkpoint: weights for a module, safetensors or a torch file of weights alone. Raises
     ValueError for an unknown kind, a pickle, weights that do not fit, or the file of another StyleGAN without its
     module.
     """
@@ -259,9 +259,9 @@ def open_generator(
     for file in (source, checkpoint):
         if isinstance(file, str | Path) and Path(file).suffix in PICKLES:
             raise ValueError(
-                f"{Path(file).name} is a pickle, which can run any code when it is opened; where you trust it, open it "
-                'with its own library and keep the weights: safetensors.torch.save_file(network.state_dict(), "g.'
-                'safetensors")'
+                f"{Path(file).name} is a pickle, which can run any code when it is opened; if you "
+                "trust it, open it with its own library and keep the weights: "
+                'safetensors.torch.save_file(network.state_dict(), "g.safetensors")'
             )
     if not isinstance(source, nn.Module):
         source = path_of(source, "a file of a generator's weights")
@@ -282,15 +282,16 @@ def open_generator(
         module = StyleGan2.of(open_weights(Path(source)))
     else:
         raise ValueError(
-            f"{Path(source).name} holds weights alone; pass the {kind} network that they belong to, built by its own "
-            f"library: load_generator(network, kind={kind!r}, checkpoint={str(source)!r})"
+            f"{Path(source).name} holds only weights; pass the {kind} network that they belong to, "
+            f"built by its own library: load_generator(network, kind={kind!r}, "
+            f"checkpoint={str(source)!r})"
         )
     module = module.float().eval().requires_grad_(False).to(device)
     return ADAPTERS[kind](module, **options)
 
 
 def _kind_of(path: Path) -> str | None:
-    """Return the kind of generator whose weights are named as those in a file, None where the names tell of none."""
+    """Return the kind of generator whose weight names match a file, or None if no kind matches."""
     names = set(open_weights(path))
     if "synthesis.b4.const" in names:
         return "stylegan2"

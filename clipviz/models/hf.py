@@ -1,6 +1,7 @@
-"""Hugging Face models (CLIP, MetaCLIP 2, SigLIP, AltCLIP, Chinese CLIP) with their processor, from the hub or a folder.
+"""Hugging Face models (CLIP, MetaCLIP 2, SigLIP, AltCLIP, Chinese CLIP) and their processors, from the hub or a
+folder.
 
-Needs the extra `clipviz[hf]`. Preprocessing and tokenizer are the processor's own.
+Needs the extra `clipviz[hf]`. Preprocessing and tokenizer come from the processor.
 """
 
 from __future__ import annotations
@@ -27,16 +28,16 @@ MODEL_TYPES = {
     "altclip": "AltCLIPModel",
     "chinese_clip": "ChineseCLIPModel",
 }
-CAUSAL = ("clip", "metaclip_2")  # causal text towers that read the end-of-text token's row
-MASKED = ("altclip", "chinese_clip")  # text towers that read all tokens, and are told which are padding
-MOST_TOKENS = 77  # that a text is padded to where a text tower could take more
+CAUSAL = ("clip", "metaclip_2")  # causal text towers, which read the end-of-text token's row
+MASKED = ("altclip", "chinese_clip")  # text towers that read all tokens and need an attention mask
+MOST_TOKENS = 77  # texts are padded to this length even if a text tower accepts more
 _SHOWN = 5
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 NEEDED = 'Hugging Face models need the package transformers: pip install "clipviz[hf]"'
 
 
 class HfTower(nn.Module):
-    """A vision model and its projection as one module of pixels; its parts are the model's own."""
+    """A vision model and its projection as one module that takes pixels; its parts belong to the model."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -44,14 +45,14 @@ class HfTower(nn.Module):
         self.visual_projection = getattr(model, "visual_projection", None)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Pixels [image, 3, rows, cols] to unnormalised embeddings [image, d_embed]."""
+        """Return unnormalised embeddings [image, d_embed] of pixels [image, 3, rows, cols]."""
         pooled = self.vision_model(pixel_values=pixels).pooler_output
         found: Tensor = pooled if self.visual_projection is None else self.visual_projection(pooled)
         return found
 
 
 class HfNetwork(nn.Module):
-    """A Hugging Face image-text model with the names that clipviz reads: visual, encode_text, logit_scale and so on."""
+    """A Hugging Face image-text model under the names that clipviz uses: visual, encode_text, logit_scale and so on."""
 
     model: Any
 
@@ -72,25 +73,25 @@ class HfNetwork(nn.Module):
 
     @property
     def shortens(self) -> bool:
-        """Whether encode_text leaves out what stands behind the end of every text."""
+        """Whether encode_text skips the tokens after the end of every text."""
         return self.model.config.model_type in CAUSAL
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """Token ids [text, token] to unnormalised embeddings [text, d_embed]."""
-        if self.shortens:  # nothing reads what stands behind the end of a text
+        """Return unnormalised embeddings [text, d_embed] of token ids [text, token]."""
+        if self.shortens:  # nothing depends on tokens after the end of a text
             end = self.model.config.text_config.eos_token_id
             ends = tokens.argmax(-1) if end == 2 else (tokens == end).int().argmax(-1)
             tokens = tokens[:, : int(ends.max()) + 1]
         return self.encode_whole(tokens)
 
     def encode_whole(self, tokens: Tensor) -> Tensor:
-        """Return the same by the model's own way, over all tokens."""
+        """Return the same embeddings by the model's own method, over all tokens."""
         masked = self.model.config.model_type in MASKED
         mask = {"attention_mask": torch.ne(tokens, self.pad).long()} if masked else {}
         return _features(self.model.get_text_features(input_ids=tokens, **mask))
 
     def encode_image(self, pixels: Tensor) -> Tensor:
-        """Pixels to unnormalised embeddings by the model's own way, which is compared with that of its tower."""
+        """Return unnormalised image embeddings by the model's own method, for comparison with those of its tower."""
         return _features(self.model.get_image_features(pixel_values=pixels))
 
 
@@ -99,7 +100,7 @@ def _features(found: Any) -> Tensor:
 
 
 class HfTokenizer:
-    """Texts to token ids [text, token] as the processor makes them, padded to the text tower's context."""
+    """Turns texts into token ids [text, token] with the processor, padded to the text tower's context."""
 
     def __init__(self, tokenizer: Any, context_length: int) -> None:
         self.tokenizer = tokenizer
@@ -115,7 +116,7 @@ class HfTokenizer:
 
 
 class HfPreprocess:
-    """PIL images to pixels [3, rows, cols] as the processor makes them; mean and std are its normalisation."""
+    """Turns PIL images into pixels [3, rows, cols] with the processor; mean and std are its normalisation."""
 
     def __init__(self, image_processor: Any) -> None:
         self.image_processor = image_processor
@@ -129,12 +130,12 @@ class HfPreprocess:
 
 
 def is_hf_model(network: object) -> bool:
-    """Return whether an object is a model of the package transformers, whichever."""
+    """Return whether an object is any model of the package transformers."""
     return any(kind.__module__.startswith("transformers.") for kind in type(network).__mro__)
 
 
 def open_up(model: Any, processor: Any) -> tuple[HfNetwork, HfTokenizer, HfPreprocess]:
-    """Network, tokenizer and preprocessing of a Hugging Face model and its processor.
+    """Return network, tokenizer and preprocessing of a Hugging Face model and its processor.
 
     Raises ValueError for a model of another type, a missing processor, or one whose pixels do not fit.
     """
@@ -162,12 +163,12 @@ def open_up(model: Any, processor: Any) -> tuple[HfNetwork, HfTokenizer, HfPrepr
 
 
 def check_type(model_type: str, name: str) -> None:
-    """ValueError naming a model type that cannot be opened up, and what can be done."""
+    """Raise ValueError, with advice, for a model type that is not supported."""
     if model_type in MODEL_TYPES:
         return
     hint = (
-        "its resolution varies with the image (NaFlex), so that maps and tokens of two images cannot be laid on one "
-        "grid or kept in one index; load a checkpoint of fixed resolution such as "
+        "its resolution varies with the image (NaFlex), so that two images have different token "
+        "grids, which one index cannot hold; load a checkpoint of fixed resolution such as "
         "google/siglip2-base-patch16-224"
         if model_type == "siglip2"
         else "use its vision tower as a Rosetta partner: clipviz.models.zoo.Partner(name, module, preprocess, layers)"
@@ -183,10 +184,10 @@ def is_folder(name: str) -> bool:
 
 
 def fetch(name: str, device: torch.device, precision: str) -> tuple[HfNetwork, HfTokenizer, HfPreprocess]:
-    """Return a model of the hub ("owner/model") or of a local folder; its type is checked before its weights are
-    fetched.
+    """Fetch a model of the hub ("owner/model") or of a local folder; its type is checked before weights are
+    downloaded.
 
-    Raises ImportError without transformers, ValueError for another type or weights that cannot be had.
+    Raises ImportError without transformers, ValueError for an unsupported type or unavailable weights.
     """
     if precision not in DTYPES:
         raise ValueError(f"expected precision one of {', '.join(DTYPES)}, got {precision!r}")
@@ -199,7 +200,7 @@ def fetch(name: str, device: torch.device, precision: str) -> tuple[HfNetwork, H
         asked = {
             "output_loading_info": True,
             "ignore_mismatched_sizes": True,
-        }  # what does not fit is named below
+        }  # mismatches are reported below
         model, report = kind.from_pretrained(source, trust_remote_code=False, **asked)
         processor = transformers.AutoProcessor.from_pretrained(source, trust_remote_code=False)
     except UnsupportedTower:
@@ -207,15 +208,17 @@ def fetch(name: str, device: torch.device, precision: str) -> tuple[HfNetwork, H
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise ValueError(
-            f"could not get the Hugging Face model {name!r}: {reason}. Check the name and the network, pass a local "
-            'folder, or start with clipviz.load("demo"), which needs no network'
+            f"could not download the Hugging Face model {name!r}: {reason}. Check the name and the "
+            'network, pass a local folder, or start with clipviz.load("demo"), which needs no '
+            "network"
         ) from error
     check_complete(report, name)
     return open_up(model.to(device, DTYPES[precision]), processor)
 
 
 def check_complete(report: Mapping[str, Any], name: str) -> None:
-    """ValueError naming tensors that a checkpoint lacks, which would be random, or that the model has no place for.
+    """Raise ValueError if a checkpoint lacks tensors, which would then be random, or has tensors that the model does
+    not use.
 
     report: the loading info of from_pretrained.
     """
@@ -232,14 +235,14 @@ def check_complete(report: Mapping[str, Any], name: str) -> None:
             told.append(f"{what} {', '.join(keys[:_SHOWN])}{more}")
     if told:
         raise ValueError(
-            f"expected a checkpoint with every weight of the model and no others, got {name!r}, which "
-            f"{'; '.join(told)}; what is missing would be random. Save the whole model with save_pretrained, or fetch "
-            "the checkpoint again"
+            f"expected a checkpoint with every weight of the model and no others, got {name!r}, "
+            f"which {'; '.join(told)}; missing weights would be random. Save the whole model with "
+            "save_pretrained, or download the checkpoint again"
         )
 
 
 def require_transformers() -> Any:
-    """Return the package transformers; ImportError says how to get it."""
+    """Return the package transformers; without it, ImportError says how to install it."""
     try:
         import transformers
     except ImportError as error:

@@ -1,11 +1,11 @@
-"""Activation maps of chosen modules of any torch network, as a context manager.
+"""Activation maps of chosen modules of any torch network, recorded by a context manager.
 
     with activation_maps(network, "layer*.*.relu") as maps:
         network(images)
     maps["layer3.2.relu"]        # [image, unit, rows, cols]
 
-The network is left as it was: hooks go when the block ends (also by an error), and mode, weights and gradients are
-not touched.
+The network is left unchanged: hooks are removed when the block ends, even after an error, and mode, weights and
+gradients are not touched.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ def activation_maps(
     """Record the outputs of modules as maps while the block runs.
 
     names: module names or patterns; `*` stands for any characters but a dot, `**` for any, `[1-4]` for a choice.
-    activation: applied to each output, for modules that are read before their non-linearity.
-    grid: rows, cols of a ViT's image tokens, default a square; prefix_tokens: class and register tokens in front
-    that have no place, default all that do not fit the grid. batch_first=False reads [token, image, unit].
-    detach=False keeps the maps in the autograd graph, for inversion.
+    activation: applied to each output, for modules that are read before their non-linearity. grid: rows, cols of
+    a ViT's image tokens, default a square; prefix_tokens: number of class and register tokens before the grid,
+    default all that do not fit it. batch_first=False reads [token, image, unit]. detach=False keeps the maps in
+    the autograd graph, for inversion.
 
-    Yields a dict, module name -> [image, unit, rows, cols], filled by each forward pass (the last pass stays). A
-    module that runs several times per pass, such as a ReLU that a block shares, gives "name", "name#1", "name#2" ...
-    Raises ValueError when a pattern names no module or an output cannot be read as maps.
+    Yields a dict, module name -> [image, unit, rows, cols], filled by each forward pass (later passes replace
+    earlier ones). A module that runs several times per pass, such as a ReLU that a block shares, gives "name",
+    "name#1", "name#2" ... Raises ValueError when a pattern names no module or an output cannot be read as maps.
     """
     chosen = matching_modules(network, names)
     maps: Maps = {}
@@ -78,9 +78,9 @@ def activation_maps(
 
 
 def matching_modules(network: nn.Module, names: str | Sequence[str]) -> list[str]:
-    """Module names that the names or patterns stand for, in the network's own order, each once.
+    """Return the module names that the names or patterns match, in the network's own order, each once.
 
-    Raises ValueError naming a pattern that fits nothing, with a few names that there are.
+    Raises ValueError for a pattern that matches nothing, with a few of the existing names.
     """
     patterns = [names] if isinstance(names, str) else list(names)
     there = [name for name, _ in network.named_modules() if name]
@@ -100,7 +100,7 @@ def matching_modules(network: nn.Module, names: str | Sequence[str]) -> list[str
 def as_maps(
     output: Any, grid: tuple[int, int] | None = None, prefix_tokens: int | None = None, name: str = "module"
 ) -> Float[Tensor, "image unit rows cols"]:
-    """Return a module's output as maps: [image, unit, rows, cols] as it is, [image, token, unit] laid out on the
+    """Return a module's output as maps: [image, unit, rows, cols] unchanged, [image, token, unit] arranged on the
     grid.
 
     Raises ValueError for any other output, or tokens that do not fill the grid.
@@ -126,7 +126,7 @@ def as_maps(
 
 
 def _square(n_tokens: int, prefix_tokens: int | None, name: str) -> tuple[int, int]:
-    """Return the square grid behind a number of tokens, allowing up to eight tokens without a place."""
+    """Return the square grid of a number of tokens, allowing for up to eight tokens that are not part of it."""
     for prefix in [prefix_tokens] if prefix_tokens is not None else (1, 0, *range(2, 9)):
         side = math.isqrt(max(n_tokens - prefix, 0))
         if side and side**2 == n_tokens - prefix:

@@ -1,6 +1,7 @@
-"""Real interventions on neurons: the model runs again with activations replaced by per-token means (thesis 3.3).
+"""Actual interventions on neurons: the model runs again with activations replaced by per-token means (thesis 3.3).
 
-The indirect effect of a neuron is what its intervention changes in the embedding; later layers may repair it.
+The indirect effect of a neuron is the change of the embedding under its intervention; later layers may compensate
+for it.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ if TYPE_CHECKING:
     from clipviz.models.clip import ClipModel
 
 Images = Tensor | Image.Image | Sequence[Image.Image]
-COPIES = 512  # image-neuron pairs that run through the later layers at a time,
-COPIES_BYTES = 1 << 29  # fewer where their activations in one MLP would be larger
+COPIES = 512  # image-neuron pairs that run through the later layers together,
+COPIES_BYTES = 1 << 29  # fewer if their activations in one MLP would exceed this size
 
 
 @torch.no_grad()
 def mean_activations(
     model: ClipModel, batches: Iterable[Images], layer: int
 ) -> Float[Tensor, "token neuron"]:
-    """Per-token mean of one layer's activations p over a collection, given in batches."""
+    """Return the per-token mean of one layer's activations p over a collection, given in batches."""
     total, count = torch.zeros(()), 0
     for images in batches:
         pixels = model.prepare(images)
@@ -45,7 +46,9 @@ def mean_activations(
 def replacing(
     model: ClipModel, layer: int, mean: Float[Tensor, "token neuron"], neurons: Sequence[int] | None = None
 ) -> Iterator[None]:
-    """While open, the layer's activations of the chosen neurons (all when None) are their per-token means."""
+    """Replace the layer's activations of the chosen neurons (all if None) by their per-token means while the block
+    runs.
+    """
 
     def replace(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         if neurons is None:
@@ -70,7 +73,7 @@ def intervened_embeddings(
     mean: Float[Tensor, "token neuron"],
     neurons: Sequence[int] | None = None,
 ) -> Float[Tensor, "image d_embed"]:
-    """Embeddings with the chosen neurons (all when None) set to their means together: "indirect" of Table 3.1."""
+    """Return embeddings with the chosen neurons (all if None) set to their means together: "indirect" in Table 3.1."""
     with replacing(model, layer, mean, neurons):
         return model.encode_images(images)
 
@@ -84,7 +87,8 @@ def indirect_effects(
     neurons: Sequence[int],
     normalize: bool = True,
 ) -> Float[Tensor, "image chosen d_embed"]:
-    """Indirect effect of each chosen neuron alone: the embedding minus the one with p set to its per-token mean.
+    """Return the indirect effect of each chosen neuron alone: the embedding minus the one with p set to its
+    per-token mean.
 
     mean: from `mean_activations`, over the collection. The layers up to `layer` run once per batch of neurons; the
     later ones once per image and neuron. normalize: divide by the undisturbed embedding's length (cosine units).
@@ -104,7 +108,7 @@ def indirect_effects(
 def _without(
     model: ClipModel, pixels: Tensor, layer: int, mean: Float[Tensor, "token neuron"], neurons: list[int]
 ) -> Float[Tensor, "image chosen d_embed"]:
-    """Embeddings without each neuron in turn: the block's output is branched, one branch per neuron."""
+    """Return embeddings without each neuron in turn: the block's output is branched, one branch per neuron."""
     writes = model.weights.layers[layer].mlp_output[:, neurons]
     block = _block(model, layer)
 
@@ -113,7 +117,7 @@ def _without(
         changes = torch.einsum("itn,dn->intd", gaps, writes)
         if block.mlp_norm is None:
             return (output[:, None] - changes.to(output)).flatten(0, 1)
-        # the norm after the MLP sees the change: undo what it gave, and norm what is left
+        # the norm after the MLP sees the change: subtract its old output and normalise the rest
         weight = block.hidden.weight[:, neurons]
         left = summed[0][:, None] - torch.einsum("itn,dn->intd", gaps.to(weight), weight)
         found: Tensor = (output[:, None] - block.mlp_norm(summed[0])[:, None] + block.mlp_norm(left)).flatten(
@@ -133,7 +137,7 @@ def _without(
 
 @contextmanager
 def _noting(module: nn.Module | None) -> Iterator[list[Tensor]]:
-    """The module's inputs, pass by pass; nothing where there is no module."""
+    """Record the module's inputs, pass by pass; record nothing if there is no module."""
     noted: list[Tensor] = []
     if module is None:
         yield noted

@@ -1,4 +1,6 @@
-"""Do a network's weights, and the tensors that torch makes, hold numbers? Asked at every way in."""
+"""Checks that a network's weights, and the tensors that torch creates, hold finite numbers. Every entry point calls
+them.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,9 @@ _KINDS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def check_weights(network: nn.Module, name: str) -> None:
-    """ValueError naming the first weight that is NaN, infinite or without numbers (on the meta device).
+    """Raise ValueError for the first weight that is NaN, infinite or on the meta device.
 
-    Buffers may hold infinities, as masks do, and no NaN.
+    Buffers may hold infinities, as masks do, but no NaN.
     """
     check_default_device()
     buffers = ((which, buffer, _is_number) for which, buffer in network.named_buffers())
@@ -30,7 +32,7 @@ def check_weights(network: nn.Module, name: str) -> None:
 
 
 def check_default_device() -> None:
-    """Raise ValueError where torch makes new tensors on the meta device, where they hold no numbers."""
+    """Raise ValueError if torch creates new tensors on the meta device, where they hold no numbers."""
     if torch.empty(0).is_meta:
         raise ValueError(
             "expected new tensors to hold numbers, got torch's default device 'meta'; set it back with "

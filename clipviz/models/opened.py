@@ -1,4 +1,4 @@
-"""A model opened up, as those see it who compute with one without being part of it."""
+"""The interface of an opened model, for code that computes with one without being part of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Pictures = Tensor | Image.Image | Sequence[Image.Image]
 
 
 class Opened(Protocol):
-    """What models.clip.ClipModel is to those whom its own methods call."""
+    """The parts of models.clip.ClipModel that its own methods pass to other modules."""
 
     tower: Tower
     name: str

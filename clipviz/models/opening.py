@@ -1,4 +1,4 @@
-"""How a CLIP model is opened: one that the user has, one of open_clip's, or one of Hugging Face."""
+"""Open a CLIP model: the user's own, one of open_clip, or one of Hugging Face."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def wrap(
     name: str = "custom",
     bundle: Bundle | None = None,
 ) -> ClipModel:
-    """Return a ClipModel around an open_clip or Hugging Face model that the user already has.
+    """Wrap an open_clip or Hugging Face model that is already loaded.
 
-    tokenizer: texts -> token ids, default CLIP's byte pairs; for a Hugging Face model, its processor (AutoProcessor).
-    preprocess: PIL -> [3, rows, cols], default the resize, centre crop and normalisation that open_clip gives a model
-    of this size, or the processor's. bundle: what the model brings along, see models.bundle.Bundle.
-    Adapters of the package peft are merged into the weights of a copy. Raises ValueError for an unsupported tower, a
-    wrapper that hides it (torch.compile, DataParallel), a layer or an encoder that adds something to the tower's
-    weights, or a text tower of another vocabulary without its tokenizer.
+    tokenizer: texts -> token ids, default CLIP's byte pairs; for a Hugging Face model, its processor
+    (AutoProcessor). preprocess: PIL -> [3, rows, cols], default the resize, centre crop and normalisation that
+    open_clip gives a model of this size, or the processor's. bundle: the world that comes with the model, see
+    models.bundle.Bundle. Adapters of the package peft are merged into the weights of a copy. Raises ValueError
+    for an unsupported tower, a wrapper that hides it (torch.compile, DataParallel), a layer or an encoder that
+    does more than the tower's weights say, or a text tower with another vocabulary but without its tokenizer.
     """
     if not isinstance(network, nn.Module):
         raise ValueError(
@@ -75,13 +75,13 @@ def load_hf(
     precision: str = "fp32",
     bundle: Bundle | None = None,
 ) -> ClipModel:
-    """Return a Hugging Face model, "owner/model" or a local folder, ready to be traced; see models.hf."""
+    """Load a Hugging Face model, "owner/model" or a local folder, ready to be traced; see models.hf."""
     network, tokenizer, preprocess = hf.fetch(name, choose_device(device), precision)
     return ClipModel(network, tokenizer, preprocess, name=name, pretrained="Hugging Face", bundle=bundle)
 
 
 def is_open_clip(name: str) -> bool:
-    """Return whether a name is one of open_clip's: an architecture, "hf-hub:owner/model" or "local-dir:path"."""
+    """Return whether a name belongs to open_clip: an architecture, "hf-hub:owner/model" or "local-dir:path"."""
     import open_clip
 
     return name.startswith(("hf-hub:", "local-dir:")) or name.replace("/", "-") in open_clip.list_models()
@@ -94,12 +94,12 @@ def load_open_clip(
     precision: str = "fp32",
     bundle: Bundle | None = None,
 ) -> ClipModel:
-    """Return a CLIP model of open_clip's, ready to be traced.
+    """Load a CLIP model of open_clip, ready to be traced.
 
-    name: any open_clip architecture with `pretrained` (a tag, or a local checkpoint: safetensors, or a weights-only
-    torch file), or "hf-hub:owner/model".
-    device: default cuda, then mps, then cpu. precision: "fp32", "fp16" or "bf16"; statistics stay float32.
-    Raises ValueError for an unknown name or tag, an unsupported tower, or weights that cannot be had.
+    name: any open_clip architecture with `pretrained` (a tag, or a local checkpoint: safetensors, or a
+    weights-only torch file), or "hf-hub:owner/model". device: default cuda, then mps, then cpu. precision:
+    "fp32", "fp16" or "bf16"; statistics stay float32. Raises ValueError for an unknown name or tag, an
+    unsupported tower, or unavailable weights.
     """
     chosen = choose_device(device)
     check_open_clip(name, pretrained)
@@ -123,7 +123,7 @@ def load_open_clip(
         ) from error
     except Exception as error:
         raise ValueError(
-            f"could not get the weights of {name!r} ({pretrained or 'hub'}): {_first_line(error)}. "
+            f"could not load the weights of {name!r} ({pretrained or 'hub'}): {_first_line(error)}. "
             "Check the network or the path, pass a local checkpoint as pretrained=..., or start with "
             'clipviz.load("demo"), which needs no network'
         ) from error
@@ -131,7 +131,7 @@ def load_open_clip(
 
 
 def check_architecture(name: str) -> TowerWeights:
-    """Return the shapes of an architecture's vision tower, without memory or weights; ValueError where it is not
+    """Return the shapes of an architecture's vision tower, without memory or weights. Raises ValueError if it is not
     supported.
     """
     import open_clip
@@ -151,15 +151,15 @@ def check_architecture(name: str) -> TowerWeights:
 
 
 def imagenet_prompts() -> tuple[list[str], list[Callable[[str], str]]]:
-    """ImageNet's 1,000 class names and prompt templates as open_clip keeps them, in the order of the class ids."""
+    """Return ImageNet's 1,000 class names and prompt templates from open_clip, in the order of the class ids."""
     from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES, OPENAI_IMAGENET_TEMPLATES
 
     return list(IMAGENET_CLASSNAMES), list(OPENAI_IMAGENET_TEMPLATES)
 
 
 def choose_device(device: str | torch.device | None = None) -> torch.device:
-    """Return the device asked for, or the best there is; ValueError for one that is not there, or that holds no
-    numbers.
+    """Return the requested device, or the fastest available one. Raises ValueError for a device that is missing or
+    holds no numbers.
     """
     check_default_device()
     if device is None:
@@ -173,14 +173,14 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
     if chosen.type == "meta":
         raise ValueError("expected a device that holds numbers, got 'meta'; use device='cpu'")
     if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {device!r} was asked for but no CUDA device is there; use device='cpu'")
+        raise ValueError(f"device {device!r} was requested but no CUDA device is available; use device='cpu'")
     if chosen.type == "mps" and not torch.backends.mps.is_available():
-        raise ValueError(f"device {device!r} was asked for but MPS is not there; use device='cpu'")
+        raise ValueError(f"device {device!r} was requested but MPS is not available; use device='cpu'")
     return chosen
 
 
 def check_open_clip(name: str, pretrained: str | None) -> None:
-    """Raise ValueError for a name, a tag or an architecture that cannot be opened; nothing is fetched."""
+    """Raise ValueError for a name, tag or architecture that cannot be opened, without a download."""
     import open_clip
 
     if not isinstance(name, str):
@@ -191,8 +191,9 @@ def check_open_clip(name: str, pretrained: str | None) -> None:
     if name.replace("/", "-") not in known:
         near = difflib.get_close_matches(name, ["demo", *known], n=4, cutoff=0.4)
         raise ValueError(
-            f"no model is called {name!r}; near names: {', '.join(near) or 'none'}. Use 'demo', an open_clip name "
-            "(open_clip.list_models()), 'owner/model' of Hugging Face, or 'hf-hub:owner/model'"
+            f"no model is called {name!r}; similar names: {', '.join(near) or 'none'}. Use 'demo', "
+            "an open_clip name (open_clip.list_models()), 'owner/model' of Hugging Face, or "
+            "'hf-hub:owner/model'"
         )
     tags = open_clip.list_pretrained_tags_by_model(name)
     if not pretrained:
@@ -208,7 +209,9 @@ def check_open_clip(name: str, pretrained: str | None) -> None:
 
 
 def _halve_queries(network: nn.Module) -> None:
-    """In half precision open_clip leaves the queries of an attention pool in float32, and the pool cannot run."""
+    """Convert an attention pool's queries to half precision, which open_clip leaves in float32 so that the pool
+    cannot run.
+    """
     for pool in network.modules():
         query, inside = getattr(pool, "query", None), getattr(pool, "attn", None)
         if isinstance(query, nn.Parameter) and isinstance(inside, nn.MultiheadAttention):

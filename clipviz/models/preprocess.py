@@ -1,4 +1,4 @@
-"""Pictures of any kind to the pixels that a network was trained on."""
+"""Conversion of pictures of any kind to the pixels that a network was trained on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.261302
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Resize the shorter side, crop the centre, normalise; on tensors, so that a batch is one operation.
+    """Resize the shorter side, crop the centre, and normalise; this works on tensors, so that a batch is one
+    operation.
 
     size: side of the square crop, px; mean, std: of each channel, for images in 0..1; resize: shorter side before the
     crop, default `size`; interpolation: "bilinear" or "bicubic", antialiased.
@@ -35,7 +36,7 @@ class Preprocess:
     interpolation: str = "bicubic"
 
     def __call__(self, images: Any) -> Float[Tensor, "image 3 rows cols"]:
-        """Pictures (see `as_tensors`) as normalised pixels [image, 3, size, size]."""
+        """Return pictures (see `as_tensors`) as normalised pixels [image, 3, size, size]."""
         tensors = as_tensors(images)
         if isinstance(tensors, Tensor):
             return self._prepare(tensors)
@@ -55,7 +56,8 @@ class Preprocess:
 
 
 def as_tensors(images: Any) -> Tensor | list[Tensor]:
-    """Pictures as float tensors in 0..1: one [image, 3, rows, cols] where sizes agree, else a list of [3, rows, cols].
+    """Return pictures as float tensors in 0..1: one [image, 3, rows, cols] if sizes agree, else a list of [3, rows,
+    cols].
 
     images: a float tensor [image, 3, rows, cols] in 0..1, a uint8 array [image, rows, cols, 3], or PIL images.
     Raises ValueError for anything else.
@@ -86,7 +88,7 @@ def as_tensors(images: Any) -> Tensor | list[Tensor]:
 
 
 def take(images: Any, rows: Sequence[int]) -> Any:
-    """Return some pictures of a collection, or some latents, in the order asked for, as the kind that `as_tensors`
+    """Return some pictures of a collection, or some latents, in the given order, as the type that `as_tensors`
     reads.
     """
     if isinstance(images, Latents):
@@ -97,11 +99,11 @@ def take(images: Any, rows: Sequence[int]) -> Any:
 
 
 def signature(preprocess: Any) -> list[float]:
-    """Return what a preprocessing does to a wide and a tall picture, as numbers that are the same up to 1e-3 on any
-    machine.
+    """Return numbers that characterise a preprocessing, computed from a wide and a tall picture and equal up to 1e-3
+    on any machine.
 
-    Means of two gradients and the deviation of a fine pattern in the quarters of what comes out: another size, crop,
-    interpolation or normalisation changes them. [] where there is no preprocessing.
+    Means of two gradients and the deviation of a fine pattern in the quarters of the output are returned. Another
+    size, crop, interpolation or normalisation changes them. The list is empty without a preprocessing.
     """
     found: list[float] = []
     for picture in _probes() if preprocess is not None else ():
@@ -128,7 +130,7 @@ def _probes() -> tuple[Image.Image, Image.Image]:
 
 
 def normalization(preprocess: Any, visual: Any = None) -> tuple[list[float], list[float]]:
-    """Mean and std of a preprocessing or of its last Normalize step, or the tower's own, or OpenAI's."""
+    """Return mean and std of a preprocessing or its last Normalize step, or else the tower's own, or else OpenAI's."""
     for step in (preprocess, *reversed(getattr(preprocess, "transforms", []))):
         if hasattr(step, "mean") and hasattr(step, "std"):
             return [float(v) for v in step.mean], [float(v) for v in step.std]

@@ -1,10 +1,12 @@
-"""Register neurons: the few neurons that write the large norms of outlier tokens, and a model run without outliers.
+"""Register neurons, the few neurons that write the large norms of outlier tokens, and a model that runs without
+outliers.
 
-Vision transformers give a few image tokens norms many times those of the others, and maps read there say little about
-the patch (Jiang, Dravid, Efros and Gandelsman 2025, "Vision transformers don't need trained registers"). There, neurons
-are ranked by their mean activation at outlier tokens. Here they are ranked by what they write of the outliers' excess:
-with u the unit direction from the mean of the other tokens to the mean of the outliers, x their means in the stream,
-    share of a neuron = (mean activation at outliers - at others) <w, u> / <x_outliers - x_others, u>,
+Vision transformers give a few image tokens norms many times those of the others, and maps at these tokens say
+little about the patch (Jiang, Dravid, Efros and Gandelsman 2025, "Vision transformers don't need trained
+registers"). There, neurons are ranked by their mean activation at outlier tokens. Here they are ranked by their
+share of the outliers' excess: with u the unit direction from the mean of the other tokens to the mean of the
+outliers, x their means in the stream, share of a neuron = (mean activation at outliers - at others) <w, u> /
+<x_outliers - x_others, u>,
 w the neuron's output weights. The shares of all neurons up to the layer, of the attention and of the input sum to 1.
 """
 
@@ -29,11 +31,11 @@ from clipviz.models.towers.anatomy import full
 from clipviz.models.towers.registered import with_register
 
 RATIO = 3.0
-"""A token is an outlier where its norm is at least so many times the median of its layer's image tokens."""
+"""A token is an outlier if its norm is at least this many times the median of its layer's image tokens."""
 LEAST_SHARE = 0.02
-"""The share of the outliers' excess from which a neuron counts as a register neuron."""
+"""A neuron counts as a register neuron if it writes at least this share of the outliers' excess."""
 MOST_TOKENS = 0.2
-"""The share of tokens above which large norms are no outliers: the distribution has a long tail."""
+"""If more than this share of tokens have large norms, these are not outliers: the distribution has a long tail."""
 BATCH = 32
 
 
@@ -41,7 +43,7 @@ BATCH = 32
 class TokenNorms:
     """Norms of the image tokens in the residual stream after each layer, over some images.
 
-    median, largest: one per layer; n_outliers: tokens of at least `ratio` times their layer's median.
+    median, largest: one per layer; n_outliers: number of tokens with at least `ratio` times their layer's median.
     """
 
     median: tuple[float, ...]
@@ -52,7 +54,7 @@ class TokenNorms:
 
     @property
     def excess(self) -> tuple[float, ...]:
-        """The largest norm in medians, one per layer."""
+        """The largest norm as a multiple of the median, one per layer."""
         return tuple(
             top / middle if middle else 1.0 for top, middle in zip(self.largest, self.median, strict=True)
         )
@@ -60,12 +62,12 @@ class TokenNorms:
 
 @dataclass(frozen=True)
 class Registers:
-    """Register neurons that were found on some images, and the token norms without and with them moved.
+    """Register neurons found on some images, and the token norms before and after their activations are moved.
 
-    neurons: (layer, neuron) pairs counted from 0, those of the largest share first; shares: of the outliers' excess
-    after `layer`, the first layer with outliers; null: the largest share that any neuron has where as many other
-    tokens of the same images take the outliers' place. Without outliers, neurons are empty and `layer` and `after` are
-    None. Printing the value says it in words.
+    neurons: (layer, neuron) pairs counted from 0, those of the largest share first; shares: of the outliers'
+    excess after `layer`, the first layer with outliers; null: the largest share of any neuron when as many other
+    tokens of the same images take the outliers' place. Without outliers, neurons are empty and `layer` and
+    `after` are None. Printing the value describes it in words.
     """
 
     neurons: tuple[tuple[int, int], ...]
@@ -94,20 +96,21 @@ class Registers:
         )
         if self.after is None:
             return (
-                f"{there} No single neuron writes {LEAST_SHARE:.0%} of their excess and more than chance "
-                f"({self.null:.1%}), so there is nothing to move."
+                f"{there} No single neuron writes at least {LEAST_SHARE:.0%} of their excess and "
+                f"more than chance ({self.null:.1%}), so there is nothing to move."
             )
         named = ", ".join(f"layer {layer} neuron {neuron}" for layer, neuron in self.neurons[:5])
         more = f" and {len(self.neurons) - 5} more" if len(self.neurons) > 5 else ""
         return (
-            f"{there} {len(self.neurons)} register neurons write {sum(self.shares):.0%} of the excess: {named}{more}. "
-            f"With their activations moved to an added token, {self.after.n_outliers[self.layer]} outliers are left, "
-            f"up to {self.after.excess[self.layer]:.1f} times the median."
+            f"{there} {len(self.neurons)} register neurons write {sum(self.shares):.0%} of the "
+            f"excess: {named}{more}. With their activations moved to an added token, "
+            f"{self.after.n_outliers[self.layer]} outliers remain, up to "
+            f"{self.after.excess[self.layer]:.1f} times the median."
         )
 
 
 def with_registers(model: Model, registers: Registers | Sequence[tuple[int, int]]) -> Model:
-    """See ClipModel.with_registers."""
+    """Return the model with registers; see ClipModel.with_registers."""
     pairs = registers.neurons if isinstance(registers, Registers) else registers
     chosen = _checked(model, pairs, registers)
     by_layer: dict[int, list[int]] = {}
@@ -129,7 +132,7 @@ def with_registers(model: Model, registers: Registers | Sequence[tuple[int, int]
 
 
 def token_norms(model: Opened, images: Pictures, ratio: float = RATIO) -> TokenNorms:
-    """Norms of the image tokens after every layer, over some images."""
+    """Return the norms of the image tokens after every layer, over some images."""
     norms = _norms(model, model.prepare(images))
     return _summary(norms, ratio)
 
@@ -137,20 +140,22 @@ def token_norms(model: Opened, images: Pictures, ratio: float = RATIO) -> TokenN
 def find_registers(
     model: Opened, images: Pictures, ratio: float = RATIO, least: float = LEAST_SHARE
 ) -> Registers:
-    """Return the neurons that write the large norms of outlier tokens on some images, and what moving them does.
+    """Find the neurons that write the large norms of outlier tokens on some images, and the result of moving them.
 
-    images: a few dozen. ratio: see RATIO; the tokens are looked at after the first layer that has at least half as many
-    outliers as any layer has. least: the share of the outliers' excess from which a neuron counts, which also has to
-    exceed what any neuron has of as many other tokens of the same images. Raises ValueError for a tower whose MLPs'
-    output is normed before it is added.
+    images: a few dozen. ratio: see RATIO; tokens are examined after the first layer that has at least half as
+    many outliers as any other. least: the least share of the outliers' excess for a neuron to count; it also has
+    to exceed the share of any neuron for as many other tokens of the same images. Raises ValueError for a tower
+    that normalises its MLPs' output before adding it.
     """
     if not ratio > 1:
-        raise ValueError(f"expected a ratio above 1, got {ratio!r}; 3 calls norms outliers from 3 medians on")
+        raise ValueError(
+            f"expected a ratio above 1, got {ratio!r}; with 3, a norm of at least 3 medians is an outlier"
+        )
     if not 0 < least < 1:
         raise ValueError(f"expected a least share within 0..1, got {least!r}")
     if any(block.mlp_norm is not None for block in model.tower.blocks):
         raise unsupported(
-            f"model {model.name!r}, whose MLPs' output is normed before it is added",
+            f"model {model.name!r}, which normalises its MLPs' output before adding it",
             "name the neurons instead: model.with_registers([(layer, neuron), ...])",
         )
     pixels = model.prepare(images)
@@ -182,7 +187,7 @@ def find_registers(
 
 @torch.no_grad()
 def _norms(model: Opened, pixels: Tensor) -> Float[Tensor, "image layer place"]:
-    """Norms of the image tokens in the stream after every layer, float64."""
+    """Return the norms of the image tokens in the stream after every layer, in float64."""
     prefix, parts = model.weights.prefix, []
     for batch in pixels.split(BATCH):
         streams: dict[int, Tensor] = {}
@@ -231,7 +236,7 @@ def _shares(
 
 
 def _as_many_others(outliers: Tensor) -> Tensor:
-    """As many tokens of each image as it has outliers, drawn among the others, always the same ones."""
+    """Choose as many tokens of each image as it has outliers among its other tokens, reproducibly."""
     generator = torch.Generator().manual_seed(0)
     order = torch.rand(outliers.shape, generator=generator, dtype=torch.float64)
     order[outliers] = 2
@@ -240,7 +245,7 @@ def _as_many_others(outliers: Tensor) -> Tensor:
 
 
 def _run(model: Opened, pixels: Tensor, streams: dict[int, Any], hidden: dict[int, Any]) -> None:
-    """One pass with listeners: streams hear a block's output, hidden the input of its MLP's last matrix."""
+    """Run one pass with listeners: `streams` receives a block's output, `hidden` the input of its MLP's last matrix."""
 
     def hear(note: Any, layer: int, _module: Any, _inputs: Any, output: Any) -> None:
         note(layer, output[0] if isinstance(output, tuple) else output)
@@ -259,7 +264,7 @@ def _run(model: Opened, pixels: Tensor, streams: dict[int, Any], hidden: dict[in
 
 
 def _summary(norms: Tensor, ratio: float, medians: Sequence[float] | None = None) -> TokenNorms:
-    """Over images and places. medians: of another model, where norms are compared with it."""
+    """Summarise norms over images and tokens. medians: those of another model, if norms are compared with it."""
     by_layer = norms.transpose(0, 1).flatten(1)
     middle = by_layer.median(1).values if medians is None else torch.tensor(medians, dtype=torch.float64)
     return TokenNorms(
@@ -274,8 +279,8 @@ def _summary(norms: Tensor, ratio: float, medians: Sequence[float] | None = None
 def _checked(model: Opened, pairs: Iterable[Any], given: Any) -> tuple[tuple[int, int], ...]:
     if model.registers:
         raise ValueError(
-            f"expected a model without registers, got one with {len(model.registers)}; give all neurons to the model "
-            "that was opened"
+            f"expected a model without registers, got one with {len(model.registers)}; pass all "
+            "neurons to the original model"
         )
     chosen: list[tuple[int, int]] = []
     for pair in pairs:

@@ -1,6 +1,6 @@
-"""One forward pass as the second-order lens reads it (thesis 3.3).
+"""One forward pass, recorded for the second-order lens (thesis 3.3).
 
-Hooks are context managers: always removed, and nothing else of the model is touched.
+Hooks are context managers, so that they are always removed. Nothing else in the model is touched.
 """
 
 from __future__ import annotations
@@ -28,23 +28,22 @@ from clipviz.models.towers.anatomy import Reading, Tower, deviation, full, unmix
 from clipviz.models.towers.recording import Attending, listening
 from clipviz.values import TowerWeights
 
-# A layer's basis is image independent and costs more than a forward pass: one per tower and layer, gone with the tower.
+# A layer's basis is independent of images and costs more than a forward pass, so one is kept per tower and layer
+# as long as the tower lives.
 _BASES: WeakKeyDictionary[TowerWeights, dict[int, NeuronBasis]] = WeakKeyDictionary()
 BASES_BYTES = 2 << 30
-"""Bytes of bases that are kept of a tower: all of a small one, those used last of a large one, 11 GB in ViT-L/14."""
+"""Bytes of bases kept per tower: all of a small one, the most recently used of a large one (11 GB in ViT-L/14)."""
 
 
 def basis_of(weights: TowerWeights, layer: int) -> NeuronBasis:
-    """Return the layer's basis, made on first use and kept while there is room for it and the tower's weights are
-    there.
-    """
+    """Return the layer's basis, computed on first use and cached while memory allows and the tower's weights exist."""
     bases = _BASES.setdefault(weights, {})
     layer = check_layer(weights, layer)
     basis = bases.pop(layer, None)
     if basis is None:
         with unmixed(weights.readout.matrices.device):
             basis = neuron_basis(weights, layer)
-    bases[layer] = basis  # the last in order: used last
+    bases[layer] = basis  # moved to the end: most recently used
     room = BASES_BYTES
     for place, other in enumerate(reversed(list(bases))):
         room -= basis_bytes(weights, other)
@@ -54,7 +53,7 @@ def basis_of(weights: TowerWeights, layer: int) -> NeuronBasis:
 
 
 def basis_bytes(weights: TowerWeights, layer: int) -> int:
-    """Return what a layer's basis holds, the Gram matrices that it will keep included."""
+    """Return the bytes of a layer's basis, including the Gram matrices that it will keep."""
     matrices = weights.readout.matrices
     n_writers = weights.n_heads * (weights.n_layers - 1 - layer)
     gram = matrices.element_size() * weights.n_neurons * (n_writers * len(matrices)) ** 2
@@ -66,7 +65,8 @@ def basis_bytes(weights: TowerWeights, layer: int) -> int:
 def second_orders(
     tower: Tower, forward: Callable[[Tensor], Tensor], pixels: Tensor, layers: Sequence[int]
 ) -> list[SecondOrder]:
-    """Second-order effects of several layers' neurons from one forward pass (Eq. 3.3, B.5), in the order of `layers`.
+    """Return second-order effects of several layers' neurons from one forward pass (Eq. 3.3, B.5), in the order of
+    `layers`.
 
     forward: pixels [image, 3, rows, cols] to embeddings; layers: counted from 0, below the last.
     """
@@ -76,8 +76,8 @@ def second_orders(
 def each_second_order(
     tower: Tower, forward: Callable[[Tensor], Tensor], pixels: Tensor, layers: Sequence[int]
 ) -> Iterator[SecondOrder]:
-    """Yield the same, one after the other as they are asked for: one layer's basis and coordinates are held at a
-    time.
+    """Yield the same lazily, one layer after the other, so that only one layer's basis and coordinates are in
+    memory.
     """
     layers = [check_layer(tower.weights, layer) for layer in layers]
     with torch.no_grad():
@@ -95,7 +95,7 @@ def each_second_order(
 
 @contextmanager
 def recording_second(tower: Tower, layers: Sequence[int]) -> Iterator[SecondRecorder]:
-    """Hooks for one forward pass: the layers' activations, what later layers attend to, the readout."""
+    """Hook one forward pass: the layers' activations, the attention of later layers, and the readout."""
     with listening(
         SecondRecorder(tower, [check_layer(tower.weights, layer) for layer in layers])
     ) as recorder:
@@ -142,7 +142,7 @@ class SecondRecorder(Attending):
         self.statistics[later] = mean, (variance + self.tower.weights.layers[later].ln_eps).sqrt()
 
     def contract(self, layer: int) -> None:
-        """What the readout reads through a later layer's heads, divided by its LayerNorm's deviation."""
+        """Contract what the readout reads through a later layer's heads, divided by its LayerNorm's deviation."""
         paths, tallies = self.read_paths(layer)
         if tallies:
             self.tallies[layer] = torch.cat(tallies, -1)
@@ -158,11 +158,11 @@ class SecondRecorder(Attending):
         del self.tokens[layer]
 
     def finish_pass(self) -> None:
-        """The readout's statistics, once the pass has run."""
+        """Compute the readout's statistics once the pass has run."""
         self.reading = self.finish()
 
     def passage(self, layer: int, embedding: Float[Tensor, "image d_embed"]) -> Passage:
-        """Return what the pass left for one of the recorded layers."""
+        """Return the passage recorded for one of the layers."""
         later = range(layer + 1, self.tower.weights.n_layers)
         assert self.reading is not None
         plain = self.one_row and all(block.scaling_norm is None for block in self.tower.blocks)
@@ -181,7 +181,7 @@ class SecondRecorder(Attending):
         )
 
     def _read(self, activations: Tensor, divisors: Tensor | None) -> dict[str, Tensor | None]:
-        """Activations, and one over a post-norm layer's divisors, as the readout reads them."""
+        """Return activations, and one over a post-norm layer's divisors, as the readout reads them."""
         if self.weights is None and divisors is None:
             return {}
         weights = self.weights

@@ -1,8 +1,8 @@
-"""StyleGAN2 as its state dict describes it (Karras et al. 2020): the weights alone are enough to paint.
+"""StyleGAN2 reconstructed from its state dict (Karras et al. 2020), so that a file of weights suffices to paint.
 
-A latent z and a class become a style w (`mapping`); modulated convolutions paint from a learned constant, and each
-resolution adds to the picture (`synthesis`). Modules are called as in the state dicts of stylegan2-ada-pytorch, skip
-architecture; the noise is the constant one.
+A latent z and a class become a style w (`mapping`); modulated convolutions paint from a learned constant, and
+each resolution adds to the picture (`synthesis`). Modules are named as in the state dicts of
+stylegan2-ada-pytorch with the skip architecture. The noise is constant.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 SLOPE, GAIN = 0.2, 2**0.5
-"""Of the leaky ReLUs, which keep the second moment."""
+"""Gain of the leaky ReLUs, which preserves the second moment."""
 SLOW = 0.01
 """The mapping's weights and biases are stored divided by this rate."""
 FIRST = 4
 
 
 def unit_moment(rows: Float[Tensor, "row number"]) -> Float[Tensor, "row number"]:
-    """Rows whose mean square is 1."""
+    """Return rows scaled to a mean square of 1."""
     return rows * (rows.square().mean(1, keepdim=True) + 1e-8).rsqrt()
 
 
 class Linear(nn.Module):
-    """A linear map of stored weights times rate / sqrt(inputs), biases times rate."""
+    """A linear map: stored weights times rate / sqrt(inputs), and biases times rate."""
 
     def __init__(self, n_in: int, n_out: int, rate: float = 1.0) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Linear(nn.Module):
 
 
 class MappingNetwork(nn.Module):
-    """z and, where there are classes, a one-hot label to one style for each layer."""
+    """Maps z and, if there are classes, a one-hot label to one style per layer."""
 
     w_avg: Tensor
 
@@ -57,7 +57,7 @@ class MappingNetwork(nn.Module):
     def forward(
         self, z: Tensor, label: Tensor | None, truncation_psi: float = 1.0
     ) -> Float[Tensor, "image style width"]:
-        """truncation_psi: how far to go from the mean style, 1 for all the way."""
+        """Return styles. truncation_psi: how far to move from the mean style, 1 for no truncation."""
         rows = unit_moment(z)
         if label is not None:
             rows = torch.cat([rows, unit_moment(self.embed(label))], 1)
@@ -74,9 +74,9 @@ def modulated(
     demodulate: bool = True,
     up: bool = False,
 ) -> Float[Tensor, "image output rows_out cols_out"]:
-    """Return a convolution whose inputs are scaled for each image, its outputs brought back to unit deviation.
+    """Return a convolution whose inputs are scaled per image and whose outputs are rescaled to unit deviation.
 
-    up: the transposed convolution by a stride of 2, one longer than twice the maps on each side.
+    up: the transposed convolution by a stride of 2, whose output is twice the maps plus one on each side.
     """
     kernels = weight * scales[:, None, :, None, None]
     if demodulate:
@@ -91,21 +91,23 @@ def modulated(
 
 
 def blurred(maps: Tensor, kernel: Tensor, before: int, after: int) -> Tensor:
-    """Maps with zeros around them, under a low-pass kernel that makes up for the zeros put in between."""
+    """Return zero-padded maps after a low-pass kernel, scaled to compensate for the inserted zeros."""
     padded = F.pad(maps, (before, after, before, after))
     kernels = 4 * kernel.flip(0, 1).expand(maps.shape[1], 1, *kernel.shape)
     return F.conv2d(padded, kernels, groups=maps.shape[1])
 
 
 def doubled(maps: Tensor, kernel: Tensor) -> Tensor:
-    """Maps of twice the rows and columns: zeros between the values, then the kernel."""
+    """Return maps with twice the rows and columns: zeros are inserted between the values, then the kernel is
+    applied.
+    """
     spread = maps.new_zeros(*maps.shape[:2], 2 * maps.shape[2], 2 * maps.shape[3])
     spread[..., ::2, ::2] = maps
     return blurred(spread, kernel, 2, 1)
 
 
 class SynthesisLayer(nn.Module):
-    """A modulated convolution, the constant noise, and a leaky ReLU whose outputs are units."""
+    """A modulated convolution with constant noise and a leaky ReLU, whose outputs are units."""
 
     noise_const: Tensor
     resample_filter: Tensor
@@ -131,7 +133,7 @@ class SynthesisLayer(nn.Module):
 
 
 class ToRgb(nn.Module):
-    """What a resolution adds to the picture."""
+    """The picture that a resolution adds."""
 
     def __init__(self, n_in: int, width: int) -> None:
         super().__init__()
@@ -144,7 +146,7 @@ class ToRgb(nn.Module):
 
 
 class SynthesisBlock(nn.Module):
-    """One resolution: two layers, at the first resolution a constant and one."""
+    """One resolution: two layers, or a learned constant and one layer at the first resolution."""
 
     resample_filter: Tensor
 
@@ -160,7 +162,9 @@ class SynthesisBlock(nn.Module):
         self.register_buffer("resample_filter", torch.zeros(4, 4))
 
     def forward(self, maps: Tensor, picture: Tensor, styles: Tensor) -> tuple[Tensor, Tensor]:
-        """maps, picture: of half the side; styles: those of the layers, then the picture's."""
+        """Return maps and picture. The given ones have half the side; styles: those of the layers, then the
+        picture's.
+        """
         if self.first:
             maps = self.conv1(self.const.expand(len(styles), -1, -1, -1), styles[:, 0])
             return maps, self.torgb(maps, styles[:, 1])
@@ -169,7 +173,7 @@ class SynthesisBlock(nn.Module):
 
 
 class SynthesisNetwork(nn.Module):
-    """Styles to pictures in -1..1, through every resolution."""
+    """Turns styles into pictures in -1..1, through every resolution."""
 
     def __init__(self, channels: Mapping[int, int], width: int) -> None:
         super().__init__()
@@ -182,7 +186,7 @@ class SynthesisNetwork(nn.Module):
     def forward(
         self, styles: Float[Tensor, "image style width"], noise_mode: str = "const"
     ) -> Float[Tensor, "image 3 rows cols"]:
-        """Pictures; noise_mode: "const", the noise that is stored with the weights."""
+        """Return pictures. noise_mode: only "const" is supported, the noise stored with the weights."""
         if noise_mode != "const":
             raise ValueError(f"expected the constant noise, got noise_mode={noise_mode!r}; leave it out")
         maps = picture = styles.new_zeros(len(styles), 0, 0, 0)
@@ -194,7 +198,7 @@ class SynthesisNetwork(nn.Module):
 
 
 class StyleGan2(nn.Module):
-    """A StyleGAN2 of the sizes that a state dict has.
+    """A StyleGAN2 with the sizes found in a state dict.
 
     z_dim: numbers of z; c_dim: classes, 0 for none; widths: outputs of the mapping's layers; channels: side ->
     channels of the synthesis.
@@ -212,7 +216,7 @@ class StyleGan2(nn.Module):
 
     @classmethod
     def of(cls, weights: Mapping[str, Tensor]) -> StyleGan2:
-        """Return the network that a state dict belongs to, its weights loaded. ValueError for one of another
+        """Return the network that a state dict belongs to, with its weights loaded. Raises ValueError for any other
         network.
         """
         try:

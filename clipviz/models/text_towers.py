@@ -1,4 +1,4 @@
-"""Text towers: which tokenizer they were trained with, and encoding without tokens that nothing reads."""
+"""Text towers: the tokenizers that they were trained with, and encoding that skips tokens without influence."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-CLIP_VOCABULARY = 49408  # byte pairs of CLIP's own tokenizer
+CLIP_VOCABULARY = 49408  # size of the vocabulary of CLIP's own tokenizer
 
 
 def byte_pairs(context_length: int) -> Any:
-    """CLIP's tokenizer for texts of so many tokens; its vocabulary is read once, for all models."""
+    """Return CLIP's tokenizer for a context length; its vocabulary is read once for all models."""
     tokenizer = copy.copy(_byte_pairs())
     tokenizer.context_length = context_length
     return tokenizer
@@ -28,7 +28,7 @@ def _byte_pairs() -> Any:
 
 
 def check_clip_tokens(network: nn.Module) -> None:
-    """ValueError naming the text tower, unless its vocabulary is that of CLIP's byte pairs."""
+    """Raise ValueError, naming the text tower, unless its vocabulary is that of CLIP's byte pairs."""
     text: Any = getattr(network, "text", network)
     size = getattr(text, "vocab_size", None) or getattr(network, "vocab_size", None)
     kind = type(text).__name__
@@ -42,9 +42,10 @@ def check_clip_tokens(network: nn.Module) -> None:
 
 
 def check_ids(network: nn.Module, tokens: Int[Tensor, "text token"]) -> None:
-    """Raise ValueError for token ids that the text tower has no rows for: they come from another model's tokenizer.
+    """Raise ValueError for token ids outside the text tower's embedding; they come from another model's tokenizer.
 
-    On a GPU such an id would end the process's use of it; the ids are looked at where the tokenizer made them.
+    On a GPU such an id would make the device unusable for the process, so ids are checked where the tokenizer
+    creates them.
     """
     size = _vocabulary(network)
     if size is None or not tokens.numel():
@@ -58,7 +59,7 @@ def check_ids(network: nn.Module, tokens: Int[Tensor, "text token"]) -> None:
 
 
 def _vocabulary(network: Any) -> int | None:
-    """Rows of the text tower's token embedding; None where it is not found."""
+    """Return the number of rows of the text tower's token embedding, or None if it is not found."""
     tower = getattr(network, "text", None) or getattr(network, "model", None) or network
     table = getattr(network, "token_embedding", None) or getattr(tower, "token_embedding", None)
     holders: list[Any] = [tower, getattr(tower, "text_model", None), getattr(tower, "transformer", None)]
@@ -66,23 +67,27 @@ def _vocabulary(network: Any) -> int | None:
         if table is None and hasattr(holder, "get_input_embeddings"):
             try:
                 table = holder.get_input_embeddings()
-            except (NotImplementedError, AttributeError):  # a model of several towers has no single one
+            except (
+                NotImplementedError,
+                AttributeError,
+            ):  # a model with several towers has no single vocabulary
                 continue
     return table.num_embeddings if isinstance(table, nn.Embedding) else None
 
 
 def shortens(network: nn.Module) -> bool:
-    """Return whether `encode_tokens` leaves tokens out that the network's own encode_text runs."""
+    """Return whether `encode_tokens` skips tokens that the network's own encode_text processes."""
     return _is_causal_clip(network) or bool(getattr(network, "shortens", False))
 
 
 def encode_tokens(
     network: nn.Module, tokens: Int[Tensor, "text token"], whole: bool = False
 ) -> Float[Tensor, "text d_embed"]:
-    """Unnormalised text embeddings.
+    """Return unnormalised text embeddings.
 
-    A causal text tower that reads the end-of-text token's row never looks at what stands behind it: only the tokens
-    up to the longest text's end are run, which is exact. whole: all are run, as the network itself does it.
+    A causal text tower that reads the end-of-text token's row never depends on later tokens. Only the tokens up
+    to the end of the longest text are processed, which is exact. whole: process all tokens, as the network itself
+    does.
     """
     model: Any = network
     found: Tensor
@@ -113,7 +118,7 @@ def _is_causal_clip(model: Any) -> bool:
 
 
 def _ends(model: Any, tokens: Int[Tensor, "text token"]) -> Int[Tensor, " text"]:
-    """Return where the end-of-text token stands."""
+    """Return the positions of the end-of-text tokens."""
     if model.text_pool_type == "argmax":
         return tokens.argmax(-1)
     found: Tensor = (tokens == model.text_eos_id).int().argmax(-1)

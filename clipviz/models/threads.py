@@ -1,4 +1,4 @@
-"""Threads of torch for small passes that a browser paints meanwhile."""
+"""Torch threads for small passes that run while a browser paints."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Step = TypeVar("Step")
 
 @contextmanager
 def spare_core() -> Iterator[None]:
-    """torch on one thread fewer inside, at least on one.
+    """Run torch with one thread fewer, but at least one, inside the block.
 
-    Threads wait for each other at the end of every operation. Where a browser takes one of their cores to paint, all of
-    them stand still as often, and small passes take many times as long as on the cores that are free.
+    Threads wait for each other at the end of every operation. If a browser occupies one of their cores to paint,
+    all of them stall, and small passes take many times as long as on the free cores alone.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads - 1))
@@ -27,7 +27,7 @@ def spare_core() -> Iterator[None]:
 
 
 def with_spare_core(steps: Iterator[Step]) -> Iterator[Step]:
-    """Yield the same steps, each made inside `spare_core`; between them torch has all its threads."""
+    """Yield the same steps, each computed inside `spare_core`; between them torch has all its threads."""
     while True:
         with spare_core():
             try:

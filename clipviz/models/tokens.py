@@ -1,4 +1,4 @@
-"""A model's tokenizer as files that run elsewhere: CLIP's byte pairs, compactly, or a tokenizer.json."""
+"""A model's tokenizer exported to files that run elsewhere: CLIP's byte pairs in compact form, or a tokenizer.json."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ BYTES = 256
 
 
 class Tokens(NamedTuple):
-    """kind: "byte pairs", "json" or "none" (the ids cannot be made elsewhere, facts["why"]); facts: what is needed
-    besides; files: content by name."""
+    """An exported tokenizer. kind: "byte pairs", "json" or "none" (ids cannot be computed elsewhere, see
+    facts["why"]); facts: further settings; files: content by name.
+    """
 
     kind: str
     facts: dict[str, Any]
@@ -24,7 +25,7 @@ class Tokens(NamedTuple):
 
 
 def tokens_of(model: ClipModel) -> Tokens:
-    """Return a model's tokenizer, "none" with the reason where its ids cannot be made elsewhere."""
+    """Return a model's tokenizer for export, or "none" with the reason if its ids cannot be computed elsewhere."""
     from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 
     given = model.tokenizer
@@ -34,7 +35,7 @@ def tokens_of(model: ClipModel) -> Tokens:
         return _from_json(given.tokenizer, given.context_length, "")
     if isinstance(given, HFTokenizer) and not given.tokenizer_mode and not given.strip_sep_token:
         return _from_json(given.tokenizer, given.context_length, given.clean_fn.__name__)
-    return _none(f"the tokenizer {type(given).__name__} is not known outside Python")
+    return _none(f"the tokenizer {type(given).__name__} is only available in Python")
 
 
 def _none(why: str) -> Tokens:
@@ -42,9 +43,9 @@ def _none(why: str) -> Tokens:
 
 
 def _byte_pairs(given: Any) -> Tokens:
-    """Merges as pairs of ids: merge i of the vocabulary makes id 512 + i of two smaller ones."""
+    """Return merges as pairs of ids: merge i of the vocabulary forms id 512 + i from two smaller ones."""
     if given.clean_fn.__name__ != "_clean_lower" or given.reduction_fn is not None:
-        return _none("its byte pairs clean or shorten texts in another way than CLIP's")
+        return _none("its byte pairs clean or truncate texts differently from CLIP's")
     pairs = sorted(given.bpe_ranks.items(), key=lambda item: item[1])
     ids = np.array([[given.encoder[a], given.encoder[b]] for (a, b), _ in pairs], np.uint16)
     facts = {"context": given.context_length, "start": given.sot_token_id, "end": given.eot_token_id}
@@ -52,7 +53,7 @@ def _byte_pairs(given: Any) -> Tokens:
 
 
 def _entities() -> bytes:
-    """HTML's names for characters, which texts are cleaned of."""
+    """Return HTML's names for characters, which are decoded when texts are cleaned."""
     return json.dumps(html.entities.html5, ensure_ascii=False).encode()
 
 
@@ -63,10 +64,10 @@ def _from_json(tokenizer: Any, context: int, clean: str) -> Tokens:
         return _none(f"the tokenizer {type(tokenizer).__name__} has no tokenizer.json")
     clean = clean.removeprefix("_clean_")
     if clean not in ("", "whitespace", "lower", "canonicalize"):
-        return _none(f"texts are cleaned by {clean}, which is not known outside Python")
+        return _none(f"texts are cleaned by {clean}, which is only available in Python")
     said = json.loads(fast.to_str())
     kind = said["model"].get("type")
-    if kind not in ("BPE", "Unigram"):  # words are cut in other places where letters have accents
+    if kind not in ("BPE", "Unigram"):  # words with accented letters are split differently
         return _none(f"its tokenizer is of the kind {kind}, not byte pairs or sentence pieces")
     said["truncation"] = said["padding"] = None
     config = {

@@ -1,4 +1,4 @@
-"""A network that has learnt nothing: the architecture of another with new random weights, as a control."""
+"""A network with the architecture of another and new random weights, as a control."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from clipviz.models.zoo import Partner
 
 
 def untrained_copy(partner: Partner, seed: int = 0) -> Partner:
-    """Return the same architecture with new random weights; the network that is copied stays as it is."""
+    """Return the same architecture with new random weights; the original network stays unchanged."""
     return replace(partner, module=untrained_module(partner.module, seed))
 
 
 def untrained_module(module: nn.Module, seed: int = 0) -> nn.Module:
-    """Return a copy of a network with new random weights, each layer's as the layer itself begins.
+    """Return a copy of a network with new random weights, drawn as each layer initialises itself.
 
     Parameters that belong to no such layer, for instance position embeddings, are drawn as ViTs draw them.
     """

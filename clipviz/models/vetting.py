@@ -1,4 +1,6 @@
-"""What is checked of a network before its numbers are believed: no wrapper, every layer and encoder its own."""
+"""Checks of a network before its numbers are trusted: no wrapper, and every layer and encoder computes what its
+weights say.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,13 @@ from clipviz.models.towers.anatomy import full, unmixed
 
 _TEXTS = ["a photo of a dog", "red"]
 _PARALLEL = ("DataParallel", "DistributedDataParallel", "FullyShardedDataParallel")
-SAMPLED = 512  # numbers of a tensor that are looked at
+SAMPLED = 512  # numbers compared per tensor
 _ADAPTED = ("base_layer", "lora_A", "lora_a", "lora_down")
 
 
 def check_plain(network: nn.Module) -> None:
-    """Raise ValueError for a network, or a part of it, behind a wrapper that hides the modules which a pass is read
-    at.
+    """Raise ValueError for a network, or a part of one, behind a wrapper that hides the modules at which a pass is
+    read.
     """
     for name, module in network.named_modules():
         where, kind = name or "the network", type(module).__name__
@@ -45,7 +47,7 @@ def check_plain(network: nn.Module) -> None:
 
 
 def adapted(network: nn.Module, n: int = 3) -> str:
-    """Return names of modules that wrap another one, such as LoRA's, in words; "" where there are none."""
+    """Return names of modules that wrap another one, such as LoRA's, in words; "" if there are none."""
     names = [name for name, module in network.named_modules() if any(hasattr(module, a) for a in _ADAPTED)]
     if not names:
         return ""
@@ -55,7 +57,9 @@ def adapted(network: nn.Module, n: int = 3) -> str:
 
 
 def check_matrices(tower: Tower, limit: float) -> None:
-    """ValueError naming a layer whose MLP does not write what its output matrix says: hidden(x) - hidden(0) = x W^T."""
+    """Raise ValueError for a layer whose MLP does not compute what its output matrix says: hidden(x) - hidden(0) = x
+    W^T.
+    """
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad(), turn(tower.visual):
         for layer, block in enumerate(tower.blocks):
@@ -77,15 +81,15 @@ def check_matrices(tower: Tower, limit: float) -> None:
             missed = (float((written - said).norm()) - rounding) / max(float(said.norm()), 1e-30)
             if not missed <= limit:
                 raise unsupported(
-                    f"layer {layer} whose MLP ends in {type(module).__name__}, which adds something to its input times "
-                    f".weight (relative difference {missed:.1e})",
+                    f"layer {layer} whose MLP ends in {type(module).__name__}, whose output is not "
+                    f"its input times .weight (relative difference {missed:.1e})",
                     "merge adapters into the weights first, as peft's merge_and_unload() does, and open the merged "
                     "network",
                 )
 
 
 def check_image_encoder(network: Any, pixels: Tensor, embedding: Tensor, limit: float, name: str) -> None:
-    """Raise ValueError where the network's own encode_image gives another direction than its vision tower."""
+    """Raise ValueError if the network's own encode_image gives another direction than its vision tower."""
     encode = getattr(network, "encode_image", None)
     if encode is None or _stock(network, "encode_image"):
         return
@@ -103,7 +107,9 @@ def check_image_encoder(network: Any, pixels: Tensor, embedding: Tensor, limit: 
 
 
 def whole_texts(network: nn.Module, tokenizer: Callable[[list[str]], Tensor] | None, limit: float) -> bool:
-    """Return whether texts have to be encoded as the network itself does it, for the short way gives something else."""
+    """Return whether texts must be encoded by the network's own method because the short way gives a different
+    result.
+    """
     if tokenizer is None or not shortens(network):
         return True
     device = next(network.parameters()).device
@@ -115,13 +121,13 @@ def whole_texts(network: nn.Module, tokenizer: Callable[[list[str]], Tensor] | N
         RuntimeError,
         ValueError,
         IndexError,
-    ):  # token ids of another text tower: told when a text is encoded
+    ):  # token ids of another text tower are reported when a text is encoded
         return False
     return not (own.shape == short.shape and _apart(own, short) <= limit)
 
 
 def _stock(network: nn.Module, method: str) -> bool:
-    """Return whether a method is open_clip's own, which calls the tower and nothing else."""
+    """Return whether a method is open_clip's own, which only calls the tower."""
     if method in network.__dict__:
         return False
     return getattr(getattr(type(network), method), "__module__", "").startswith("open_clip.")
@@ -134,11 +140,11 @@ def _apart(one: Tensor, other: Tensor) -> float:
 
 
 class Watch:
-    """The weights of a network as they were when it was opened, and whether they still are.
+    """The weights of a network when it was opened, to check whether they have changed since.
 
-    Every tensor's place and version are compared, which count up with every change in place, and SAMPLED of its
-    numbers, in its rows and columns in turn, which also shows most of what was written behind torch's back
-    (tensor.data).
+    Every tensor's address and version are compared; the version increases with every in-place change. In addition
+    SAMPLED numbers per tensor are compared, spread over rows and columns, which also reveals most changes that
+    bypass torch's versions (tensor.data).
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -147,14 +153,14 @@ class Watch:
         self.note()
 
     def note(self) -> None:
-        """The weights as they are now are the ones to compare with."""
+        """Take the current weights as the reference."""
         self.state, self.modules = self._state(), self._modules()
         self.views = [view for _, holder, key in self.places if (view := _sampled(holder[key])) is not None]
         self.sample = self._sample()
 
     def same(self, whole: Callable[[], bool]) -> bool:
-        """Return whether nothing was changed. whole: whether every number is what it was, asked where something
-        looks so.
+        """Return whether nothing has changed. whole: whether every number is the same, checked if something looks
+        different.
         """
         if self._modules() != self.modules:
             return False
@@ -166,7 +172,7 @@ class Watch:
         return True
 
     def changed(self) -> str:
-        """Return the name of a tensor that is not what it was, "" where it cannot be told."""
+        """Return the name of a tensor that has changed, or "" if it cannot be determined."""
         now = zip(self.places, self._state(), self.state, strict=True)
         return next((name for (name, _, _), one, before in now if one != before), "")
 
@@ -185,17 +191,17 @@ class Watch:
 
 
 def _sampled(tensor: Tensor | None) -> Tensor | None:
-    """Return a view of some of a tensor's numbers; None where there are none, or no view can be had."""
+    """Return a view of some of a tensor's numbers, or None if it is empty or has no such view."""
     if tensor is None or not tensor.numel() or tensor.is_meta or not tensor.is_contiguous():
         return None
     flat = tensor.detach().view(-1)
     step = -(-flat.numel() // SAMPLED)
-    step += 1 - step % 2 if step > 1 else 0  # odd, so that all columns of a matrix have their turn
+    step += 1 - step % 2 if step > 1 else 0  # odd, so that all columns of a matrix are sampled
     return flat[::step]
 
 
 def _places(network: nn.Module) -> Iterator[tuple[str, dict[str, Any], str]]:
-    """Yield where each parameter and buffer of a state dict is kept: its name, the dictionary and the key in it."""
+    """Yield where each parameter and buffer of a state dict is stored: its name, the dictionary and the key in it."""
     for name, module in network.named_modules():
         for holder in (module._parameters, module._buffers):
             for key in holder:

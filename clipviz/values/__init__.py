@@ -2,12 +2,11 @@
 
 Axis words, always in this order:
     image, layer, head, token, neuron, text, d_model, d_head, d_embed
-Layers and heads are counted from 0; token 0 is the class token, where there is one; a layer counts its attention
-and its MLP.
-Symbols of the thesis: c_{i,l,h} (Eq. 2.6) is a token effect, c_head^{l,h} a head effect, M_text(t) a text
-direction, phi_n^l (Eq. 3.3) a second-order effect.
+Layers and heads are counted from 0; token 0 is the class token, where there is one; a layer is an attention and
+its MLP. Symbols of the thesis: c_{i,l,h} (Eq. 2.6) is a token effect, c_head^{l,h} a head effect, M_text(t) a
+text direction, phi_n^l (Eq. 3.3) a second-order effect.
 
-Values of the lenses hold tensors; Codes and Concepts that were read from files hold NumPy arrays.
+Values that lenses return hold tensors. Codes and Concepts that were read from files hold NumPy arrays.
 """
 
 from clipviz.values.axes import N_LATE, Head, Rows, late_layers, neuron_layers, rows_of, whole, wholes

@@ -1,4 +1,4 @@
-"""What counts on the axes: layers, heads, the images chosen, and whole numbers from anywhere."""
+"""Checks of indices along the axes (layers, heads, images), and of whole numbers from users."""
 
 from __future__ import annotations
 
@@ -20,26 +20,28 @@ N_LATE = 4  # attention layers at the end that write most of the embedding (thes
 
 
 MOST_NUMBERS = 10_000_000
-"""Images that can be chosen at once."""
+"""The largest number of images that can be selected at once."""
 
 
 def late_layers(n_layers: int, n_late: int = N_LATE) -> range:
-    """Return the last layers of a tower of n_layers, all of them where it has no more."""
+    """Return the last layers of a tower with n_layers; all of them if it has fewer than that."""
     return range(max(0, n_layers - n_late), n_layers)
 
 
 def neuron_layers(n_layers: int) -> range:
-    """MLP layers whose neurons write most through later heads: the last third of a tower but its last layer.
+    """Return the MLP layers whose neurons write most through later heads: the last third of a tower, without its
+    last layer.
 
-    8-10 of 12 (thesis 3.3), 16-22 of 24; three where a third has fewer, all there are where the tower is shorter.
+    These are layers 8-10 of 12 (thesis 3.3) and 16-22 of 24. At least three layers are returned, or all of a
+    shorter tower.
     """
     n_late = max(3, n_layers // 3 - 1)
     return range(max(0, n_layers - 1 - n_late), max(0, n_layers - 1))
 
 
 def whole(name: str, number: Any) -> int:
-    """Return a whole number of at least 0 as a plain int; numpy's integers are taken. Raises ValueError for anything
-    else.
+    """Return a non-negative whole number as a plain int; NumPy's integers are accepted. Raises ValueError for
+    anything else.
     """
     try:
         found = -1 if isinstance(number, bool | str | bytes) else int(number)
@@ -47,18 +49,17 @@ def whole(name: str, number: Any) -> int:
     except (TypeError, ValueError, OverflowError):
         right = False
     if not right:
-        raise ValueError(
-            f"expected {name} to be a non-negative integer, got {number!r}; counting begins at 0"
-        )
+        raise ValueError(f"expected {name} to be a non-negative integer, got {number!r}; numbers start at 0")
     return found
 
 
 def wholes(name: str, numbers: Any, most: int = MOST_NUMBERS) -> tuple[int, ...]:
-    """Whole numbers of at least 0, in their order; ValueError for one that is not, for no list of them, or for more
-    than `most`."""
+    """Return non-negative whole numbers, in their order. Raises ValueError if one is invalid or there are more than
+    `most`.
+    """
     if isinstance(numbers, str | bytes | Mapping) or not isinstance(numbers, Iterable):
         raise ValueError(
-            f"expected {name} as a list of whole numbers, got {numbers!r}; put a single one in [ ]"
+            f"expected {name} as a list of whole numbers, got {numbers!r}; write [5] for a single one"
         )
     found = () if _longer(numbers, most) else tuple(whole(name, one) for one in islice(numbers, most + 1))
     if len(found) > most or _longer(numbers, most):
@@ -67,18 +68,18 @@ def wholes(name: str, numbers: Any, most: int = MOST_NUMBERS) -> tuple[int, ...]
 
 
 def _longer(numbers: Any, most: int) -> bool:
-    """Return whether more than `most` things are known to be there before any is read."""
+    """Return whether `numbers` is known to be longer than `most` before any element is read."""
     try:
         return len(numbers) > most
-    except OverflowError:  # a range longer than any list
+    except OverflowError:  # the range is too long for len()
         return True
     except TypeError:  # a generator
         return False
 
 
 def rows_of(images: Rows, n_images: int) -> slice | Tensor | np.ndarray | list[int]:
-    """Return an index that keeps the image axis: a single image as a slice, a range as a list; IndexError beyond the
-    end.
+    """Return an index that keeps the image axis: a single image as a slice, a range as a list. Raises IndexError
+    beyond the end.
     """
     if isinstance(images, slice):
         return images
@@ -91,7 +92,9 @@ def rows_of(images: Rows, n_images: int) -> slice | Tensor | np.ndarray | list[i
 
 
 def places_of(chosen: Sequence[int] | None, known: Sequence[int] | int, axis: str) -> slice | list[int]:
-    """Return where layers or heads are on their axis: a slice where they stand side by side, which copies nothing."""
+    """Return the positions of layers or heads on their axis, as a slice where they are contiguous, so that nothing
+    is copied.
+    """
     if chosen is None:
         return slice(None)
     numbers = list(range(known) if isinstance(known, int) else known)

@@ -1,4 +1,6 @@
-"""A collection as the small numbers that make every head effect exact, and the basis that they are read in."""
+"""`Codes`, the compact form of a collection from which every head effect follows exactly, and the `HeadBasis` that
+decodes it.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ class HeadBasis:
     layers: tuple[int, ...]  # the layers that the first axis stands for
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> HeadBasis:
-        """Return the same basis on another device, in another precision."""
+        """Return the same basis on another device or in another precision."""
         return dataclasses.replace(
             self,
             basis=self.basis.to(device, dtype),
@@ -44,9 +46,7 @@ class HeadBasis:
         )
 
     def select(self, layers: Sequence[int], heads: Sequence[int] | None = None) -> HeadBasis:
-        """Return the basis of some layers (their numbers in the model) and of some of their heads, counted again
-        from 0.
-        """
+        """Return the basis of some layers (by their numbers in the model) and heads, which are renumbered from 0."""
         at, chosen = places_of(layers, self.layers, "layer"), places_of(heads, self.basis.shape[1], "head")
         basis = self.basis[at][:, chosen]
         return dataclasses.replace(self, basis=basis, output_bias=self.output_bias[at], layers=tuple(layers))
@@ -54,7 +54,7 @@ class HeadBasis:
 
 @dataclass(frozen=True, eq=False)
 class Codes(Generic[Array]):
-    """A collection as the small numbers that make every head effect exact (see HeadBasis)."""
+    """A collection in compact form, from which every head effect follows exactly (see HeadBasis)."""
 
     codes: Array  # [image, layer, head, d_code]
     mean: Array  # [image], mean of the final LayerNorm
@@ -66,12 +66,12 @@ class Codes(Generic[Array]):
         return len(self.mean)
 
     def __getitem__(self, images: Rows) -> Codes[Array]:
-        """The codes of some images: one (its axis stays), a slice (not copied), indices or a mask [image]."""
+        """Return the codes of some images: one (its axis stays), a slice (not copied), indices or a mask [image]."""
         rows = rows_of(images, len(self))
         return Codes(self.codes[rows], self.mean[rows], self.std[rows], self.embedding[rows], self.layers)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Codes[Tensor]:
-        """Return the same codes as tensors, on another device, in another precision; not copied where nothing
+        """Return the same codes as tensors, on another device or in another precision; nothing is copied if nothing
         changes.
         """
         import torch
@@ -81,8 +81,6 @@ class Codes(Generic[Array]):
         return Codes(codes, mean, std, embedding, self.layers)
 
     def select(self, layers: Sequence[int], heads: Sequence[int] | None = None) -> Codes[Array]:
-        """Return the codes of some layers (their numbers in the model) and of some of their heads, counted again
-        from 0.
-        """
+        """Return the codes of some layers (by their numbers in the model) and heads, which are renumbered from 0."""
         at, chosen = places_of(layers, self.layers, "layer"), places_of(heads, self.codes.shape[2], "head")
         return dataclasses.replace(self, codes=self.codes[:, at][:, :, chosen], layers=tuple(layers))

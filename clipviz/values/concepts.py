@@ -1,4 +1,4 @@
-"""Units that models share: matches of two models, and dictionaries of several."""
+"""Units that models share: the matches between two models, and dictionaries of several models."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class UnitThumbnails:
 
     maps: [concept, model, example, rows, cols] uint8; 0 is the unit's mean over the mining images, 255 its peak;
     floor, peak: [concept, model] those two, in the unit's own activation (peak: mean over its strongest images).
-    All are 0 where a model has no unit.
+    All values are 0 where a model has no matching unit.
     """
 
     maps: Tensor | np.ndarray
@@ -46,12 +46,13 @@ class Concepts:
 
     units: [concept, model] unit counted through the model's layers, -1 where the model has none; correlation,
     heldout: [concept, model] with the pivot on the mining images and on others (1 for the pivot itself, 0 where
-    there is no unit); cluster: [concept] rows that share a number are one concept; examples: [concept, example]
-    image ids, the strongest first; layers: a model's (layer name, number of units); n_pairs, n_chance: [model] best
-    buddies with the pivot, and how many arise when its images are shuffled (0 for the pivot); k: neighbours;
-    threshold: [model] correlation that a pair had to have beyond its own on shuffled images; labels: [concept] a
-    person's names, "" where none; hints: [concept] a text that fits the pivot's strongest images, "" where none does on
-    images that it was not chosen on, and the share of those that it fits; or empty.
+    there is no unit); cluster: [concept], rows with the same number form one concept; examples: [concept,
+    example] image ids, the strongest first; layers: a model's (layer name, number of units); n_pairs, n_chance:
+    [model] best buddies with the pivot, and how many arise when its images are shuffled (0 for the pivot); k:
+    neighbours; threshold: [model], how much the correlation of a pair had to exceed that on shuffled images;
+    labels: [concept] a person's names, "" where none; hints: [concept], a text that fits the pivot's strongest
+    images, and the share of held-out images that it fits; the text is "" if it fits none of them. hints may be
+    empty.
     """
 
     models: tuple[str, ...]
@@ -73,13 +74,13 @@ class Concepts:
         return len(self.units)
 
     def name(self, concept: int) -> str:
-        """Return a person's name for a concept, else its hint, else the pivot's unit."""
+        """Return the label that a person gave a concept, else its hint, else the pivot's unit."""
         if self.labels and self.labels[concept]:
             return self.labels[concept]
         return (self.hints[concept][0] if self.hints else "") or f"unit {int(self.units[concept, 0])}"
 
     def where(self, concept: int, model: int) -> tuple[str, int] | None:
-        """Layer name and unit inside it of one cell, or None where the model has no unit."""
+        """Return the layer name and the unit within that layer of one cell, or None where the model has no unit."""
         unit = int(self.units[concept, model])
         for layer, n_units in self.layers[model] if unit >= 0 else ():
             if unit < n_units:

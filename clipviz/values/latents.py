@@ -1,4 +1,4 @@
-"""Latents: what a generator makes images of."""
+"""Latents: the inputs from which a generator makes images."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class Latents:
     """Latents of a class-conditional generator: z [image, latent] and the index of each one's class, label [image].
 
-    `len(latents)`, `latents[3]`, `latents[:8]` and `latents.take([5, 2])` give fewer of them.
-    Raises ValueError where the shapes do not agree or a label is no index.
+    `len(latents)`, `latents[3]`, `latents[:8]` and `latents.take([5, 2])` select some of them. Raises ValueError
+    where the shapes do not agree or a label is not a valid index.
     """
 
     z: Float[Tensor, "image latent"]
@@ -45,17 +45,19 @@ class Latents:
         return Latents(self.z[rows], self.label[rows])
 
     def take(self, rows: Sequence[int]) -> Latents:
-        """Return some of them, in the order asked for."""
+        """Return the latents at some indices, in the given order."""
         import torch
 
         return self[torch.tensor(list(rows), dtype=torch.long, device=self.z.device)]
 
     def moved(self, z: Float[Tensor, "image latent"]) -> Latents:
-        """Other latents of the same classes, such as those that an edit found."""
+        """Return other latents of the same classes, such as those that an edit found."""
         return Latents(z, self.label)
 
     def check(self, n_latent: int, n_classes: int) -> None:
-        """Raises ValueError, with what to do, unless a generator of such latents and classes can paint these."""
+        """Raise ValueError, with advice, if a generator with n_latent numbers and n_classes classes cannot use these
+        latents.
+        """
         import torch
 
         if self.z.shape[1] != n_latent:
@@ -75,10 +77,10 @@ class Latents:
 
 
 def numbers_of(latents: Any) -> Tensor:
-    """Return the numbers that a search moves: z of Latents, or the latents themselves where they are a tensor."""
+    """Return the numbers that a search changes: z of Latents, or the latents themselves if they are a tensor."""
     return latents.z if isinstance(latents, Latents) else latents
 
 
 def with_numbers(latents: Any, z: Tensor) -> Any:
-    """Latents of the same classes with other numbers."""
+    """Return latents of the same classes with other numbers."""
     return latents.moved(z) if isinstance(latents, Latents) else z

@@ -1,19 +1,19 @@
-"""How long work says how far it is."""
+"""How long computations report their progress."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 Progress = Callable[[int], object]
-"""Called as work goes on, with how many of its steps are done; what it raises ends the work."""
+"""A progress callback: it is called with the number of steps done so far. An exception that it raises ends the work."""
 
 
 def unwatched(n_done: int) -> None:
-    """The progress of work that nobody watches."""
+    """A progress callback that does nothing."""
 
 
 def counted(progress: Progress) -> Callable[[], None]:
-    """Return a function to be called after each step, which tells `progress` how many that makes."""
+    """Return a function to be called after each step; it reports the number of steps so far to `progress`."""
     n_done = 0
 
     def step() -> None:

@@ -1,4 +1,4 @@
-"""What is selected and shown: Ablation, Selection, View, and the short strings that reopen them."""
+"""The selection and the view: Ablation, Selection, View, and the short strings that restore them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _heads(heads: Any) -> frozenset[Head]:
 
 
 MOST_REMOVED = 1_000_000
-"""Tokens, layers or MLPs that an ablation names at most."""
+"""The largest number of tokens, layers or MLPs that an ablation can name."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,10 @@ class Ablation:
     how: Literal["mean", "zero"] = "mean"
 
     def without(self, n_heads: int, n_mlps: int = 0) -> str:
-        """Return what is removed, as the panels say it: "without 2 heads"; "" for nothing.
+        """Return a description of what is removed, as the panels show it: "without 2 heads", or "" for nothing.
 
-        n_heads: heads of a layer; n_mlps: MLP terms of the model, so that some of them are not taken for all.
+        n_heads: number of heads per layer; n_mlps: number of MLP terms of the model, needed to recognise that all
+        of them are removed.
         """
         n = sum(layer not in self.layers for layer, _ in self.heads) + len(self.layers) * n_heads
         parts = [f"{n} {'head' if n == 1 else 'heads'}"] if n else []
@@ -71,7 +72,7 @@ class Ablation:
         return bool(self.heads or self.layers or self.mlps or self.tokens)
 
     def toggle(self, layer: int, head: int) -> Ablation:
-        """Return the same ablation with one head switched."""
+        """Return the same ablation with one head added or removed."""
         return dataclasses.replace(self, heads=self.heads ^ {(layer, head)})
 
     def to_dict(self) -> dict[str, Any]:
@@ -91,27 +92,25 @@ class Ablation:
 
 
 def check_characters(name: str, text: str) -> None:
-    """Raise ValueError for a text with half of a character (a lone surrogate), which no message and no file can
-    hold.
-    """
+    """Raise ValueError for a text with half of a surrogate pair, which no message and no file can hold."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"expected {name} to be a text of whole characters, got half of one at position {error.start} of "
-            f"{text!r:.80}; type it again"
+            f"expected {name} to be valid Unicode, got half of a surrogate pair at position "
+            f"{error.start} of {text!r:.80}; type it again"
         ) from error
 
 
 def _check_fields(whose: str, fields: Any) -> None:
     if not isinstance(fields, dict):
         raise ValueError(
-            f"expected {whose} fields as a dict, got {type(fields).__name__}; to_dict() writes them"
+            f"expected {whose} fields as a dict, got {type(fields).__name__}; pass what to_dict() returns"
         )
 
 
 class SelectionFields(TypedDict, total=False):
-    """What Selection.replace and Session.select take, for the editor."""
+    """The keyword arguments of Selection.replace and Session.select, for type checkers and completion."""
 
     image: int | None
     images: Iterable[int]
@@ -127,7 +126,7 @@ class SelectionFields(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Selection:
-    """What is selected, everywhere. The only state that panels share; replaced whole, never edited.
+    """The current selection, the only state that panels share. It is replaced as a whole and never edited.
 
     image: index into the session's images; images: a chosen set (for "describe these"); layer, head, token: indices
     or None; neuron: a neuron of the MLP of `layer`, or None; text, text_b: the query and the text it is compared
@@ -160,9 +159,9 @@ class Selection:
             check_characters(name, text)
 
     def replace(self, **changes: Unpack[SelectionFields]) -> Selection:
-        """Return a copy with some fields changed; ValueError names the fields there are.
+        """Return a copy with some fields changed. An unknown field raises ValueError, which lists the valid ones.
 
-        A neuron belongs to its layer: another layer without a neuron named leaves the neuron behind.
+        A neuron belongs to its layer: selecting another layer without naming a neuron clears the neuron.
         """
         names = {field.name for field in dataclasses.fields(self)}
         unknown = sorted(set(changes) - names)
@@ -187,14 +186,16 @@ class Selection:
         return cls(**{**fields, "ablation": ablation})
 
     def token_string(self) -> str:
-        """Return a short string that reopens the same selection: URL-safe base64 of a checksum and the changes as
+        """Return a short string that restores the same selection: URL-safe base64 of a checksum and the changes as
         JSON.
         """
         return _token(self._changed())
 
     @classmethod
     def from_token(cls, token: str) -> Selection:
-        """Return the selection that `token_string` wrote, or that of a View's token; ValueError for anything else."""
+        """Return the selection that a token describes; a View's token works too. Raises ValueError for anything
+        else.
+        """
         return View.from_token(token).selection
 
     def _changed(self) -> dict[str, Any]:
@@ -204,7 +205,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class View:
-    """What is on screen: the selection, and the options of the panels that are not at their defaults.
+    """The whole view: the selection, and every panel option that is not at its default.
 
     panels: panel name -> option -> value, such as {"heatmap": {"scope": "head"}, "desks": {"shown": "ablate"}}.
     `session.view` reads and sets it.
@@ -216,10 +217,11 @@ class View:
     def __post_init__(self) -> None:
         if not isinstance(self.selection, Selection):
             raise ValueError(
-                f"expected a clipviz.Selection, got {type(self.selection).__name__}; View.from_dict reads dicts"
+                f"expected a clipviz.Selection, got {type(self.selection).__name__}; use "
+                "View.from_dict for dicts"
             )
         try:
-            plain = json.loads(json.dumps(dict(self.panels)))  # a copy, of what JSON can say
+            plain = json.loads(json.dumps(dict(self.panels)))  # a copy, limited to what JSON can hold
             named = {name: options for name, options in plain.items() if dict(options)}
         except (TypeError, ValueError) as error:
             raise ValueError(
@@ -236,21 +238,25 @@ class View:
         return cls(Selection.from_dict(fields.get("selection") or {}), fields.get("panels") or {})
 
     def token_string(self) -> str:
-        """Return a short string that reopens the view; that of its selection where all panels are at their defaults."""
+        """Return a short string that restores the view. If all panel options are at their defaults, it is the
+        selection's token.
+        """
         if not self.panels:
             return self.selection.token_string()
         return _token({"selection": self.selection._changed(), "panels": self.panels})
 
     @classmethod
     def from_token(cls, token: str) -> View:
-        """Return the view that `token_string` wrote, or a Selection's token; ValueError for anything else."""
+        """Return the view that a token describes; a Selection's token works too. Raises ValueError for anything
+        else.
+        """
         advice = f"expected a view token made by session.view.token_string(), got {str(token)[:40]!r}; copy it whole"
         if not isinstance(token, str):
             raise ValueError(advice)
         try:
             whole = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
             if whole[:4] != _checksum(whole[4:]):
-                raise ValueError("it differs from its checksum")
+                raise ValueError("its checksum does not match")
             fields = json.loads(whole[4:].decode("utf-8", "surrogatepass"))
             return cls.from_dict(fields if "selection" in fields else {"selection": fields})
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
@@ -264,5 +270,5 @@ def _token(fields: Mapping[str, Any]) -> str:
 
 
 def _checksum(content: bytes) -> bytes:
-    """Four bytes that change with the content."""
+    """Return a four-byte checksum of the content."""
     return zlib.crc32(content).to_bytes(4, "big")

@@ -34,7 +34,7 @@ class Task:
 
     @property
     def directions(self) -> Tensor:
-        """The first of its classifiers, [class, d_embed]. Raises ValueError where none was made."""
+        """The directions of the first classifier, [class, d_embed]. Raises ValueError if the task has no classifier."""
         if not self.classifiers:
             raise ValueError(
                 f"expected task {self.name!r} with a classifier, got none; make one with "
@@ -43,13 +43,13 @@ class Task:
         return next(iter(self.classifiers.values()))
 
     def of(self, images: Sequence[int]) -> Task:
-        """Return the same task on some of its images; there, it has no examples."""
+        """Return the same task on some of its images, without examples."""
         labels = tuple(self.labels[i] for i in images)
         groups = tuple(self.groups[i] for i in images) if self.groups else ()
         return replace(self, labels=labels, groups=groups, examples=())
 
     def label(self, image: int) -> int:
-        """Return an image's class, -1 where it has none or came later."""
+        """Return an image's class, or -1 if it has none or was added later."""
         return self.labels[image] if image < len(self.labels) else -1
 
     @property

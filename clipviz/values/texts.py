@@ -1,4 +1,4 @@
-"""Texts that were chosen for heads and for neurons."""
+"""Texts chosen to describe heads and neurons."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class TextBasis:
-    """What TextSpan chose for one head (thesis Alg. 1).
+    """The texts that TextSpan chose for one head (thesis Alg. 1).
 
-    order: [n_texts] indices into the pool; explained: [n_texts] cumulative share of the head's variance, in
-    0..1; directions: [n_texts, d_embed] orthonormal, in the order chosen, 0 once nothing was left of any text;
-    n_used_up: [] texts not chosen of which nothing is left: duplicates, combinations of those chosen, texts
-    orthogonal to the head's span.
+    order: [n_texts] indices into the pool; explained: [n_texts] cumulative share of the head's variance, in 0..1;
+    directions: [n_texts, d_embed] orthonormal, in the order chosen, 0 once every text is used up; n_used_up: [],
+    the number of texts that were not chosen and whose residual is zero: duplicates, combinations of chosen texts,
+    and texts orthogonal to the head's span.
     """
 
     order: Tensor
@@ -26,7 +26,7 @@ class TextBasis:
 
     @property
     def gains(self) -> Tensor:
-        """Share of variance that each text adds, [n_texts]."""
+        """Share of the variance that each text adds, [n_texts]."""
         gains = self.explained.clone()
         gains[..., 1:] -= self.explained[..., :-1]
         return gains

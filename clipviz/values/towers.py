@@ -1,4 +1,4 @@
-"""A vision tower as the lenses read it: layers, readout, grid."""
+"""A vision tower in the form that lenses need: layers, readout and token grid."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class LayerWeights:
-    """One transformer layer as the lenses read it; layer scale is folded into the output matrices.
+    """The weights of one transformer layer in the form that lenses need; layer scale is folded into the output
+    matrices.
 
     The key bias is absent on purpose: it adds the same number to every token's score, which softmax ignores.
-    query and key are the matrices alone: what a tower does to their products (rotations, norms) is not in them.
-    An inner LayerNorm over the heads' outputs is folded into `output`, its centring included. Where the written
-    sum passes a LayerNorm, gamma and centring are folded into `output`, its beta is `output_bias`, and
+    query and key are the matrices alone: they do not include what a tower does to their products (rotations,
+    norms). An inner LayerNorm over the heads' outputs is folded into `output`, its centring included. Where the
+    written sum passes a LayerNorm, gamma and centring are folded into `output`, its beta is `output_bias`, and
     `scaled_bias` is the part of the bias that is divided by the token's standard deviation; likewise for the MLP.
     """
 
@@ -37,25 +38,31 @@ class LayerWeights:
 
     @property
     def post_norm(self) -> bool:
-        """Whether the LayerNorms stand after the attention and the MLP, so that the attention reads the residual."""
+        """Whether the LayerNorms come after the attention and the MLP, so that the attention reads the residual
+        stream directly.
+        """
         return self.scaled_bias is not None
 
 
 @dataclass(frozen=True, eq=False)
 class Readout:
-    """What makes the embedding of the final tokens, linear once attention and LayerNorm statistics are fixed.
+    """How the embedding is computed from the final tokens: linearly, once attention and LayerNorm statistics are
+    fixed.
 
         embedding = (sum_p sum_q w[p, q] x_q @ matrices[p] - mean m + bias) / std + constant + tail
-    with m the column sums of the matrices. The weights w over readout heads p and tokens q, mean, std and the tail
-    belong to an image; a trace has them. Class token: p = 1, w = 1 for token 0, mean and std of the final LayerNorm.
-    Where a LayerNorm comes before the pooling, its centring is folded into the matrices and mean is 0.
+    with m the column sums of the matrices. The weights w over readout heads p and tokens q, mean, std and the
+    tail differ from image to image and are stored in a trace. Class token: p = 1, w = 1 for token 0, mean and std
+    of the final LayerNorm. Where a LayerNorm comes before the pooling, its centring is folded into the matrices
+    and mean is 0.
     """
 
     kind: str  # "class token", "mean of tokens" or "attention pooling"
     matrices: Tensor  # [readout_head, d_model, d_embed], final LayerNorm's gamma and the projection folded in
     bias: Tensor  # [d_embed], divided by std
     constant: Tensor  # [d_embed]
-    has_tail: bool = False  # a part that is not linear after pooling, one more term of the embedding
+    has_tail: bool = (
+        False  # the tower has a nonlinear part after pooling, which is one more term of the embedding
+    )
 
     @property
     def n_heads(self) -> int:
@@ -63,17 +70,17 @@ class Readout:
 
     @property
     def pools(self) -> bool:
-        """Whether all tokens are read out, evenly or by an attention pool, and not a class token alone."""
+        """Whether the readout uses all tokens (their mean or an attention pool) rather than the class token alone."""
         return self.kind != "class token"
 
     @property
     def flat(self) -> Tensor:
-        """The matrices one below the other, [readout_head * d_model, d_embed]."""
+        """The readout heads' matrices stacked vertically, [readout_head * d_model, d_embed]."""
         return self.matrices.flatten(0, 1)
 
     @property
     def mean_matrix(self) -> Tensor:
-        """m [d_embed], what the LayerNorm's mean takes away."""
+        """m [d_embed], the vector that the LayerNorm's mean is multiplied by."""
         return self.flat.sum(0)
 
     @classmethod
@@ -85,9 +92,7 @@ class Readout:
         kind: str = "class token",
         bias: Tensor | None = None,
     ) -> Readout:
-        """Return one vector through a final LayerNorm (gamma, beta) and a projection [d_model, d_embed] with its
-        bias.
-        """
+        """Return one vector after a final LayerNorm (gamma, beta) and a projection [d_model, d_embed] with its bias."""
         constant = beta @ projection
         return cls(
             kind,
@@ -99,11 +104,12 @@ class Readout:
 
 @dataclass(frozen=True, eq=False)
 class TowerWeights:
-    """A vision tower as the lenses read it: layers, the readout, and the grid of image tokens.
+    """A vision tower in the form that lenses need: layers, readout, and the grid of image tokens.
 
-    prefix: tokens in front of the image tokens that have no place (class token, registers). thesis_shares: biases and
-    means of norms are shared out as the thesis does, over attention terms alone (App. A) and over the neurons before a
-    layer (App. B.8), instead of over all terms that write; sums are the same.
+    prefix: number of tokens before the image tokens, which have no position in the image (class token,
+    registers). thesis_shares: biases and the means of norms are distributed as in the thesis, over attention
+    terms alone (App. A) and over the neurons before a layer (App. B.8), instead of over all terms that write. The
+    sums are the same.
     """
 
     layers: tuple[LayerWeights, ...]
@@ -138,14 +144,15 @@ class TowerWeights:
 
     @property
     def n_tokens(self) -> int:
-        """Image tokens and those in front."""
+        """The number of tokens: image tokens and those before them."""
         return self.prefix + self.grid[0] * self.grid[1]
 
     @property
     def n_terms(self) -> int:
-        """Terms that share the readout's mean, bias and constant: the input, then an attention and an MLP per layer.
+        """The number of terms that share the readout's mean, bias and constant: the input, and an attention and an
+        MLP per layer.
 
-        With thesis_shares the attentions alone.
+        With thesis_shares only the attentions count.
         """
         return self.n_layers if self.thesis_shares else 2 * self.n_layers + 1
 
@@ -155,17 +162,21 @@ class TowerWeights:
         return 0.0 if self.thesis_shares else 1 / self.n_terms
 
     def n_writers(self, later: int) -> int:
-        """Neurons, or terms as large as a layer of them, that share what a later layer's norm adds."""
+        """Return the number of neurons (or terms as large as a layer of neurons) among which a later layer's norm is
+        shared.
+        """
         return (later if self.thesis_shares else 1 + 2 * later) * self.n_neurons
 
     @property
     def n_mlp_terms(self) -> int:
-        """Entries of mlp_effects: the input, the MLPs, and the readout's tail where it has one."""
+        """The number of entries of mlp_effects: the input, the MLPs, and the readout's tail if it has one."""
         return 1 + self.n_layers + self.readout.has_tail
 
     @property
     def n_tallies(self) -> int:
-        """Entries that a head code needs beside its values: sums of the weights that biases are read with."""
+        """The number of entries of a head code beside its values: sums of the weights by which biases are
+        multiplied.
+        """
         return self.readout.n_heads * ((self.readout.n_heads > 1) + self.layers[0].post_norm)
 
     @property

@@ -189,7 +189,7 @@ def test_two_callables_make_a_studio():
     assert made.draws("anything")
     assert made.can_draw("fog", {"cat"})
     assert (made.prompt("owl"), made.pair) == ("an owl", ("cat", "dog"))
-    with pytest.raises(ValueError, match="expected describe and draw to be called, got str"):
+    with pytest.raises(ValueError, match="expected callables for describe and draw, got str"):
         Studio.of("llama", print)
 
 
@@ -226,7 +226,7 @@ def test_anyone_can_write_and_draw(model, session, found):
     missed = "expected sentences that name 'unicorn' and not 'zebra', got .*; give describe.. more words"
     with pytest.raises(ValueError, match=missed):
         session.cues.attack(("unicorn", "zebra"), 2, 3, 2, 2, describe=lambda *_: ["a zebra"], draw=draw)
-    with pytest.raises(ValueError, match="give your own describe and draw"):
+    with pytest.raises(ValueError, match="pass your own describe and draw"):
         attacks.attempt(model, ["fog"], "unicorn", "zebra")
 
 

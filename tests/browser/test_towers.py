@@ -21,7 +21,7 @@ BOARD = """dashboard = clipviz.Dashboard(session)
 dashboard"""
 FAMILIES = {"SigLIP": "attention pooling, its MLP", "EVA-02": "class token"}
 LINKS = {
-    "SigLIP": "sigmoid of 14.3 × cosine − 3.0, each class by itself",
+    "SigLIP": "sigmoid of 14.3 × cosine − 3.0, each class separately",
     "EVA-02": "softmax of 14.3 × cosine",
 }
 DESKS = "from clipviz.panels.core.base import DESKS; print(','.join(DESKS))"

@@ -130,7 +130,7 @@ def test_a_cut_tar_gives_what_comes_before_and_is_listed(tmp_path):
 
 def test_a_damaged_picture_in_a_tar_is_a_broken_image(tmp_path, monkeypatch):
     path = write_tar(tmp_path / "t.tar", [("a.jpg", jpeg(0)), ("b.jpg", b"nothing")])
-    reason = "it is not an image that Pillow reads; convert it to JPEG, PNG or WebP"
+    reason = "it is not an image format that Pillow reads; convert it to JPEG, PNG or WebP"
     assert open_images(path).skipped == [("t.tar/b.jpg", reason)]
     monkeypatch.setattr(openers, "EAGER", 0)
     images = open_images(path)
@@ -223,8 +223,8 @@ def test_names_with_dots_are_pictures_of_their_own(tmp_path):
     assert images.captions[3] == "the third"
     assert images.captions[4] == ""
     assert images.skipped == [
-        ("t.tar/x.png", "x.jpg is the image of its sample"),
-        ("t.tar/x.seg.png", "x.jpg is the image of its sample"),
+        ("t.tar/x.png", "the image of this sample is x.jpg"),
+        ("t.tar/x.seg.png", "the image of this sample is x.jpg"),
     ]
 
 
@@ -264,7 +264,7 @@ def test_links_devices_and_sparse_files_are_read_or_named(tmp_path):
     images = open_images(tmp_path / "t.tar")
     assert images.names == ["t.tar/d/a.jpg", "t.tar/hard.jpg", "t.tar/d/soft.jpg"]
     assert images.skipped == [
-        ("t.tar/lost.jpg", "it is a link to nowhere.jpg, which does not come before it in the tar"),
+        ("t.tar/lost.jpg", "it is a link to nowhere.jpg, which is not an earlier member of the tar"),
         ("t.tar/pipe.jpg", "it is not a regular file"),
     ]
 
@@ -290,7 +290,7 @@ def test_a_map_of_holes_that_does_not_fit_is_named_and_the_rest_is_read(tmp_path
     images = open_images(tmp_path / "t.tar")
     assert images.names == ["t.tar/1.png"]
     assert images.skipped == [
-        ("t.tar/0.png", "it is a file with holes whose map is damaged; write the tar without --sparse")
+        ("t.tar/0.png", "it is a sparse file with a damaged map; write the tar without --sparse")
     ]
 
 
@@ -431,7 +431,7 @@ def test_a_header_that_hides_a_picture_is_told(tmp_path, kind):
     assert images.skipped[0][0] == "t.tar"
     if kind in ("padding", "shorter"):
         assert len(images) + len(images.skipped) - 1 == 4
-        assert "belong to none of its members" in images.skipped[0][1]
+        assert "belong to no member" in images.skipped[0][1]
     else:
         assert images.names == ["t.tar/0.jpg"]
         assert f"damaged at byte {info.offset:,}" in images.skipped[0][1]

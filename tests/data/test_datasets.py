@@ -120,7 +120,7 @@ def test_a_stream_is_sent_to_the_index():
         def __iter__(self):
             return iter([(noise(0), 1)])
 
-    with pytest.raises(ValueError, match=r"got Stream, which gives its items in order alone.*Index\.build"):
+    with pytest.raises(ValueError, match=r"got Stream, which can only be iterated.*Index\.build"):
         open_images(Stream())
 
 
@@ -178,7 +178,7 @@ def test_rows_of_a_data_frame_bring_label_group_caption_and_words(tmp_path, kind
     assert images.attributes["group"] == ["owl, sea", "cat, land", "owl, land"]
     assert images.attributes["views"] == ["1", "2", None]
     assert images.captions == ["one", "two", ""]
-    assert images.skipped == [("gone.png", "there is no such file")]
+    assert images.skipped == [("gone.png", "the file does not exist")]
     assert images.paths == [tmp_path / f"{i}.png" for i in range(3)]
 
 
@@ -212,7 +212,7 @@ def test_addresses_are_read_where_fsspec_is_installed():
     assert images.names == ["a/0.png", "a/2.png", "b/1.png", "b/3.png"]
     assert images.attributes == {"label": ["a", "a", "b", "b"]}
     assert images.skipped == [
-        ("/kept/a/notes.txt", "it is not read as an image; convert it to JPEG, PNG or WebP")
+        ("/kept/a/notes.txt", "this file type is not supported; convert it to JPEG, PNG or WebP")
     ]
     assert images[2].tobytes() == noise(1).tobytes()
     assert open_images("memory://kept/b/1.png")[0].tobytes() == noise(1).tobytes()

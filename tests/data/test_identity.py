@@ -69,7 +69,7 @@ def test_any_item_of_a_small_data_set_counts():
 def test_random_transforms_are_refused():
     random = np.random.default_rng(0)
     with pytest.raises(
-        ValueError, match=r"same picture of an item each time, got Drawn.*random transforms out"
+        ValueError, match=r"same picture of an item each time, got Drawn.*remove random transforms"
     ):
         open_images(Drawn(transform=lambda picture: picture.rotate(int(random.integers(360)))))
 

@@ -24,8 +24,10 @@ def test_broken_files_are_skipped_counted_and_listed(folder):
     assert "truncated" in reasons["cut.jpg"]
     assert "damaged" in reasons["cut.png"]
     assert reasons["empty.png"] == "the file is empty (0 bytes)"
-    assert reasons["text.jpg"] == "it is not an image that Pillow reads; convert it to JPEG, PNG or WebP"
-    assert "a .txt file is not read as an image" in reasons["notes.txt"]
+    assert (
+        reasons["text.jpg"] == "it is not an image format that Pillow reads; convert it to JPEG, PNG or WebP"
+    )
+    assert "a .txt file is not a supported image type" in reasons["notes.txt"]
     assert "5 skipped" in repr(images)
 
 
@@ -46,15 +48,15 @@ def test_nothing_usable_lists_the_reasons(tmp_path):
         ("nope://example.org/cat.jpg", "got the address .*, or download it first"),
         ("a\0b", "check the path"),
         ([], "at least one image, got none in list"),
-        (["no-such.png"], "no-such.png: there is no such file"),
+        (["no-such.png"], "no-such.png: the file does not exist"),
         ([3], "expected an array of shape"),
         ([None], "got 1 unusable in list"),
         (None, "expected a folder, files, .* got NoneType"),
         (7, "got int"),
         ({"a": 1}, "got dict"),
-        ((x for x in "ab"), r"got generator; a generator needs list\(...\) around it"),
+        ((x for x in "ab"), r"got generator; wrap a generator in list\(...\)"),
         (b"", "the file is empty"),
-        (b"hello", "it is not an image that Pillow reads"),
+        (b"hello", "it is not an image format that Pillow reads"),
         (np.array(["a.png"]), r"pass list\(array\)"),
     ],
 )
@@ -71,7 +73,7 @@ def test_empty_folder(tmp_path):
 def test_a_folder_in_a_list_of_files_is_opened(folder):
     images = open_images([folder / "b", folder / "one.jpg", folder / "no.jpg"])
     assert images.names == ["two.png", "one.jpg"]
-    assert images.skipped == [(str(folder / "no.jpg"), "there is no such file")]
+    assert images.skipped == [(str(folder / "no.jpg"), "the file does not exist")]
 
 
 def test_big_collections_are_checked_when_used(folder, monkeypatch):
@@ -92,7 +94,7 @@ def test_big_collections_are_checked_when_used(folder, monkeypatch):
 def test_file_deleted_after_opening(folder):
     images = open_images(folder)
     (folder / "one.jpg").unlink()
-    with pytest.raises(ValueError, match="there is no such file"):
+    with pytest.raises(ValueError, match="the file does not exist"):
         images[1]
     assert isinstance(images, Images)
     assert near(images[0].getpixel((0, 0)), RED)
@@ -114,7 +116,7 @@ def test_a_pipe_with_a_pictures_name_is_named_and_not_waited_for(folder):
     images = within(20, lambda: open_images(folder))
     assert len(images) == 2
     assert images.skipped == [
-        ("gone.jpg", "it is a link to a file that is not there"),
+        ("gone.jpg", "it is a link to a file that does not exist"),
         ("x.jpg", "it is not a regular file"),
     ]
     listed = within(20, lambda: open_images([folder / "x.jpg", folder / "one.jpg"]))
@@ -137,7 +139,7 @@ def test_a_folder_linked_twice_is_named(folder):
     (folder / "again").symlink_to(folder / "b")
     images = open_images(folder)
     assert images.names == ["b/two.png", "one.jpg"]
-    assert images.skipped == [("again", "this folder has been read already, by another name")]
+    assert images.skipped == [("again", "this folder has already been read under another name")]
 
 
 def test_a_very_deep_folder_is_read(tmp_path):

@@ -35,7 +35,7 @@ def test_waterbirds_metadata_gives_class_and_group_by_row(birds):
     assert found.attributes["group"] == ["waterbird on water", "waterbird on land", "landbird on water", None]
     assert found.attributes["split"] == ["test", "val", "train", None]
     assert found.attributes["folder"] == ["001.Gull", "001.Gull", "002.Wren", "002.Wren"]
-    assert found.skipped == [("metadata.csv, row 5", "there is no picture '003.Owl/z.png'")]
+    assert found.skipped == [("metadata.csv, row 5", "the picture '003.Owl/z.png' does not exist")]
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_parquet_tables_are_read_and_one_table_speaks_for_a_picture(birds):
     found = written(birds, "path,label", "001.Gull/a.png,crow", name="zoo.csv")
     assert found.attributes["label"] == ["gull", None, None, "wren"]
     assert found.attributes["group"] == ["3", None, None, None]
-    assert found.skipped == [("zoo.csv", "words.parquet says already what is on its pictures")]
+    assert found.skipped == [("zoo.csv", "words.parquet already describes its pictures")]
 
 
 def test_what_is_no_table_of_pictures_is_left_out_by_name(birds):

@@ -162,7 +162,7 @@ def test_broken_images_are_skipped_counted_and_listed(model, tmp_path):
     index = Index.build(model, images, tmp_path / "i", **QUICK)
     assert len(index) == 7
     assert [name for name, _ in index.skipped] == ["00004.jpg", "00007.jpg"]
-    assert "there is no such file" in index.skipped[1][1]
+    assert "the file does not exist" in index.skipped[1][1]
     assert index.manifest["skipped"]["count"] == 2
     assert Index.verify(tmp_path / "i") == []
 
@@ -210,7 +210,7 @@ def test_a_vanished_folder_stops_the_build_and_it_resumes(model, tmp_path):
 
     with pytest.raises(FileNotFoundError, match="restore the folder and run the same command again"):
         Index.build(model, images, tmp_path / "i", **{**QUICK, "progress": vanish, "shard": 4, "batch": 4})
-    with pytest.raises(ValueError, match=r"is unfinished: [34] of 5 shards of 20 images are there"):
+    with pytest.raises(ValueError, match=r"is unfinished: [34] of 5 shards of 20 images are finished"):
         Index.open(tmp_path / "i")
     (tmp_path / "away").rename(folder)
     index = Index.build(model, open_images(folder), tmp_path / "i", **{**QUICK, "shard": 4, "batch": 4})
@@ -231,7 +231,7 @@ def test_a_finished_build_is_opened_again_without_a_pass(model, folder, index):
 
 def test_other_arguments_for_the_same_folder_are_refused(model, folder, index, tmp_path):
     with pytest.raises(
-        ValueError, match=r"holds an index that does not agree: layers \[1, 2\] there, \[2\] here"
+        ValueError, match=r"holds an index with other settings: layers \[1, 2\] there, \[2\] here"
     ):
         Index.build(model, folder, index.path, layers=(2,), **QUICK)
     with pytest.raises(ValueError, match=r"model tiny .* there, other .* here"):
@@ -279,7 +279,7 @@ def test_a_full_disk_is_told_and_the_build_resumes(model, folder, tmp_path, monk
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (3_000, hard))
         with pytest.raises(
-            OSError, match="there is no space left; free some, then run the same command again"
+            OSError, match="the disk is full; free some space, then run the same command again"
         ):
             Index.build(model, folder, tmp_path / "i", **QUICK)
     finally:
@@ -288,7 +288,7 @@ def test_a_full_disk_is_told_and_the_build_resumes(model, folder, tmp_path, monk
     assert bytes_of(tmp_path / "i") == whole
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100))
-    with pytest.raises(OSError, match="there is no space left"):
+    with pytest.raises(OSError, match="the disk is full"):
         Index.build(model, folder, tmp_path / "j", **QUICK)
 
 
@@ -301,7 +301,7 @@ def test_a_full_disk_leaves_an_appended_index_as_it_was(model, folder, tmp_path)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, ((index.path / "codes.npy").stat().st_size + 10, hard))
-        with pytest.raises(OSError, match="there is no space left"):
+        with pytest.raises(OSError, match="the disk is full"):
             index.append(model, more, progress=False)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -341,7 +341,7 @@ def test_discard_forgets_an_unfinished_append(model, folder, tmp_path):
     with pytest.raises(RuntimeError, match="enough"):
         index.append(model, folder_of(tmp_path / "m", 12, start=40), progress=stop)
     assert bytes_of(index.path) != before
-    with pytest.raises(ValueError, match="holds an unfinished index that does not agree: images 12 of set"):
+    with pytest.raises(ValueError, match="holds an unfinished index with other settings: images 12 of set"):
         index.append(model, folder_of(tmp_path / "n", 2, start=90), progress=False)
     discard(index.path)
     assert bytes_of(index.path) == before

@@ -47,7 +47,7 @@ def test_verify_names_a_damaged_file(tmp_path, capsys):
     path.write_bytes(path.read_bytes()[:-1] + b"\0")
     assert call("--verify", "--out", tmp_path / "a") == 1
     told = capsys.readouterr().out
-    assert "std.npy: images 0..1 differ from their checksum" in told
+    assert "std.npy: the checksum of images 0..1 does not match" in told
     assert "build the index again" in told
 
 

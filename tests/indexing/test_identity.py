@@ -47,7 +47,9 @@ def index(model, tmp_path):
 
 
 def test_an_index_of_one_data_set_is_not_given_for_another(model, index):
-    with pytest.raises(ValueError, match=r"does not agree: images 12 of set \w+ there, 12 of set \w+ here"):
+    with pytest.raises(
+        ValueError, match=r"with other settings: images 12 of set \w+ there, 12 of set \w+ here"
+    ):
         Index.build(model, Drawn(1), index.path, **QUICK)
     assert len(Index.build(model, Drawn(0), index.path, **QUICK)) == 12
     grown = index.append(model, Drawn(1), progress=False, workers=0)
@@ -63,7 +65,7 @@ def test_a_build_is_not_resumed_with_other_images(model, tmp_path):
     small = {**QUICK, "shard": 4, "batch": 4}
     with pytest.raises(Stopped):
         Index.build(model, Drawn(0), tmp_path / "i", **{**small, "progress": stop})
-    with pytest.raises(ValueError, match="unfinished index that does not agree: images"):
+    with pytest.raises(ValueError, match="unfinished index with other settings: images"):
         Index.build(model, Drawn(1), tmp_path / "i", **small)
     assert len(Index.build(model, Drawn(0), tmp_path / "i", **small)) == 12
 
@@ -71,7 +73,7 @@ def test_a_build_is_not_resumed_with_other_images(model, tmp_path):
 def test_a_session_refuses_the_index_of_other_images_by_name(model, index, tmp_path):
     for images in (Drawn(1), open_images(Drawn(0)).subset([1, 0, *range(2, 12)])):
         with pytest.raises(
-            ValueError, match=r"built from other images: its image 0 is 'item 0'.*leave images out"
+            ValueError, match=r"built from other images: image 0 of the index is 'item 0'.*omit images"
         ):
             clipviz.Session(model, images=images, index=index, texts=["a", "b"])
     clipviz.Session(model, images=Drawn(0), index=index, texts=["a", "b"]).close()
@@ -81,7 +83,9 @@ def test_a_session_refuses_the_index_of_other_images_by_name(model, index, tmp_p
     )
     files = [*sorted((tmp_path / "first").iterdir()), *sorted(folder.iterdir())]
     grown.check_images(open_images(files))  # of several parts, each image by its content
-    with pytest.raises(ValueError, match=r"its image 3 is '00001\.jpg', of these it is '00002\.jpg'"):
+    with pytest.raises(
+        ValueError, match=r"image 3 of the index is '00001\.jpg', image 3 of these is '00002\.jpg'"
+    ):
         grown.check_images(open_images([*files[:3], files[4], files[3]]))
 
 
@@ -205,7 +209,7 @@ def test_thumbnails_of_a_replaced_file_without_one_are_told(model, tmp_path):
     folder = folder_of(tmp_path / "images", 2)
     index = Index.build(model, folder, tmp_path / "i", **{**QUICK, "thumbnail": 0})
     Image.new("RGB", (40, 40)).save(folder / "00000.jpg")
-    with pytest.raises(ValueError, match="its file has been replaced since and the index keeps no thumbnail"):
+    with pytest.raises(ValueError, match="its file has been replaced since and the index has no thumbnail"):
         index.images()[0]
 
 

@@ -153,7 +153,7 @@ def test_verify_names_the_images_behind_a_corrupted_byte(index):
     content = bytearray(path.read_bytes())
     content[128 + 5 * 48 + 3] ^= 1
     path.write_bytes(content)
-    assert Index.verify(index.path) == ["codes.npy: images 4..6 differ from their checksum"]
+    assert Index.verify(index.path) == ["codes.npy: the checksum of images 4..6 does not match"]
 
 
 def test_opening_a_damaged_index_says_what_to_do(index, tmp_path):
@@ -177,7 +177,7 @@ def test_damaged_statistics_and_manifest_are_told(index):
         Index.open(index.path).statistics()
     manifest = index.path / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"rows": 9', '"rows": 8'))
-    with pytest.raises(ValueError, match="is damaged or not one of clipviz"):
+    with pytest.raises(ValueError, match="is damaged or was not written by clipviz"):
         Index.open(index.path)
     newer = {**index.manifest, "version": 99}
     manifest.write_bytes(with_checksum(newer))
@@ -191,7 +191,7 @@ def test_no_index_and_an_unfinished_one_are_told_apart(tmp_path):
     with Writer(tmp_path / "i", plan(3), fold) as writer:
         writer.commit(shard(0, 2))
     with pytest.raises(
-        ValueError, match=r"is unfinished: 1 of 3 shards of 10 images are there; run the same"
+        ValueError, match=r"is unfinished: 1 of 3 shards of 10 images are finished; run the same"
     ):
         Index.open(tmp_path / "i")
     assert "is unfinished" in Index.verify(tmp_path / "i")[0]

@@ -184,12 +184,12 @@ def test_roles_by_hand():
     assert first.p_value == pytest.approx(1 / 41)
     assert first.confidence == pytest.approx(40 / 41)
     assert first.why == (
-        "3 of the first 5 texts are about colour; random rotations of the head's span have as many of some family in 1 "
-        "of 40 draws, and as many that explain as large a share in 0"
+        "3 of the first 5 texts are about colour; under random rotations of the head's span some family is as frequent "
+        "in 1 of 40 draws, and also explains as large a share in 0"
     )
     none = roles.role_of(chosen(5, 5, 5, 5, 5), null, FAMILIES)
     assert (none.family, none.n_texts, none.p_value, none.clear) == (None, 0, 1.0, False)
-    assert "nothing about its texts' families" in none.why
+    assert "does not state its texts' families" in none.why
     assert roles.heads_with({(5, 0): first, (5, 1): none}, {"colour"}) == {(5, 0)}
     with pytest.raises(ValueError, match="a family for each text"):
         roles.role_of(chosen(0, 1, 2, 3, 5), null, FAMILIES[:3])

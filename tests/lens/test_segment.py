@@ -140,5 +140,5 @@ def test_pixels_of_value_255_are_ignored_whatever_is_predicted_there():
     found = segment.score(heatmap[None], mask[None])
     assert found.pixel_accuracy == pytest.approx(2 / 3)  # foreground is the first row
     assert found.iou_foreground == pytest.approx(1 / 2)
-    with pytest.raises(ValueError, match="255 means a pixel to ignore"):
+    with pytest.raises(ValueError, match="pixels of 255 are ignored"):
         segment.score(heatmap[None], torch.tensor([[[255, 0], [255, 0]]]))

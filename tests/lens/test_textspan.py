@@ -242,7 +242,7 @@ def test_the_null_keeps_the_spectrum_and_breaks_the_relation():
     ("effects", "pool", "n_texts", "message"),
     [
         (torch.randn(1, 8), torch.randn(5, 8), 2, "image >= 2"),
-        (torch.randn(3, 0), torch.randn(5, 0), 2, r"image >= 2.*none of them empty, got \[3, 0\]"),
+        (torch.randn(3, 0), torch.randn(5, 0), 2, r"image >= 2.*no axis empty, got \[3, 0\]"),
         (torch.randn(3, 0, 8), torch.randn(5, 8), 2, r"got \[3, 0, 8\]"),
         (
             torch.ones(9, 8).long(),

@@ -99,7 +99,9 @@ def test_a_text_generation_pipeline_writes(template):
     assert "almost no other words: moon, ball Do not use" in asked[0]
     assert asked[0].endswith("Generate a list of 50 image descriptions.")
     assert THESIS_PROMPT in write.name
-    with pytest.raises(ValueError, match=r"places n, class_name, avoid and words in braces, got \{what\}"):
+    with pytest.raises(
+        ValueError, match=r"placeholders n, class_name, avoid and words in braces, got \{what\}"
+    ):
         PipelineWriter(pipeline, "{what}")(["moon"], "dog", "cat")
 
 
@@ -118,7 +120,7 @@ def test_the_drawer_uses_the_seed():
 def test_models_by_name_say_what_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "diffusers", None)
     with pytest.raises(
-        ImportError, match="opened with diffusers, which is not installed: pip install diffusers"
+        ImportError, match="by name needs diffusers, which is not installed: pip install diffusers"
     ):
         captioners.load_painter("some/model")
 

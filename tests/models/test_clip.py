@@ -175,7 +175,7 @@ def test_wrong_input_is_told_what_was_expected(demo, call, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "ViT-B-23"}, "no model is called 'ViT-B-23'.*near names.*ViT-B-32"),
+        ({"name": "ViT-B-23"}, "no model is called 'ViT-B-23'.*similar names.*ViT-B-32"),
         ({"name": "ViT-B-32"}, "needs pretrained=.*laion2b_s34b_b79k"),
         ({"name": "ViT-B-32", "pretrained": "nothing"}, "no pretrained tag 'nothing'"),
         ({"name": 7}, "expected a model name"),
@@ -258,6 +258,6 @@ def test_a_residual_mean_far_above_its_deviation_is_named():
     network = naive.small_clip(seed=3)
     with torch.no_grad():
         network.visual.transformer.resblocks[-1].mlp.c_proj.bias.add_(3e6)
-    with pytest.raises(ValueError, match=r"whose mean is not far above.*open the model in float64"):
+    with pytest.raises(ValueError, match=r"with a mean not far above.*open the model in float64"):
         clipviz.wrap(network)
     assert clipviz.wrap(network.double()).sum_check < 1e-6

@@ -238,7 +238,7 @@ def test_no_code_of_a_file_is_run(tmp_path):
         "sae.pt": {"W_enc": Planted(mark)},
     }.items():
         torch.save(stored, tmp_path / name)
-        with pytest.raises(ValueError, match="is not run; in an environment that you trust"):
+        with pytest.raises(ValueError, match="does not load; in an environment where you trust"):
             Dictionary.load(tmp_path / name, layer=0)
     (tmp_path / "plain.pkl").write_bytes(pickle.dumps(Planted(mark)))
     with pytest.raises(ValueError):

@@ -61,7 +61,9 @@ def test_probabilities_are_the_packages_own(opened):
         f"sigmoid of {scale:.1f} × cosine" if sigmoid else f"softmax of {scale:.1f} × cosine over the classes"
     )
     assert model.link.startswith(shown)
-    assert not sigmoid or f"{abs(float(network.logit_bias.detach())):.1f}, each class by itself" in model.link
+    assert (
+        not sigmoid or f"{abs(float(network.logit_bias.detach())):.1f}, each class separately" in model.link
+    )
 
 
 def test_a_local_folder_round_trips(opened, tmp_path):

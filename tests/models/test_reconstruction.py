@@ -393,7 +393,7 @@ def test_changed_files_run_nothing_and_mislead_nobody(layout, principal, streams
     written(files, folder)
     asked = {"layer": LAYER} if layout in (saev, overcomplete) else {}
     if layout is overcomplete:
-        with pytest.raises(ValueError, match="is not run"):
+        with pytest.raises(ValueError, match="a pickled object, which clipviz does not load"):
             Dictionary.load(folder, **asked)
         right = as_dictionary(principal)
     else:

@@ -70,7 +70,10 @@ def no_texts() -> nn.Module:
     [
         (scaled_queries, r"model 'odd', whose terms miss its output by"),
         (unknown_attention, "attention DiffAttention"),
-        (naflex, r"timm tower NaFlexVit, whose grid of patches follows each image's shape.*fixed resolution"),
+        (
+            naflex,
+            r"timm tower NaFlexVit, whose grid of patches depends on each image's shape.*fixed resolution",
+        ),
         (varying_size, "timm tower VisionTransformer of variable resolution"),
         (no_texts, r"with \.visual and \.encode_text, got ImagesOnly"),
     ],

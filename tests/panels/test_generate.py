@@ -101,11 +101,11 @@ def test_what_an_edit_did_is_said_by_the_true_scene(desk):
     right = all(bool(one[0]) for one in parts.values())
     assert shown["done"] == right
     assert shown["verdict"].startswith(
-        "Done, by the true scene" if right else "Not done, by the true scene: "
+        "Done, according to the true scene" if right else "Not done, according to the true scene: "
     )
     ask(desk, options={"concept": 1})
     ask(desk, options={"move": [12, 0.1, 0.0, 1.0]})
-    assert "of the way to those asked" in desk.data()["verdict"]
+    assert "of the way to the requested ones" in desk.data()["verdict"]
     ask(desk, options={"concept": EVERY})
     ask(desk, action="reset")
     assert desk.data()["verdict"] == ""

@@ -454,7 +454,7 @@ def test_an_edit_is_judged_by_the_true_scene_by_the_locator_and_by_the_maps(sess
         list(bench.follow(goal))
     verdict = bench.verdict()
     assert (verdict.by, verdict.done) == ("true scene", False)
-    assert "the object is not where it was asked" in verdict.wrong
+    assert "the object is not where it was requested" in verdict.wrong
     with brief_searches.few_steps(1):
         list(bench.follow(goal._replace(concept=0)))
     assert bench.verdict().by == "maps"

@@ -157,7 +157,7 @@ def test_a_head_and_a_neuron_are_opened_together_in_one_step(session):
     ],
 )
 def test_half_of_a_character_is_refused_where_a_text_comes_in(session, ask):
-    with pytest.raises(ValueError, match="whole characters, got half of one at position 2"):
+    with pytest.raises(ValueError, match="got half of a surrogate pair at position 2"):
         ask(session, "a \ud83d dog")
 
 
@@ -216,7 +216,7 @@ def test_an_image_too_large_alone_is_counted_and_other_errors_are_raised(model, 
     made = clipviz.analysis.collection.image_codes.ImageCodes(model, 2)
     assert list(made.read(model, clipviz.demo.images())) == []
     assert made.complete
-    assert set(made.broken.values()) == {"too large for the memory that is left"}
+    assert set(made.broken.values()) == {"too large for the remaining memory"}
     broken = RuntimeError("shape mismatch")
     monkeypatch.setattr(type(model), "trace", lambda *_, **__: (_ for _ in ()).throw(broken))
     with pytest.raises(RuntimeError, match="shape mismatch"):

@@ -62,7 +62,7 @@ def test_a_pool_is_encoded_once_and_goes_on_after_an_interruption(model, eager, 
     assert told[1][2] == "Encoding the texts: 64 of 75, about 1 s left"
     assert pool.work.line == ""
     torch.testing.assert_close(found, model.encode_texts(list(texts)), rtol=0, atol=1e-6)
-    assert [entry.about for entry in eager.entries()] == ["75 texts of 'texts' as demo sees them"]
+    assert [entry.about for entry in eager.entries()] == ["75 texts of 'texts' encoded by demo"]
     monkeypatch.setattr(model, "encode_texts", never)
     assert torch.equal(TextPool(model, texts, eager).directions(), found)
 
@@ -77,7 +77,7 @@ def test_other_texts_or_any_other_weight_are_another_answer(model, eager):
         before = weight[at].clone()
         weight[at] += 1e-3
         try:
-            with pytest.raises(ValueError, match=r"weights of model 'demo' have been changed.*c_fc\.weight"):
+            with pytest.raises(ValueError, match=r"weights of model 'demo' have changed.*c_fc\.weight"):
                 pool._key()
             assert clipviz.wrap(model.network, model.tokenizer, model.preprocess).cache_key() != key[2:]
         finally:

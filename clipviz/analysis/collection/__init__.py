@@ -1,1 +1,1 @@
-"""The images of a session: how they are read and kept, their tasks and classifiers, search, neighbours and atlas."""
+"""The images of a session: reading and caching, tasks and classifiers, search, neighbours and atlas."""

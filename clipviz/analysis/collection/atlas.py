@@ -1,6 +1,7 @@
-"""The collection in the plane: the two directions in which the whole model, or one head, varies most over images.
+"""The collection in a plane: the two directions along which the whole model, or one head, varies most over images.
 
-The plane in words: the texts that the ends of its axes point to, and a text for every place where images lie dense.
+The plane is also described in words: the texts at the ends of its axes, and a text for every dense region of
+images.
 """
 
 from __future__ import annotations
@@ -20,17 +21,19 @@ if TYPE_CHECKING:
     from clipviz.values import Head
 
 MOST_POINTS = 1_000_000
-CELLS = 64  # of the grid in which dense places are found, along the plane's longer side
-REACH = 3  # cells around a dense place that belong to it
+CELLS = 64  # cells along the longer side of the grid in which dense regions are found
+REACH = 3  # radius of a dense region, in cells
 MOST_REGIONS = 40
-ALIKE = 0.9  # cosine of two texts beyond which only the better one names an end
-ROUNDING = 1e-5  # deviation of unit embeddings below which they are all the same
-SAMPLED = 400  # images that stand for those of a region; ten times as many for the whole collection
+ALIKE = 0.9  # of two texts whose cosine exceeds this, only the better one names an end
+ROUNDING = 1e-5  # unit embeddings with a smaller deviation count as equal
+SAMPLED = 400  # images sampled from a region; ten times as many from the whole collection
 
 
 class Atlas(NamedTuple):
-    """ids [point] of the images, their places [point, 2] (centred), the share of variance the plane holds, how many
-    images there are to choose from (points are an even sample of them), and its unit axes [2, d_embed]."""
+    """The collection in a plane: ids [point] of the images, their positions [point, 2] (centred), the share of
+    variance in the plane, the number of images from which the points are an even sample, and the plane's unit axes
+    [2, d_embed].
+    """
 
     ids: np.ndarray
     places: np.ndarray
@@ -40,7 +43,7 @@ class Atlas(NamedTuple):
 
 
 class Region(NamedTuple):
-    """A dense place: its text, where its middle is, and how many points lie there."""
+    """A dense region: its text, its centre, and its number of points."""
 
     text: str
     place: tuple[float, float]
@@ -55,7 +58,9 @@ class Words(NamedTuple):
 
 
 def of_model(images: ImageCodes) -> Atlas:
-    """Principal components of the unit embeddings. Raises ValueError with fewer than 3 images read, or equal ones."""
+    """Return the principal components of the unit embeddings. Raises ValueError if fewer than 3 images are read, or
+    all are equal.
+    """
     rows = _points(images)
     unit = normalize(images.embedding[rows], dim=-1)
     unit = unit - unit.mean(0)
@@ -75,11 +80,11 @@ def of_head(
     covariance: Float[Tensor, "rank rank"],
     span: Float[Tensor, "d_embed rank"],
 ) -> Atlas:
-    """Principal components of one head's effects (Eq. 2.6 summed over tokens).
+    """Return the principal components of one head's effects (Eq. 2.6 summed over tokens).
 
-    covariance: of the effects in the head's span (lens.textspan.head_span), so no [image, d_embed] effects are formed.
-    A second axis along which nothing varies is 0. Raises ValueError with fewer than 3 images read, or where the head
-    writes the same on all of them.
+    covariance: of the effects in the head's span (lens.textspan.head_span), so no [image, d_embed] effects are
+    formed. A second axis without variation is 0. Raises ValueError if fewer than 3 images are read, or if the
+    head writes the same on all of them.
     """
     check_varies(span)
     rows = _points(images)
@@ -99,12 +104,12 @@ def words(
     texts: list[str],
     n_texts: int = 2,
 ) -> Words:
-    """Return a plane in texts of the pool, with the pool's mean direction subtracted from every text.
+    """Describe a plane with texts of the pool, after subtracting the pool's mean direction from every text.
 
-    An end of an axis along which anything varies is named by the `n_texts` texts with the largest cosine with it, of
-    texts that are ALIKE the best; a dense place by the text with the largest cosine with what its images have on
-    average beyond all images: their unit embeddings, or the head's effects. A place whose text is that of a denser
-    one, or ALIKE to it, has none.
+    An end of an axis that is not constant is named by the `n_texts` texts of largest cosine with it; of texts
+    that are ALIKE only the best is used. A dense region is named by the text of largest cosine with the mean of
+    its images (unit embeddings, or the head's effects) minus the mean of all images. A region whose text equals
+    that of a denser one, or is ALIKE to it, has no name.
     """
     centred = normalize(pool - pool.mean(0), dim=-1)
     along = centred @ torch.as_tensor(plane.axes).to(centred).T
@@ -127,10 +132,10 @@ def words(
 
 
 def dense_places(places: Float[np.ndarray, "point 2"]) -> list[tuple[tuple[float, float], np.ndarray]]:
-    """Return where points lie denser than around: the middle of each such place and its points, the densest first.
+    """Return where points are denser than around: the centre of each such region and its points, the densest first.
 
-    Points are counted in a grid and the counts smoothed; a place is a maximum within REACH cells that has more points
-    than they would have if spread evenly over the cells that hold any.
+    Points are counted in a grid and the counts smoothed; a region is a maximum within REACH cells with more
+    points than an even spread over all occupied cells would give.
     """
     low, size = places.min(0), max(float(np.ptp(places, axis=0).max()), 1e-12) / CELLS
     cell = np.minimum(((places - low) / size).astype(int), CELLS - 1)
@@ -153,7 +158,7 @@ def dense_places(places: Float[np.ndarray, "point 2"]) -> list[tuple[tuple[float
 def _first_unlike(
     scores: Float[Tensor, " text"], directions: Float[Tensor, "text d_embed"], n_texts: int
 ) -> list[int]:
-    """Return the texts with the highest scores, none of them ALIKE to one before it."""
+    """Return the texts with the highest scores, without texts that are ALIKE to a better one."""
     left, chosen = scores.clone(), list[int]()
     while len(chosen) < n_texts and bool((left > -torch.inf).any()):
         chosen.append(int(left.argmax()))
@@ -163,7 +168,7 @@ def _first_unlike(
 
 
 def _smoothed(counts: np.ndarray) -> np.ndarray:
-    """Counts blurred by a Gaussian of REACH / 2 cells."""
+    """Return counts blurred by a Gaussian of REACH / 2 cells."""
     reach = np.arange(-2 * REACH, 2 * REACH + 1)
     kernel = np.exp(-2 * (reach / REACH) ** 2)
     kernel /= kernel.sum()
@@ -173,7 +178,7 @@ def _smoothed(counts: np.ndarray) -> np.ndarray:
 
 
 def _mean(images: ImageCodes, rows: np.ndarray, head: Head | None, most: int) -> Float[Tensor, " d_embed"]:
-    """Return what an even sample of images has on average: unit embeddings, or a head's effects."""
+    """Return the mean of an even sample of images: of their unit embeddings, or of a head's effects."""
     chosen = torch.as_tensor(rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).round().astype(int)])
     if head is None:
         return normalize(images.embedding[chosen.to(images.embedding.device)], dim=-1).mean(0)
@@ -185,7 +190,7 @@ def _points(images: ImageCodes) -> Tensor:
     ready = images.rows()
     if len(ready) < 3:
         raise ValueError(
-            f"expected at least 3 images that have been read, got {len(ready)}; wait or add some"
+            f"expected at least 3 images that have been read, got {len(ready)}; wait, or add images"
         )
     return ready[
         torch.linspace(0, len(ready) - 1, min(len(ready), MOST_POINTS), dtype=torch.float64).round().long()
@@ -204,5 +209,7 @@ def _made(
 
 
 def _turns(places: Tensor) -> Tensor:
-    """1 or -1 for each axis, so that its longest tail is positive: the picture does not flip as images are read."""
+    """Return 1 or -1 for each axis so that its longest tail is positive, which keeps the plot from flipping while
+    images are read.
+    """
     return torch.where(places.pow(3).sum(0) < 0, -1.0, 1.0).to(places)

@@ -1,4 +1,4 @@
-"""Classifiers from prompts and from examples: one way, for the ablation desk and the reports."""
+"""Classifiers from prompts and from examples, used by the ablation desk and the reports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def from_prompts(model: ClipModel, prompts: Iterable[Sequence[str]]) -> Float[Tensor, "class d_embed"]:
-    """Unit class directions, the mean of each class's prompts; classes may have different numbers of them."""
+    """Return unit class directions, the mean of each class's prompts; classes may have different numbers of prompts."""
     texts = [list(own) for own in prompts]
     encoded = model.encode_texts([text for own in texts for text in own])
     return zeroshot.of_prompts(encoded, list(map(len, texts)))
@@ -30,10 +30,10 @@ def from_examples(
     images: Sequence[int],
     embeddings: Float[Tensor, "image d_embed"],
 ) -> Float[Tensor, "class d_embed"]:
-    """Unit class directions, the mean of each class's examples (zeroshot.prototypes).
+    """Return unit class directions, the mean of each class's examples (zeroshot.prototypes).
 
-    examples: [class] images; images: which image each row of embeddings is. Examples among none of them could not be
-    read and do not count. Raises ValueError for a class without any.
+    examples: [class] images; images: the image of each row of embeddings. Examples that are not among them could
+    not be read and do not count. Raises ValueError for a class without any example.
     """
     label_of = {image: label for label, chosen in enumerate(examples) for image in chosen}
     labels = [label_of.get(image, -1) for image in images]
@@ -43,7 +43,7 @@ def from_examples(
 def from_pictures(
     model: ClipModel, images: Any, examples: Sequence[Sequence[int]]
 ) -> Float[Tensor, "class d_embed"]:
-    """Return the same from pictures that have not been embedded yet; those that cannot be read are left out."""
+    """Return the same from pictures that have not been embedded yet; unreadable ones are excluded."""
     wanted = [image for chosen in examples for image in chosen]
     rows: list[int] = []
     parts: list[Tensor] = []

@@ -1,4 +1,4 @@
-"""A session's images as head codes, read batch by batch in the background or taken from an index."""
+"""A session's images as head codes, read batch by batch in the background or loaded from an index."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
     from clipviz.data.images import Images
     from clipviz.models.clip import ClipModel
 
-FIRST = 4  # images of the first step, before it is known how long they take
-STEP = 0.5  # seconds that reading a batch may take
-PATIENCE = 3  # times that a step gives way before it is read to its end
-ROUNDING = 1e-5  # deviation of a head's codes, as a share of their length, below which they are one code
-LARGE = 1 << 30  # bytes of float32 codes above which half precision, and only the late layers, are kept
+FIRST = 4  # images of the first step, before the speed is known
+STEP = 0.5  # target duration of a batch in seconds
+PATIENCE = 3  # how often a step is interrupted before it is completed regardless
+ROUNDING = 1e-5  # codes of a head with a smaller relative deviation count as equal
+LARGE = 1 << 30  # above this size of float32 codes, only late layers are kept, in half precision
 
 
 class KeptCodes:
-    """A place on disk for the codes of one collection, as one model and preprocessing see it.
+    """The cache entry for the codes of one collection under one model and preprocessing.
 
-    Found again for the same weights, preprocessing (by what it does to two pictures), precision, kind of device,
+    It is found by the weights, the preprocessing (by its effect on two pictures), precision, kind of device,
     layers, and images (by their content).
     """
 
@@ -46,7 +46,7 @@ class KeptCodes:
         self, model: ClipModel, images: Images, layers: Sequence[int], cache: Cache | None = None
     ) -> None:
         self.cache = default() if cache is None else cache
-        self.about = f"codes of {len(images):,} images ({images.fingerprint}) as {model.name} sees them"
+        self.about = f"codes of {len(images):,} images ({images.fingerprint}) encoded by {model.name}"
         self._images = images
         seen = str(model.identity())
         fixed = seen, str(tuple(layers))
@@ -56,7 +56,7 @@ class KeptCodes:
         )
 
     def fill(self, collection: ImageCodes) -> bool:
-        """Take over what was kept; False when nothing was. Images that could not be read then are tried again."""
+        """Load the cached codes; return False if there are none. Images that could not be read then are tried again."""
         kept = self.cache.read(*self._key()) if self.cache.folder else None
         if kept is None:
             return False
@@ -69,8 +69,10 @@ class KeptCodes:
         return True
 
     def keep(self, collection: ImageCodes) -> None:
-        """Keep a collection that has been read to its end, but not why some images could not be read: memory that ran
-        out, or a disk that was gone, may be there the next time. Nothing is kept where a file was replaced since."""
+        """Store a collection that has been read completely. Failures to read images are not stored, since their
+        cause (memory, a missing disk) may be gone next time. Nothing is stored if a file has been replaced in the
+        meantime.
+        """
         if not collection.complete or collection.mapped or collection.n_added:
             return
         if not self.cache.folder or self._images.changed():
@@ -81,10 +83,10 @@ class KeptCodes:
 
 
 class ImageCodes:
-    """Codes of every image that has been read so far, and the linear questions they answer.
+    """Codes of every image that has been read so far, and answers to the linear questions about them.
 
-    layers: the layers whose heads are kept; ready: rows that hold a real image (a broken one stays False); mapped:
-    the codes stay in the index's file, because they would not fit in memory or on the device.
+    layers: the layers whose heads are kept; ready: rows whose image has been read (False for a broken one);
+    mapped: whether the codes stay in the index's file because they do not fit in memory or on the device.
     """
 
     def __init__(self, model: ClipModel, n_images: int, layers: Sequence[int] | None = None) -> None:
@@ -106,7 +108,7 @@ class ImageCodes:
         self.broken: dict[int, str] = {}
         self.notes: list[str] = []
         self.version = 0
-        self.n_added = 0  # images at the end that were added by hand
+        self.n_added = 0  # images at the end that a user added
         self.mapped = False
         self._covariance: Tensor | None = None
 
@@ -114,7 +116,8 @@ class ImageCodes:
     def from_stored(
         cls, model: ClipModel, stored: Codes[np.ndarray], moments: tuple[np.ndarray, np.ndarray] | None
     ) -> ImageCodes:
-        """Return the codes of an index of this model, read at once, or left in their file beyond LARGE bytes.
+        """Return the codes of an index of this model, loaded at once, or left in their file if larger than LARGE
+        bytes.
 
         moments: mean [layer, head, d_code + 2] and covariance of these codes (lens.covariance); None computes
         them when they are first needed.
@@ -122,9 +125,7 @@ class ImageCodes:
         made = cls(model, 0, stored.layers)
         made.mapped = 2 * stored.codes.size > LARGE
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", UserWarning
-            )  # torch warns that a read-only file cannot be written to
+            warnings.simplefilter("ignore", UserWarning)  # torch warns that the array is read-only
             codes, mean, std, embedding = (
                 torch.from_numpy(column)
                 for column in (stored.codes, stored.mean, stored.std, stored.embedding)
@@ -147,7 +148,7 @@ class ImageCodes:
 
     @property
     def stored(self) -> Codes:
-        """The codes of every image, also of those not read yet; nothing is copied."""
+        """The codes of every image, including those not read yet; nothing is copied."""
         return Codes(self.codes, self.mean, self.std, self.embedding, self.layers)
 
     @property
@@ -161,11 +162,13 @@ class ImageCodes:
     def read(
         self, model: ClipModel, images: Images, batch: int = 32, awaited: Callable[[], bool] = lambda: False
     ) -> Iterator[int]:
-        """Trace the images not read yet, one batch per step; yields how many have been read. Broken ones are noted.
+        """Trace the images not read yet, one batch per step, and yield how many have been read. Broken ones are
+        recorded.
 
-        Steps begin with FIRST images and hold as many as can be read in STEP, at most `batch`. Where memory runs out a
-        step is halved, which `notes` says; an image too large on its own counts as broken. awaited: asked between two
-        layers whether somebody waits for the end of the step: then it ends, to be begun again, at most PATIENCE times.
+        The first step has FIRST images; later ones have as many as can be read in STEP seconds, at most `batch`.
+        If memory runs out, the step is halved, which `notes` reports; an image that is too large on its own
+        counts as broken. awaited: called between layers; if it returns True because a request waits, the step is
+        aborted and repeated, at most PATIENCE times.
         """
         waiting = [i for i in range(len(self)) if not self.ready[i] and i not in self.broken]
         n, most, gave_way = min(FIRST, batch), batch, 0
@@ -185,7 +188,7 @@ class ImageCodes:
                 if n > 1:
                     most = n = self._halved(n)
                     continue
-                broken |= dict.fromkeys(rows, "too large for the memory that is left")
+                broken |= dict.fromkeys(rows, "too large for the remaining memory")
                 codes = None
             waiting, gave_way = waiting[n:], 0
             n = max(1, min(most, 2 * n, int(n * STEP / max(time.monotonic() - began, 1e-6))))
@@ -197,12 +200,14 @@ class ImageCodes:
     def _traced(
         self, model: ClipModel, pictures: list[Image.Image], check: Callable[[], None] | None
     ) -> Codes:
-        """Return the codes of some pictures, whatever autocast the caller is in: they are kept for other sessions."""
+        """Return the codes of some pictures, independent of the caller's autocast, since they are stored for other
+        sessions.
+        """
         with unmixed(model.device):
             return model.trace(pictures, False, check).to_codes(self.layers)
 
     def _halved(self, batch: int) -> int:
-        """Half as many images per forward pass, and a note of it."""
+        """Halve the number of images per forward pass, and record a note."""
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         note = f"memory ran out with {batch} images per forward pass; continued with {batch // 2}"
@@ -220,7 +225,7 @@ class ImageCodes:
         self._changed()
 
     def append(self, codes: Codes) -> None:
-        """Add one image at the end; codes that stay in a file are left as they are."""
+        """Add one image at the end; codes that stay in a file are not changed."""
         if self.mapped:
             return
         self.codes = torch.cat([self.codes, codes.codes.to(self.codes)])
@@ -245,9 +250,10 @@ class ImageCodes:
     def head_covariance(
         self, subset: Sequence[int] = (), head: Head | None = None
     ) -> Float[Tensor, "layer head augmented augmented"]:
-        """Covariance of every head's (or one's) augmented codes over the ready images; see lens.textspan.head_span.
+        """Return the covariance of every head's (or one head's) augmented codes over the read images; see
+        lens.textspan.head_span.
 
-        0 for a head that writes the same on all of them.
+        It is 0 for a head that writes the same on all of them.
         """
         if self._covariance is not None and not len(subset):
             place = None if head is None else (self.layer_index(head[0]), head[1])
@@ -264,25 +270,27 @@ class ImageCodes:
     def head_scores(
         self, direction: Float[Tensor, " d_embed"], layer: int, head: int, cosine: bool = False
     ) -> Float[Tensor, " image"]:
-        """Direct effect of one head on a direction, for every image; cosine: divided by the effect's length."""
+        """Return the direct effect of one head on a direction for every image; cosine: divide by the effect's
+        length.
+        """
         codes, basis = self.of_head(layer, head)
         return direction_scores(codes, basis, direction[None].to(codes.mean), [(layer, 0)], cosine)[0]
 
     def of_head(self, layer: int, head: int) -> tuple[Codes, HeadBasis]:
-        """Return the codes of one head alone and its basis, where the codes are; it is then head 0 of its layer."""
+        """Return the codes and basis of one head alone, on the codes' device; the head becomes head 0 of its layer."""
         self.layer_index(layer)
         basis = self.basis.select([layer], [head]).to(self.mean.device, self.mean.dtype)
         return self.stored.select([layer], [head]), basis
 
     def head_effects(self, rows: Tensor, layer: int, head: int) -> Float[Tensor, "image d_embed"]:
-        """Direct effects of one head on some images."""
+        """Return direct effects of one head on some images."""
         self.layer_index(layer)
         one = self.basis.select([layer], [head])
         chosen = self.stored.select([layer], [head])[rows].to(one.basis.device, one.basis.dtype)
         return effects_from_codes(chosen.codes, chosen.mean, chosen.std, one)[:, 0, 0]
 
     def layer_index(self, layer: int) -> int:
-        """Return where a layer's codes are; ValueError when they are not kept."""
+        """Return the position of a layer among the codes. Raises ValueError if it is not kept."""
         if layer not in self.layers:
             raise ValueError(
                 f"layer {layer} is not among the layers kept for this collection, {list(self.layers)}; "
@@ -294,7 +302,7 @@ class ImageCodes:
 def without_rounding(
     mean: Float[Tensor, "*head augmented"], covariance: Float[Tensor, "*head augmented augmented"]
 ) -> Float[Tensor, "*head augmented augmented"]:
-    """Return the covariance of codes, 0 for heads whose codes differ by rounding alone.
+    """Return the covariance of codes, set to 0 for heads whose codes differ only by rounding.
 
     The same image in batches of two sizes gives codes that differ in their last digits, by about 3e-7 of their length;
     two images of one colour that differ by one level of 255 give codes that differ by 2e-3.
@@ -305,7 +313,7 @@ def without_rounding(
 
 
 class _GaveWay(Exception):
-    """Ends a pass whose images are traced again later."""
+    """Ends a pass whose images will be traced again later."""
 
 
 def _give_way(awaited: Callable[[], bool]) -> None:
@@ -314,7 +322,7 @@ def _give_way(awaited: Callable[[], bool]) -> None:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that the device, or the machine, has no memory left."""
+    """Return whether an error reports that the device or the machine is out of memory."""
     said = str(error).lower()
     return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(
         words in said for words in ("out of memory", "can't allocate memory", "not enough memory")

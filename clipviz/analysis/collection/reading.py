@@ -1,4 +1,4 @@
-"""Pictures read a few at a time; those that cannot be read are left out, with the reason."""
+"""Read pictures a few at a time; unreadable ones are excluded with the reason."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BATCH = 32
 
 
 class Read(NamedTuple):
-    """Which images were read, their pictures, and why the others were not."""
+    """The images that were read, their pictures, and why the others were not."""
 
     rows: list[int]
     pictures: list[Image.Image]
@@ -34,7 +34,9 @@ def read(images: Any, rows: Sequence[int]) -> Read:
 def batches(
     images: Any, chosen: Sequence[int] | None = None, bar: str = "", size: int = BATCH
 ) -> Iterator[tuple[list[int], list[Image.Image]]]:
-    """(rows, pictures) of the images, or the chosen of them, that can be read; bar: shown beside a progress bar."""
+    """Yield (rows, pictures) of the images, or of the chosen ones, that can be read; bar: text beside a progress
+    bar.
+    """
     wanted = range(len(images)) if chosen is None else chosen
     for start in tqdm(range(0, len(wanted), size), desc=bar, unit="batch", disable=not bar):
         rows, pictures, _ = read(images, wanted[start : start + size])

@@ -1,7 +1,8 @@
-"""Images ranked: nearest to a text, to another image under the whole model or under one head, and by attribute.
+"""Ranked images: nearest to a text, or to another image under the whole model or one head; and subsets by attribute.
 
-Under a head, images are compared by the cosine of the head's effects. The thesis's inner product (2.4) puts the few
-images first on which the head writes most, whatever the query; reproduce.chapter2.chapter measures the difference.
+Under a head, images are compared by the cosine of the head's effects. The thesis's inner product (2.4) ranks the
+few images on which the head writes most first, whatever the query; reproduce.chapter2.chapter measures the
+difference.
 """
 
 from __future__ import annotations
@@ -24,13 +25,15 @@ if TYPE_CHECKING:
 
 Ranked = list[tuple[int, float]]
 BY = ("cosine", "product")
-MOST_VALUES = 60  # a column with more different words is no attribute to choose by
+MOST_VALUES = 60  # a column with more distinct words is not offered as an attribute
 
 
 def cosines(
     embeddings: Float[Tensor, "image d_embed"], direction: Float[Tensor, " d_embed"]
 ) -> Float[Tensor, " image"]:
-    """Cosine of every image with a text's direction; for a difference of two texts, that of the cosines."""
+    """Return the cosine of every image with a text's direction; for a difference of two texts, the difference of the
+    cosines.
+    """
     unit = normalize(embeddings, dim=-1)
     return unit @ direction.to(unit)
 
@@ -55,8 +58,8 @@ def neighbours(
 ) -> Ranked:
     """Return the k images most like one under the whole model, or under one head, best first (thesis 2.4, Fig. 2.5).
 
-    by="cosine" leaves the image itself out; by="product" is the thesis's inner product of the head's effects. trace:
-    the image's, asked for where its codes are not among `images`.
+    by="cosine" leaves the image itself out; by="product" is the thesis's inner product of the head's effects.
+    trace: called for the image's trace if its codes are not among `images`.
     """
     _check_by(by)
     scores = _scores(images, image, head, by, trace)
@@ -83,7 +86,7 @@ def _scores(
     if known:
         codes, basis = images.of_head(*head)
         return similarity(codes, basis, [image], [(head[0], 0)], cosine=by == "cosine")[0]
-    # an image that was added to a collection whose codes stay in their file
+    # an image added to a collection whose codes stay in their file
     return images.head_scores(trace().head_effects(layers=[head[0]])[0, 0, head[1]], *head)
 
 
@@ -95,7 +98,7 @@ def best(images: ImageCodes, scores: Float[Tensor, " image"], k: int) -> Ranked:
 
 
 def attributes(images: Images) -> dict[str, dict[str, int]]:
-    """Columns that subsets can be chosen by, and how many images have each word; common words first."""
+    """Return the columns by which subsets can be chosen, with the number of images per word; common words first."""
     found = {}
     for column, words in (images.attributes or {}).items():
         counts: dict[str, int] = {}

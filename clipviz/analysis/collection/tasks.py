@@ -1,4 +1,4 @@
-"""Classification tasks that a collection's own labels pose: class names, prompts, one label and group per image."""
+"""Classification tasks from a collection's own labels: class names, prompts, and one label and group per image."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from clipviz.values import Task
 
 
 def labelled_tasks(images: Images) -> dict[str, Task]:
-    """Return the tasks of a data set's labels or class folders: by name and by example, in groups where these are
+    """Return the tasks of a data set's labels or class folders, by name and by example, with groups if they are
     known.
 
-    Groups are those of the attribute "group" (a table beside the pictures says them: data.tables), else the classes.
-    By example, classes are learnt from the images whose attribute "split" is "train", or from two in five of each
-    class where every class has five. Empty where the images say nothing about their classes.
+    Groups come from the attribute "group" (for instance from a table beside the pictures: data.tables), else they
+    are the classes. By example, classes are learnt from the images whose attribute "split" is "train", or from
+    two in five of each class if every class has five. The result is empty if the images have no classes.
     """
     table, labels = images.attributes or {}, class_labels(images)
     names = sorted({label for label in labels if label is not None})
@@ -36,7 +36,7 @@ def labelled_tasks(images: Images) -> dict[str, Task]:
 
 
 def typed_task(classes: Sequence[str], known: Sequence[Task] = ()) -> Task:
-    """Return a task of typed class names; labels come from the first known task that has a class of every name."""
+    """Return a task with typed class names; labels come from the first known task that has a class for every name."""
     names = list(dict.fromkeys(_bare(name.strip()) for name in classes if name.strip()))
     if len(names) < 2:
         raise ValueError(
@@ -55,8 +55,8 @@ def typed_task(classes: Sequence[str], known: Sequence[Task] = ()) -> Task:
 
 
 def _classes_by_example(task: Task, split: Sequence[str | None]) -> dict[str, Task]:
-    """Return a task once more, each class learnt from its training images or from two in five; none where they are
-    few.
+    """Return a variant of a task whose classes are learnt from training images, or from two in five; none if there
+    are too few.
     """
     rows = rows_of(task.labels)
     chosen = [rows[label] for label in range(len(task.classes))]
@@ -70,8 +70,8 @@ def _classes_by_example(task: Task, split: Sequence[str | None]) -> dict[str, Ta
 
 
 def by_example(task: Task, examples: Sequence[tuple[int, ...]], which: str) -> dict[str, Task]:
-    """Return the task with classes learnt from examples, and the other images as its test; none where a class has
-    none.
+    """Return the task with classes learnt from examples and the other images as its test; none if a class has no
+    examples.
     """
     if not all(examples):
         return {}
@@ -90,7 +90,7 @@ def by_example(task: Task, examples: Sequence[tuple[int, ...]], which: str) -> d
 
 
 def rows_of(values: Sequence[Any]) -> dict[Any, list[int]]:
-    """Value -> the places where it stands; an empty list for values that are not there."""
+    """Return value -> its positions; an empty list for values that do not occur."""
     rows: dict[Any, list[int]] = defaultdict(list)
     for i, value in enumerate(values):
         rows[value].append(i)
@@ -109,7 +109,7 @@ WATERBIRD_GROUPS = {
 
 
 def waterbird_task(images: Images) -> Task:
-    """Landbird (0) or waterbird (1), in groups of class and background, on images of data.waterbirds."""
+    """Return the task of data.waterbirds: landbird (0) or waterbird (1), in groups of class and background."""
     table, classes = images.attributes or {}, ("landbird", "waterbird")
     task = named_task(
         "birds", classes, class_texts(classes), table["label"], table["group"], "bird and background"
@@ -118,15 +118,13 @@ def waterbird_task(images: Images) -> Task:
 
 
 def class_labels(images: Images) -> list[str | None]:
-    """Return the class of every image: its label (of a table beside the pictures, of a data set), else that of its
-    folder.
-    """
+    """Return the class of every image: its label (from a table or a data set), else the name of its folder."""
     said = (images.attributes or {}).get("label")
     return list(said) if said else [class_folder(name) or None for name in images.names]
 
 
 def class_folder(name: str) -> str:
-    """Return the class of an image that lies in a folder of its class: the folder's name, "" where there is none."""
+    """Return the name of the folder of an image, as its class; "" if there is none."""
     parts = name.replace("\\", "/").split("/")
     return parts[-2] if len(parts) > 1 else ""
 

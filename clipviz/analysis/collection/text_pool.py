@@ -1,4 +1,4 @@
-"""A pool of texts as unit directions, encoded a few at a time and kept on disk."""
+"""A pool of texts as unit directions, encoded a few at a time and cached on disk."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from clipviz.waits import Work
 if TYPE_CHECKING:
     from clipviz.models.clip import ClipModel
 
-BATCH = 32  # texts between two looks at whether somebody waits
-WORTH_KEEPING = 1.0  # seconds of work below which encoding again is as good
+BATCH = 32  # texts between two checks for waiting requests
+WORTH_KEEPING = 1.0  # if encoding takes fewer seconds, the result is not cached
 
 Tell = Callable[[Work], None]
-"""Called after each batch with how far the work is."""
+"""Called after each batch with the progress."""
 
 
 def open_pool(model: ClipModel, texts: Any) -> Texts:
-    """Return the pool given; that of the model's bundle, also by its name; or the general one."""
+    """Return the given pool, the pool of the model's bundle (which can also be named), or the general one."""
     bundle = model.bundle
     named = texts is None or (isinstance(texts, str) and bundle is not None and texts == bundle.name)
     if bundle is not None and bundle.texts is not None and named:
@@ -36,10 +36,10 @@ def open_pool(model: ClipModel, texts: Any) -> Texts:
 
 
 class TextPool:
-    """Directions of a pool, or as many as have been encoded: what was interrupted continues where it was.
+    """Directions of a pool, or of the texts encoded so far; interrupted encoding continues where it stopped.
 
-    cache: where another session's directions may be found; the user's cache when None. Directions are found again
-    for the same weights, tokens, precision and kind of device, whatever the pool's file is called.
+    cache: where directions of other sessions are stored; None for the user's cache. Directions are found by the
+    weights, tokens, precision and kind of device, whatever the pool's file is called.
     """
 
     def __init__(self, model: ClipModel, texts: Texts, cache: Cache | None = None) -> None:
@@ -56,19 +56,19 @@ class TextPool:
         return sum(len(part) for part in self._parts)
 
     def directions(self, tell: Tell | None = None) -> Float[Tensor, "text d_embed"]:
-        """Unit directions of all texts; `tell` may raise to interrupt."""
+        """Return unit directions of all texts; `tell` may raise to interrupt."""
         for _ in self.steps():
             if tell is not None:
                 tell(self.work)
         return torch.cat(self._parts)
 
     def steps(self) -> Iterator[int]:
-        """Encode what is missing, one batch per step; yields how many texts are encoded."""
+        """Encode the missing texts, one batch per step, and yield how many are encoded."""
         while self._step():
             yield self.n_ready
 
     def _step(self) -> bool:
-        """Encode one batch; False where nothing is missing. A notebook's thread and the worker may both ask."""
+        """Encode one batch; return False if none is missing. A notebook's thread and the worker may both call this."""
         with self._lock:
             if not self._looked:
                 self._looked = True
@@ -80,7 +80,9 @@ class TextPool:
                 self.work.reached(at)
                 return False
             self.work.resume()
-            with unmixed(self.model.device):  # whatever autocast the caller is in: they are kept for others
+            with unmixed(
+                self.model.device
+            ):  # independent of the caller's autocast, since they are stored for others
                 self._parts.append(self.model.encode_texts(texts[at : at + BATCH]))
             self.work.reached(self.n_ready)
             if self.n_ready == len(texts) and self.work.seconds > WORTH_KEEPING:
@@ -88,7 +90,7 @@ class TextPool:
             return True
 
     def _keep(self) -> None:
-        about = f"{len(self.texts):,} texts of {self.texts.name!r} as {self.model.name} sees them"
+        about = f"{len(self.texts):,} texts of {self.texts.name!r} encoded by {self.model.name}"
         arrays = {"directions": torch.cat(self._parts).cpu().numpy()}
         self.cache.write(*self._key(), arrays=arrays, about=about)
 

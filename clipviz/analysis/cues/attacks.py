@@ -1,6 +1,6 @@
-"""Pictures that put spurious words to the test: the experiment of thesis 3.5 with its baselines (Table 3.3).
+"""Pictures that test spurious words: the experiment of thesis 3.5 with its baselines (Table 3.3).
 
-Unless another is given, the studio of the model's bundle writes and draws.
+By default the studio of the model's bundle writes the sentences and draws the pictures.
 """
 
 from __future__ import annotations
@@ -26,14 +26,16 @@ SHOWN = ("no words", "similar words", "second order")
 
 
 def pair_map(model: ClipModel, picture: Image.Image, pair: tuple[str, str]) -> Float[np.ndarray, "rows cols"]:
-    """Direct effects of the image tokens on v: above 0 where they write towards the wrong class (Fig. 3.6)."""
+    """Return the direct effects of the image tokens on v, above 0 where they write towards the wrong class (Fig.
+    3.6).
+    """
     _, target = target_direction(model, *pair)
     heatmap = model.trace([picture]).heatmap(target[None])[0, 0]
     return heatmap.float().cpu().numpy().astype(np.float32)
 
 
 def binary_margin(model: ClipModel, pair: Float[Tensor, "2 d_embed"]) -> Callable[..., Tensor]:
-    """margin(images): cosine with the wrong class minus cosine with the class drawn."""
+    """Return margin(images): cosine with the wrong class minus cosine with the class drawn."""
 
     def margin(images: Sequence[Image.Image]) -> Float[Tensor, " image"]:
         starts = range(0, len(images), BATCH)
@@ -54,22 +56,22 @@ def attempt(
     recolour: bool = False,
     studio: Studio | None = None,
 ) -> Attack:
-    """Pictures of `drawn` made from spurious words, and how the model takes them.
+    """Draw pictures of `drawn` from spurious words, and measure how the model classifies them.
 
-    studio: who writes and draws (Studio.of makes one of two callables); by default that of the model's
-    bundle, which draws its own classes only. recolour: it may also colour the class and treat the whole picture, which
-    takes evidence for the class away rather than adding a cue against it. No words: the class alone, in as many
-    pictures.
+    studio: the writer and drawer (Studio.of makes one from two callables); by default that of the model's bundle,
+    which draws its own classes only. recolour: allow changes to the colour of the class or of the whole picture,
+    which remove evidence for the class rather than add a cue against it. Without words, as many pictures of the
+    class alone are drawn.
     """
     studio = studio or studio_of(model)
     if studio is None:
         raise ValueError(
-            f"model {model.name!r} has no bundle that writes and draws; give your own describe and draw"
+            f"model {model.name!r} has no bundle that writes and draws; pass your own describe and draw"
         )
     if not studio.draws(drawn):
         raise ValueError(
-            f"expected a class that can be drawn ({', '.join(studio.classes[:6])}, ...), got {drawn!r}; "
-            "choose one, or give your own describe and draw"
+            f"expected a class that can be drawn ({', '.join(studio.classes[:6])}, ...), got "
+            f"{drawn!r}; choose one, or pass your own describe and draw"
         )
     describe = studio.writer(mistaken, np.random.default_rng([seed, len(spurious)]), recolour)
     draw, alone = studio.drawer(1000 * seed), studio.prompt(drawn)
@@ -97,7 +99,8 @@ def attempts(
     studio: Studio | None = None,
     left_out: dict[str, str] | None = None,
 ) -> Iterator[tuple[str, list[str], Attack]]:
-    """(method, its words, its pictures) of SHOWN in turn: the class alone, words without neurons, second order.
+    """Yield (method, its words, its pictures) of SHOWN in turn: the class alone, words without neurons, second
+    order.
 
     left_out: as in `attack_pair`.
     """
@@ -110,7 +113,7 @@ def attempts(
 
 
 def _attempted(name: str, left_out: dict[str, str] | None, *given: Any, **options: Any) -> Attack | None:
-    """`attempt`; None where no fair sentence was written and `left_out` takes the reason."""
+    """Return the result of `attempt`, or None if no fair sentence was written; `left_out` then receives the reason."""
     try:
         return attempt(*given, **options)
     except NoFairSentenceError as error:
@@ -132,11 +135,10 @@ def attack_pair(
     studio: Studio | None = None,
     left_out: dict[str, str] | None = None,
 ) -> dict[str, tuple[list[str], Attack]]:
-    """Return all methods on one class pair, once: method -> (its words, its pictures); "no words" draws the class
-    alone.
+    """Return all methods for one class pair: method -> (its words, its pictures); "no words" draws the class alone.
 
-    studio: as in `attempt`. left_out: takes the methods for whose words no fair sentence was written, with the reason;
-    without it the first such method raises NoFairSentenceError.
+    studio: as in `attempt`. left_out: receives the methods for whose words no fair sentence was written, with the
+    reason. Without it the first such method raises NoFairSentenceError.
     """
     chosen = method_words(model, found, pair, seed, n_neurons)
     made: dict[str, tuple[list[str], Attack]] = {}

@@ -1,4 +1,4 @@
-"""A pair of classes, one that is drawn and one that it should be taken for: names, prompts, direction, who draws."""
+"""A pair of classes, one to draw and one that the classifier should predict: names, prompts, direction, studio."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clipviz.models.clip import ClipModel
 
 
 def studio_of(model: ClipModel) -> Studio | None:
-    """Who writes and draws in the model's world, if anyone does."""
+    """Return the studio of the model's bundle, if there is one."""
     return model.bundle.studio if model.bundle else None
 
 
@@ -28,7 +28,7 @@ def check_pair(drawn: str, mistaken: str) -> None:
 
 
 def prompt(model: ClipModel, name: str) -> str:
-    """Return the text that stands for a class: "a horse", "grapes"."""
+    """Return the prompt of a class: "a horse", "grapes"."""
     if not isinstance(name, str) or not name.strip():
         raise ValueError(f"expected the name of a class, got {name!r}; type a word")
     studio = studio_of(model)
@@ -43,7 +43,7 @@ def target_direction(model: ClipModel, drawn: str, mistaken: str) -> tuple[Tenso
 
 
 def drawable(studio: Studio | None, words: Sequence[str], pair: tuple[str, str]) -> list[bool]:
-    """Return whether a studio can put each word into a picture of the pair's first class, colours left out."""
+    """Return which words a studio can put into a picture of the pair's first class, excluding colours."""
     wrong = [word for word in words if not isinstance(word, str)]
     if wrong:
         raise ValueError(f"expected words as texts, got {wrong[:3]}; put each in quotes")

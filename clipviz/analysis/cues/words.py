@@ -1,6 +1,6 @@
 """Spurious words of a pair of classes, and the neurons behind them (thesis 3.5, Eq. 3.4).
 
-`source(known, ...)` holds what words are chosen from; `cues` answers a panel.
+`source(known, ...)` collects the data that words are chosen from; `cues` computes a panel's answer.
 """
 
 from __future__ import annotations
@@ -30,25 +30,27 @@ from clipviz.models.clip import ClipModel
 from clipviz.values import Progress, SparseCode, unwatched
 
 N_NEURONS, N_WORDS = 100, 25
-SYNONYM = 0.7  # cosine with the class, both without what all texts share
-N_ROTATIONS = 40  # all below a score: p < 1/41
+SYNONYM = 0.7  # cosine with the class, after subtracting the mean text from both
+N_ROTATIONS = 40  # if all are below a score, p < 1/41
 CODED = 256  # neurons coded in one step
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """What the methods choose words from: the pool, its unit vectors, and the codes of two kinds of directions."""
+    """The data from which methods choose words: the pool, its unit vectors, and the codes of two kinds of
+    directions.
+    """
 
     pool: Sequence[str]
     encoded: Tensor  # [text, d_embed]
     codes: SparseCode
     directions: Tensor  # [neuron, d_embed], second-order r_n; neurons of several layers one after the other
-    layers: tuple[tuple[int, int], ...]  # these layers, with the number of their neurons
+    layers: tuple[tuple[int, int], ...]  # the layers, with their numbers of neurons
     indirect_codes: SparseCode | None = None
     indirect_directions: Tensor | None = None
 
     def place(self, row: int) -> tuple[int, int]:
-        """Return the (layer, neuron) that a row of the directions is of."""
+        """Return the (layer, neuron) of a row of the directions."""
         for layer, n_neurons in self.layers:
             if row < n_neurons:
                 return layer, row
@@ -57,7 +59,9 @@ class Source:
 
 
 class Behind(NamedTuple):
-    """A neuron behind a word: its weight of the word, how far it writes along the class pair, and their product."""
+    """A neuron behind a word: the word's weight in its code, how far it writes along the class pair, and their
+    product.
+    """
 
     layer: int
     neuron: int
@@ -67,9 +71,10 @@ class Behind(NamedTuple):
 
 
 class Cue(NamedTuple):
-    """A spurious word: its contribution score w_j (Eq. 3.4) and the neurons that make it up, largest part first.
+    """A spurious word: its contribution score w_j (Eq. 3.4) and the neurons that contribute to it, largest part
+    first.
 
-    null: the most that the word of this rank reaches in N_ROTATIONS random rotations of the neurons' directions
+    null: the largest score of the word of this rank in N_ROTATIONS random rotations of the neurons' directions
     (lens.cues.rotated_scores).
     """
 
@@ -80,7 +85,7 @@ class Cue(NamedTuple):
 
     @property
     def differs(self) -> bool:
-        """Whether the score is larger than chance."""
+        """Whether the score is larger than expected by chance."""
         return self.score > self.null
 
 
@@ -90,9 +95,9 @@ def source(
     m: int | None = None,
     progress: Progress = unwatched,
 ) -> Source:
-    """Return the words and codes, of m texts each, of some layers' neurons (m as in LayerNeurons.codes).
+    """Return the words and codes, with m texts each, of some layers' neurons (m as in LayerNeurons.codes).
 
-    progress: called after every CODED neurons with how many times it was.
+    progress: called after every CODED neurons with the number of calls so far.
     """
     made: list[Source | None] = []
     for step in coding(known, encoded, m):
@@ -103,10 +108,10 @@ def source(
 
 
 def coding(known: Sequence[LayerNeurons], encoded: Tensor, m: int | None = None) -> Iterator[Source | None]:
-    """Yield the same in short steps, for work between a user's clicks: None until the last, which is the source."""
+    """Yield None in short steps, for work between a user's clicks, and finally the source."""
     if not known:
         raise ValueError(
-            "expected the neurons of at least one layer, got none; choose layers that are read later"
+            "expected the neurons of at least one layer, got none; choose layers with later attention"
         )
     first, directions = known[0], torch.cat([one.line.directions for one in known])
     n_atoms = min(first.code_size if m is None else m, *first.dictionary.shape)
@@ -120,7 +125,7 @@ def coding(known: Sequence[LayerNeurons], encoded: Tensor, m: int | None = None)
 
 
 def banned_words(found: Source, drawn: str, mistaken: str, direction: Tensor) -> Bool[Tensor, " text"]:
-    """Texts that are no spurious cue: they name the target class, or mean nearly the same."""
+    """Return texts that do not count as spurious cues because they name the target class or mean nearly the same."""
     near = synonyms(found.encoded, direction, SYNONYM, found.encoded.mean(0))
     named = [not is_fair(f"{drawn} {text}", drawn, [mistaken]) for text in found.pool]
     return near | torch.tensor(named, device=near.device)
@@ -136,9 +141,9 @@ def cues(
     n_behind: int = 4,
     progress: Progress = unwatched,
 ) -> list[Cue]:
-    """Return the words that pull pictures of `drawn` towards `mistaken` by way of the neurons, strongest first.
+    """Return the words that pull pictures of `drawn` towards `mistaken` through the neurons, strongest first.
 
-    progress: called before each of the N_ROTATIONS with how many are done, and may raise to end the work.
+    progress: called before each of the N_ROTATIONS with the number done; it may raise to end the work.
     """
     encoded, target = target_direction(model, drawn, mistaken)
     neurons = class_neurons(found.directions, target, n_neurons)
@@ -202,7 +207,7 @@ def choose_words(
 def method_words(
     model: ClipModel, found: Source, pair: tuple[str, str], seed: int, n_neurons: int = N_NEURONS
 ) -> dict[str, list[str]]:
-    """Return the words of every method for one class pair; none for "no words"."""
+    """Return the words of every method for one class pair; the method "no words" has none."""
     encoded, target = target_direction(model, *pair)
     banned = banned_words(found, *pair, encoded[1])
     picks = choose_words(found, target, banned, torch.Generator().manual_seed(seed), n_neurons)

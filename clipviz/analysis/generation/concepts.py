@@ -1,4 +1,4 @@
-"""What a generator's shared units are about: groups of units that light up together, named by the nearest text."""
+"""The concepts of a generator's shared units: groups of units that are active together, named by the nearest text."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ if TYPE_CHECKING:
     from clipviz.models.clip import ClipModel
 
 SIDE = 32
-"""Rows and columns at which units of all layers are compared."""
+"""Rows and columns of the maps on which units of all layers are compared."""
 CLOSE = 0.02
-"""Of texts whose correlations differ by less, the shortest is the name."""
+"""Among texts whose correlations differ by less than this, the shortest becomes the name."""
 
 Unit = tuple[str, int]
 
 
 class GeneratorConcept(NamedTuple):
-    """Units of a generator that light up together and that other models share.
+    """Units of a generator that are active together and that other models share.
 
-    name: the text whose heatmap is most like their maps, similarity: that correlation (mean over the units, -1..1).
-    units: (layer, unit) of each, the one most like the name first. readers: the models that share them.
+    name: the text whose heatmap correlates most with their maps; similarity: that correlation (mean over the
+    units, -1..1). units: (layer, unit) of each, the one most similar to the name first. readers: the models that
+    share them.
     """
 
     name: str
@@ -54,11 +55,11 @@ def generator_concepts(
     same: float = SAME,
     progress: Progress = unwatched,
 ) -> list[GeneratorConcept]:
-    """Yield the generator's guides as concepts, those of most units first.
+    """Return the generator's guides as concepts, those with most units first.
 
-    Units whose maps over G(latents) correlate by more than `same` on average (Eq. 4.2) are named together, by the text
-    whose heatmap has the highest mean correlation with them (see text_labels.likeness); units of one name are one
-    concept. progress: called before each batch with the pictures done.
+    Units whose maps over G(latents) correlate by more than `same` on average (Eq. 4.2) are named together, by the
+    text whose heatmap has the highest mean correlation with them (see text_labels.likeness); units of one name
+    are one concept. progress: called before each batch with the number of pictures done.
     """
     units = [(group.layer_a, unit) for group in guides.own for unit in group.units_a.tolist()]
     with_units = CorrelationSums(len(units), len(units))
@@ -89,10 +90,14 @@ def generator_concepts(
 
 
 def _alike(correlation: Tensor, same: float) -> list[Tensor]:
-    """Groups of units whose mean correlation with each other is above `same` (average linkage: chains do not grow)."""
+    """Return groups of units whose mean correlation with each other exceeds `same`; average linkage avoids long
+    chains.
+    """
     if len(correlation) < 2:
         return [torch.arange(len(correlation))]
-    from sklearn.cluster import AgglomerativeClustering  # half a second that nothing else at the start needs
+    from sklearn.cluster import (
+        AgglomerativeClustering,
+    )  # this import takes half a second and is not needed at startup
 
     joined = AgglomerativeClustering(
         None, metric="precomputed", linkage="average", distance_threshold=1 - same
@@ -101,7 +106,7 @@ def _alike(correlation: Tensor, same: float) -> list[Tensor]:
 
 
 def _name(likes: Tensor, texts: Sequence[str]) -> tuple[int, float]:
-    """Return the text to call a concept by, and its correlation; likes: [text]."""
+    """Return the text that names a concept, and its correlation; likes: [text]."""
     close = (likes > float(likes.max()) - CLOSE).nonzero()[:, 0].tolist()
     shortest = min(close, key=lambda text: (len(texts[text]), -float(likes[text])))
     return shortest, float(likes[shortest])
@@ -117,13 +122,15 @@ def _readers(guides: Guides) -> dict[Unit, set[str]]:
 
 
 def save(path: str | Path, concepts: Sequence[GeneratorConcept], about: Mapping[str, str]) -> None:
-    """Write concepts as JSON; about: what they rest on."""
+    """Write concepts as JSON; about: the models from which they were computed."""
     rows = [[one.name, round(one.similarity, 4), one.units, one.readers] for one in concepts]
     write_whole(Path(path), json.dumps({"about": dict(about), "concepts": rows}, indent=0).encode())
 
 
 def open_concepts(path: str | Path, about: Mapping[str, str]) -> list[GeneratorConcept] | None:
-    """Return the concepts in a file; None where there is none or it rests on other weights. ValueError for damage."""
+    """Return the concepts in a file, or None if there is none or it belongs to other weights. Raises ValueError if
+    it is damaged.
+    """
     path = Path(path)
     if not path.is_file():
         return None

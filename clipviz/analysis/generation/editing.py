@@ -1,4 +1,4 @@
-"""Edits of images by the maps of Rosetta neurons (thesis 4.4; Figures 4.7, 4.8).
+"""Edits of images through the maps of Rosetta neurons (thesis 4.4; Figures 4.7, 4.8).
 
 moved = edit(generator, generator.sample(1, seed=3), guides, "shift", right=0.25)
 """
@@ -26,11 +26,14 @@ from clipviz.values import numbers_of
 
 CHANGES = ("none", "zoom", "shift", "copy", "remove", "amplify")
 START_STEPS = {"copy": starts.N_SOUGHT, "remove": starts.N_STEPS}
-"""Changes that small steps do not find, since nothing on the picture tells where an object would appear that is hidden,
-and the steps that it takes to choose their start."""
+"""Changes that small steps cannot find, since no gradient shows where a hidden object could appear, and the number
+of steps for choosing their start.
+"""
 PRIOR, THERE = 0.002, 1e-6
-"""Weight of the mean square of the latent in an edit, enough to stay where the prior is, too little to be seen; and the
-distance of maps (mean square, in deviations) from which on they are as asked, and the latent is left as it is."""
+"""Weight of the latent's mean square in an edit, large enough to stay within the prior and too small to be visible;
+and the distance of maps (mean square, in deviations) below which they count as reached and the latent is not
+changed.
+"""
 
 
 def change_of(
@@ -44,11 +47,11 @@ def change_of(
     """Return a change of maps by its name: "none", "zoom" (factor, and a shift), "shift", "copy", "remove" or
     "amplify".
 
-    right, down: shares of the picture's sides; factor: of lengths for "zoom", of heights for "amplify". What comes in
-    at a border goes on from it, so that grounds stay. where: the region (lens.edits.region) that is written once more
-    beside itself by "copy" and filled with its surroundings by "remove"; without it the maps' halves and minima are
-    taken. literal: as in thesis 4.4, zeros come in at a border, and `where` is left out.
-    Raises ValueError for another name or impossible numbers.
+    right, down: shares of the picture's sides; factor: scales lengths for "zoom" and heights for "amplify". New
+    values at a border repeat it, so that backgrounds stay. where: the region (lens.edits.region) that "copy"
+    duplicates beside itself and "remove" fills with its surroundings; without it the maps' halves and minima are
+    used. literal: as in thesis 4.4, new values at a border are zero and `where` is ignored. Raises ValueError for
+    another name or impossible numbers.
     """
     fill, where = ("zeros", None) if literal else ("edge", where)
     if change not in CHANGES:
@@ -64,7 +67,7 @@ def change_of(
             raise ValueError(f"expected a factor of 0 or more, got {factor}; 2 doubles the concept")
         return partial(edits.scaled, factor=factor)
     zoom = factor if change == "zoom" else 1.0
-    edits.placed(torch.zeros(1, 1, 2, 2), right, down, zoom)  # says what is wrong before a search begins
+    edits.placed(torch.zeros(1, 1, 2, 2), right, down, zoom)  # raises an error before a search begins
     return partial(edits.placed, right=right, down=down, zoom=zoom, fill=fill)
 
 
@@ -77,7 +80,7 @@ def asked_maps(
     factor: float = 1.0,
     literal: bool = False,
 ) -> dict[str, Tensor]:
-    """Return the maps that a change of some units asks for; "copy" and "remove" act on the region where these stand
+    """Return the maps that a change of some units requests; "copy" and "remove" act on the region where these stand
     out.
 
     literal: as in thesis 4.4 instead (see `change_of`).
@@ -87,7 +90,7 @@ def asked_maps(
 
 
 class EditOptions(TypedDict, total=False):
-    """The keywords of `edit_steps`."""
+    """The keyword arguments of `edit_steps`."""
 
     units: Sequence[tuple[str, int]] | None
     keep: bool
@@ -118,13 +121,13 @@ def edit_steps(
     schedule: Schedule | None = None,
     literal: bool = False,
 ) -> Iterator[Step]:
-    """Yield the search of `edit`, one step at a time: each shows where it is, and whoever stops asking ends it.
+    """Run the search of `edit` and yield every step; stop iterating to cancel.
 
-    units: (layer, unit) to change, default all guides; the others should stay as they are if `keep`. start: latents
-    that the search begins at, default `latents`. literal: the maps that thesis 4.4 asks for (see `change_of`).
-    objective: as in lens.invert, "product" for that of Eq. 4.6; a step's objectives are these, by default the distance
-    of the maps from those asked (lens.invert.map_distance), for each image. The steps of "copy" and "remove" begin
-    with those of the searches that choose a start (starts), START_STEPS more than the schedule has.
+    units: (layer, unit) to change, default all guides; the others should stay as they are if `keep`. start:
+    latents at which the search begins, default `latents`. literal: request the maps of thesis 4.4 (see
+    `change_of`). objective: as in lens.invert, "product" for that of Eq. 4.6. A step's objectives are one number
+    per image, by default the distance of the maps from the requested ones (lens.invert.map_distance). For "copy"
+    and "remove" START_STEPS steps of searches that choose a start (starts) come before those of the schedule.
     """
     chosen = guides.own if units is None else guides.of(units)
     others = guides.without(chosen) if units is not None and keep else ()
@@ -139,7 +142,7 @@ def edit_steps(
     generate, start = generate_from(generator, latents), latents if start is None else start
     steps = search(generate, numbers_of(start), schedule=schedule, **goal)
     if change in START_STEPS:
-        first = next(steps)  # where it begins is to be seen before its start is chosen
+        first = next(steps)  # show where it begins before its start is chosen
         before = START_STEPS[change]
         of = first.of + before
         yield first._replace(of=of)
@@ -155,7 +158,7 @@ def edit_steps(
 
 
 def _counted(rounds: Generator[None, None, Any], here: Step) -> Generator[Step, None, Any]:
-    """Yield the rounds of a search that shows nothing on its way, as steps that stay `here`."""
+    """Yield the rounds of a search that shows no intermediate results, as steps that stay at `here`."""
     for number in itertools.count(1):
         try:
             next(rounds)
@@ -165,7 +168,7 @@ def _counted(rounds: Generator[None, None, Any], here: Step) -> Generator[Step, 
 
 
 def edited_region(maps: Maps, chosen: Sequence[UnitPairs]) -> Float[Tensor, "image 1 rows cols"]:
-    """Return where units stand out on their own maps: what is copied or removed."""
+    """Return where units stand out on their own maps: the region that is copied or removed."""
     return edits.region(
         [(maps[group.layer_a].index_select(1, group.units_a), group.std_a) for group in chosen]
     )
@@ -182,13 +185,13 @@ def edit(
 ) -> Edited:
     """Change the maps of a generator's shared units and search for latents that follow (thesis 4.4, Fig. 4.7, 4.8).
 
-    change, how: as in `change_of` and `edit_steps`. The class of a class-conditional generator does not change.
-    progress: called with every step; the search ends early when it returns False.
-    Raises ValueError as `change_of`, `Guides.of` and `lens.invert.search` do.
+    change, how: as in `change_of` and `edit_steps`. The class of a class-conditional generator stays fixed.
+    progress: called with every step; the search ends early if it returns False. Raises ValueError as `change_of`,
+    `Guides.of` and `lens.invert.search` do.
     """
     with torch.no_grad():
         source = generator.images(latents)
-    if change == "none" and how.get("start") is None:  # the maps are already as asked
+    if change == "none" and how.get("start") is None:  # the maps are already as requested
         nothing = torch.zeros(len(source))
         return Edited(latents, source, source, nothing, nothing)
     found = followed(edit_steps(generator, latents, guides, change, **how), latents, progress)

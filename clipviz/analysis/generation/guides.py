@@ -1,4 +1,4 @@
-"""Guides: which units of a generator other models share (thesis 4.3), found and kept in a file.
+"""Guides: the units of a generator that other models share (thesis 4.3), computed and stored in a file.
 
 guides = find_guides(generator, {"cnn": load_partner("cnn")}, generator.sample(256, seed=7))
 """
@@ -22,22 +22,22 @@ from clipviz.models.checksummed import digest_of, read_weights, write_weights
 from clipviz.values import Progress, unwatched
 
 N_SAMPLES = 96
-"""Pictures that a generator's units are matched on."""
+"""Number of pictures on which a generator's units are matched."""
 SEED = 7
 FIELDS = ("units_a", "units_b", "mean_a", "std_a", "mean_b", "std_b")
 
 
 class NoPairError(ValueError):
-    """No unit of a generator is shared with a reader."""
+    """Raised when no unit of a generator is shared with a reader."""
 
 
 @dataclass(frozen=True, eq=False)
 class Guides:
     """Units of a generator that other models share (best buddies, Eq. 4.3), by reader.
 
-    pairs: reader's name -> pairs; the reader's layers are called "reader/layer". own: each of the generator's units
-    once, paired with itself: what edits compare. felt: how these maps feel the latent's numbers on the generator's
-    pictures (starts.usual_sensitivity), None where it is not known yet.
+    pairs: reader's name -> pairs; the reader's layers are called "reader/layer". own: each of the generator's
+    units once, paired with itself, as edits compare them. felt: how these maps depend on the latent's numbers on
+    the generator's pictures (starts.usual_sensitivity), None if not computed yet.
     """
 
     pairs: Mapping[str, tuple[UnitPairs, ...]]
@@ -49,8 +49,8 @@ class Guides:
         return sum(len(group.units_a) for group in self.own)
 
     def of(self, units: Sequence[tuple[str, int]]) -> tuple[UnitPairs, ...]:
-        """Return the generator's units of some (layer, unit), to edit these alone. ValueError for one that is not a
-        guide.
+        """Return the guides restricted to some (layer, unit) of the generator. Raises ValueError for one that is not
+        a guide.
         """
         wanted, found = set(units), set()
         chosen = []
@@ -68,7 +68,7 @@ class Guides:
         return tuple(chosen)
 
     def without(self, chosen: Sequence[UnitPairs]) -> tuple[UnitPairs, ...]:
-        """Return all the other units."""
+        """Return the guides without these units."""
         gone = {(group.layer_a, unit) for group in chosen for unit in group.units_a.tolist()}
         rest = []
         for group in self.own:
@@ -91,11 +91,11 @@ def find_guides(
 ) -> Guides:
     """Return the generator's best buddies in every reader over G(latents) (Eq. 4.3), at most `most` pairs for each.
 
-    above: correlation that a pair must exceed; progress: called after each reader with how many are done. Raises
-    ValueError where no pair is left.
+    above: correlation that a pair must exceed; progress: called after each reader with the number done. Raises
+    ValueError if there is no pair.
     """
     pairs: dict[str, tuple[UnitPairs, ...]] = {}
-    kept = KeptMaps(latents)  # every reader, and the moments of its pairs, want the generator's maps again
+    kept = KeptMaps(latents)  # every reader and the moments of its pairs need the generator's maps again
     for name, reader in readers.items():
         progress(len(pairs))
         matches = match(generator, reader, latents, k=k, above=above, batch=batch, kept=kept)
@@ -138,7 +138,7 @@ def fingerprint(module: nn.Module) -> str:
 
 
 def identity(generator: Any, readers: Mapping[str, Any]) -> dict[str, str]:
-    """Return what guides rest on: the weights of the generator ("") and of every reader."""
+    """Return what guides depend on: the weights of the generator ("") and of every reader."""
     return {
         "": fingerprint(generator.module),
         **{name: fingerprint(reader.module) for name, reader in readers.items()},
@@ -162,9 +162,9 @@ def save(path: str | Path, guides: Guides, about: Mapping[str, str]) -> None:
 def open_guides(
     path: str | Path, about: Mapping[str, str], device: torch.device | str = "cpu"
 ) -> Guides | None:
-    """Return the guides in a file, None where there is none or it rests on other weights.
+    """Return the guides in a file, or None if there is none or it belongs to other weights.
 
-    Raises ValueError for a file that is damaged.
+    Raises ValueError for a damaged file.
     """
     path = Path(path)
     if not path.is_file():
@@ -191,8 +191,8 @@ def guides_between(
     device: torch.device | str = "cpu",
     progress: Progress = unwatched,
 ) -> Guides:
-    """Return the units that a generator shares with readers: those in the file `shipped` where it rests on the same
-    weights, else found now. progress: as find_guides calls it. ValueError where no unit is shared.
+    """Return the units that a generator shares with readers: those in the file `shipped` if it belongs to the same
+    weights, else computed now. progress: as in find_guides. Raises ValueError if no unit is shared.
     """
     if shipped is not None and known_by_weights(generator, readers):
         kept = open_guides(shipped, identity(generator, readers), device)
@@ -209,5 +209,5 @@ def guides_between(
 
 
 def known_by_weights(generator: Any, readers: Mapping[str, Any]) -> bool:
-    """Return whether what is stored of a generator and its readers can be found again by their weights."""
+    """Return whether results stored for a generator and its readers can be found by their weights."""
     return all(hasattr(one, "module") for one in (generator, *readers.values()))

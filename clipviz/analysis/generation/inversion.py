@@ -1,4 +1,4 @@
-"""Inversion guided by Rosetta neurons, and images that share one unit's map (thesis 4.4; Figures 4.1, 4.4-4.6)."""
+"""Inversion guided by Rosetta neurons, and images that share the map of one unit (thesis 4.4; Figures 4.1, 4.4-4.6)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ from clipviz.lens.invert import Asked, Maps, Schedule, SearchOptions, UnitPairs,
 from clipviz.values import Progress, numbers_of, unwatched, with_numbers
 
 N_STARTS, N_SEARCHED = 64, 3
-"""Latents that an inversion chooses its start from, and how many of these an inversion by maps alone searches from."""
+"""Number of random latents from which an inversion chooses its start, and how many of these an inversion by maps
+alone tries.
+"""
 TRIAL = Schedule(12, 0.1, ramp_up=0.0, ramp_down=0.3)
-"""The short search that each start of an inversion is tried by."""
+"""The short search with which each start of an inversion is tried."""
 
 
 def invert(
@@ -34,14 +36,15 @@ def invert(
     progress: SearchProgress | None = None,
     **how: Unpack[SearchOptions],
 ) -> Edited:
-    """Latents whose picture is like given images, guided by the readers' maps of them (Eq. 4.7; Eq. 4.5 by maps alone).
+    """Return latents whose pictures resemble given images, guided by the readers' maps of them (Eq. 4.7; Eq. 4.5 by
+    maps alone).
 
-    images: what the readers look at, any size. target: the images to compare pixels with, at the generator's size;
-    None for maps alone, as for pictures from outside the generator's world (Fig. 4.4) or of another class (Fig. 4.5).
-    guides=None leaves the maps out. start: latents to begin at; their class is kept. how: alpha, beta, objective,
-    reconstruction and schedule of lens.invert.search; by maps alone the objective is "correlation" unless another is
-    given: maps of another class or manner differ in height and level, and by their squared difference an object would
-    fade.
+    images: the readers' inputs, of any size. target: the images with which pixels are compared, at the
+    generator's size; None for maps alone, as for pictures from outside the generator's world (Fig. 4.4) or of
+    another class (Fig. 4.5). guides=None leaves the maps out. start: initial latents; their class is kept. how:
+    alpha, beta, objective, reconstruction and schedule of lens.invert.search; by maps alone the objective is
+    "correlation" unless another is given: maps of another class or style differ in scale and level, and their
+    squared difference would make an object fade.
     """
     if target is None:
         how.setdefault("objective", "correlation")
@@ -61,10 +64,12 @@ def nearest_starts(
     n: int = 1,
     progress: Progress = unwatched,
 ) -> list[Any]:
-    """Of several starts the n whose maps correlate best with those asked, for each image by itself, the best first.
+    """Return, for each image separately, the n of several starts whose maps correlate best with the requested ones,
+    best first.
 
-    latents: [image, ...], for their classes; starts: numbers like those of `latents`, any number of times. Maps are
-    compared by their correlation: among random starts, the levels of maps (the ground) would hide where an object is.
+    latents: [image, ...], for their classes; starts: numbers like those of `latents`, any number of times. Maps
+    are compared by their correlation, since among random starts the level of the maps (the background) would hide
+    the position of an object.
     """
     if not starts:
         raise ValueError("expected at least one start, got none; take them from generator.sample(n)")
@@ -80,7 +85,7 @@ def nearest_starts(
 
 
 def tried_start(generator: Any, starts: Sequence[Any], target_maps: Maps, pairs: Sequence[UnitPairs]) -> Any:
-    """Return where short searches from several starts come nearest to the maps asked, for each image by itself."""
+    """Return, for each image separately, the result of the short search that comes nearest to the requested maps."""
     asked: SearchOptions = {
         "target_maps": target_maps,
         "pairs": pairs,
@@ -106,10 +111,11 @@ def visualise(
     schedule: Schedule | None = None,
     progress: SearchProgress | None = None,
 ) -> Edited:
-    """Several pictures that share one unit's map: what a single Rosetta neuron stands for (thesis 4.4, Fig. 4.1, C.6).
+    """Return several pictures that share one unit's map and so show what the unit represents (thesis 4.4, Fig. 4.1,
+    C.6).
 
-    latents: the starts, [image, ...]. unit: (layer, unit) of the generator. like: latents of one picture whose map of
-    the unit the others should have; default the start on which the unit is strongest.
+    latents: the starts, [image, ...]. unit: (layer, unit) of the generator. like: latents of one picture, whose
+    map of the unit the others should share; default the start on which the unit is strongest.
     """
     chosen = guides.of([unit])
     layer, place = unit
@@ -132,8 +138,9 @@ def visualise(
 
 
 def lively(generator: Any, latents: Any, guides: Guides, unit: tuple[str, int], n: int) -> Any:
-    """n of some latents on whose pictures a unit is not silent, the first ones; where these are too few, then those on
-    which it varies most. From a picture on which it is silent a search has no direction."""
+    """Return n latents on whose pictures a unit is active, in order, and if necessary those on which it varies most.
+    A search has no direction from a picture on which the unit is silent.
+    """
     (group,) = guides.of([unit])
     spread = generator.maps(latents)[unit[0]][:, unit[1]].flatten(1).std(1)
     alive = spread > 0.1 * group.std_a
@@ -142,7 +149,7 @@ def lively(generator: Any, latents: Any, guides: Guides, unit: tuple[str, int], 
 
 
 def read(readers: Mapping[str, Any], images: Any) -> dict[str, Tensor]:
-    """Maps of images by every reader, layers called "reader/layer"."""
+    """Return maps of images by every reader; layers are called "reader/layer"."""
     return {
         f"{name}/{layer}": maps
         for name, reader in readers.items()
@@ -160,10 +167,11 @@ def starts_for(
     n_tried: int = N_SEARCHED,
     progress: Progress = unwatched,
 ) -> Any:
-    """For each picture that one of N_STARTS random latents whose maps are most like the readers' maps of it.
+    """Return, for each picture, the one of N_STARTS random latents whose maps are most similar to the readers' maps
+    of it.
 
-    labels: a class for each picture, None for a generator without classes. n_tried: how many of the best are searched
-    briefly before one is chosen; 1 for none. progress: called with how many have been compared.
+    labels: a class for each picture, None for a generator without classes. n_tried: how many of the best are
+    tried by a short search before one is chosen; 1 for none. progress: called with the number compared.
     """
     drawn = generator.sample(N_STARTS, seed=seed)
     latents = generator.sample(len(pictures), seed=seed)

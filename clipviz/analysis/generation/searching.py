@@ -1,4 +1,4 @@
-"""Searches among latents as steps, each of which can be shown, and what they find."""
+"""Searches among latents as steps that can each be displayed, and their results."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from clipviz.lens.invert import Generate, Maps, Step
 from clipviz.values import with_numbers
 
 SearchProgress = Callable[[Step], bool | None]
-"""Called with every step; the search ends early when it returns False."""
+"""Called with every step; the search ends early if it returns False."""
 
 
 @dataclass(frozen=True, eq=False)
 class Edited:
-    """What a search found. latents, images: [image, ...]; source: the images it began with; distance: [image] how far
-    the maps are from those asked (see lens.invert.map_distance), and asked: [image] how far they were at the start."""
+    """The result of a search. latents, images: [image, ...]; source: the images at the start; distance: [image], the
+    distance of the maps from the requested ones (see lens.invert.map_distance), and asked: [image], that distance at
+    the start.
+    """
 
     latents: Any
     images: Float[Tensor, "image 3 rows cols"]
@@ -32,9 +34,10 @@ class Edited:
 def followed(
     steps: Iterator[Step], latents: Any, progress: SearchProgress | None = None, nearest: bool = False
 ) -> Edited:
-    """Return a search to its end, or until progress(step) returns False. latents: for the classes of what is found.
+    """Run a search to its end, or until progress(step) returns False. latents: provide the classes of the result.
 
-    nearest: for each image the step at which its maps were nearest to those asked, rather than the last.
+    nearest: return for each image the step at which its maps were nearest to the requested ones, rather than the
+    last.
     """
     first = step = next(steps)
     numbers, images, least = step.latents, step.images, step.objectives
@@ -49,7 +52,7 @@ def followed(
 
 
 def generate_from(generator: Any, latents: Any) -> Generate:
-    """Numbers -> images and maps, with the classes of `latents`."""
+    """Return a function from numbers to images and maps, with the classes of `latents`."""
 
     def generate(z: Tensor) -> tuple[Tensor, Maps]:
         images, maps = generator.generate(with_numbers(latents, z))

@@ -1,13 +1,14 @@
-"""Starts for edits that small steps do not find: latents that leave a picture as it is, but would paint what was asked.
+"""Starts for edits that small steps do not find: latents that preserve a picture's maps but could paint what was
+requested.
 
-An object that is hidden has a place in the latent that no map feels, and so no gradient. Around the latents we draw
-from the prior, narrowed in the directions that the maps feel (a Gaussian with the inverse covariance 1 + G / tau, where
-G are the mean squared derivatives of the maps), and keep those whose maps move in the direction that was asked. The
-thesis (4.4) likewise starts copies from random latents.
+A hidden object has a position in the latent that no map depends on, so it has no gradient. Around the latents we
+draw from the prior, narrowed in the directions on which the maps depend (a Gaussian with the inverse covariance 1
++ G / tau, where G are the mean squared derivatives of the maps), and keep draws whose maps move in the requested
+direction. The thesis (4.4) likewise starts copies from random latents.
 
-For a removal, `try_around` tries the nearest of these. A copy has to find a place as well, which few draws show: `seek`
-narrows them also in directions that maps feel on other pictures (the ground, which changes only beyond a threshold),
-and draws twice more around the best.
+For a removal, `try_around` tries the nearest of these. A copy also has to find a position, which few draws show:
+`seek` also narrows them in directions on which maps depend on other pictures (the background, which changes only
+beyond a threshold), and draws twice more around the best.
 """
 
 from __future__ import annotations
@@ -29,27 +30,27 @@ from clipviz.values import numbers_of, with_numbers
 N_DRAWN, N_KEPT = 64, 2
 TRIAL = Schedule(8, 0.1, ramp_up=0.0, ramp_down=0.3)
 N_STEPS = (1 + N_KEPT) * (TRIAL.n_steps + 1)
-"""Steps that `try_around` takes."""
+"""Number of steps of `try_around`."""
 NARROW = (0.005, 0.02)
-"""tau: how much the maps may change, as a mean square in deviations; small first."""
+"""tau: the allowed change of the maps, as a mean square in deviations; small values first."""
 WIDE = (1.0, 1.7)
-"""Multiples of the prior's width: a start may lie a little outside, where rare things are."""
+"""Multiples of the prior's width: a start may lie slightly outside, where rare content is found."""
 USUAL = 0.3
 """tau of the derivatives on other pictures."""
 N_USUAL, STRIDE = 48, 0.25
-"""Pictures of the prior that these are taken from, and the steps of their differences."""
+"""Pictures of the prior used for these derivatives, and the step of their finite differences."""
 SOUGHT, N_BEST = (126, 36, 36), 6
-"""Latents that `seek` draws in each round, and the best of a round that the next draws around."""
+"""Latents that `seek` draws in each round, and how many of the best seed the next round."""
 WIDTHS = ((1.5, 2.0), (0.5,), (0.3,))
-"""Multiples of the width of its draws in each round."""
+"""Multiples of the width of the draws in each round."""
 TOGETHER = 3
-"""Draws that take about as long as a step of a search."""
+"""Draws that take about as long as one step of a search."""
 N_SOUGHT = sum(SOUGHT) // TOGETHER
-"""Steps that `seek` takes."""
+"""Number of steps of `seek`."""
 AWAY = 0.3
-"""Weight of the distance of the maps beside their direction: what else changed has to be changed back."""
+"""Weight of the maps' distance beside their direction, since other changes have to be undone."""
 MOST = 128
-"""Latents of more numbers are changed by differences of the prior's own samples instead."""
+"""For latents of more numbers, differences of the prior's own samples are used instead."""
 GRID = 16
 
 
@@ -63,10 +64,11 @@ def try_around(
     of: int = N_STEPS,
     **how: Any,
 ) -> Generator[Step, None, Any]:
-    """For each of the latents that start, of itself and a few around it, from which a short search comes nearest.
+    """For each latent, try itself and a few starts around it by a short search, and return the start that comes
+    nearest.
 
-    how: alpha and objective of these searches. Yields their steps, numbered 1..N_STEPS of `of`, so that whoever
-    watches can stop; returns the latents.
+    how: alpha and objective of these searches. Yields their steps, numbered 1..N_STEPS of `of`, so that a caller
+    can cancel; returns the latents.
     """
     own = numbers_of(latents)
     drawn = around(generator, latents, pairs, N_DRAWN, seed)
@@ -92,7 +94,8 @@ def trials(
     of: int = N_STEPS,
     **asked: Unpack[SearchOptions],
 ) -> Generator[Step, None, Any]:
-    """Yield where short searches from several starts come nearest to what is asked, for each image by itself.
+    """Run short searches from several starts; the one that comes nearest to the request is chosen for each image
+    separately.
 
     starts: numbers like those of `latents`, whose classes stay. Yields the steps of all searches, numbered 1.. of `of`;
     returns the latents.
@@ -122,9 +125,9 @@ def seek(
     usual: Float[Tensor, "latent latent"] | None = None,
     seed: int = 0,
 ) -> Generator[None, None, Any]:
-    """For each of the latents, the one drawn around it whose maps move most in the direction that is asked.
+    """For each latent, find the one drawn around it whose maps move most in the requested direction.
 
-    usual: from `usual_sensitivity`, by default taken now. Yields N_SOUGHT times, so that whoever watches can stop;
+    usual: from `usual_sensitivity`, by default computed now. Yields N_SOUGHT times, so that a caller can cancel;
     returns the latents.
     """
     own, image = numbers_of(latents), torch.arange(len(latents), device=numbers_of(latents).device)
@@ -157,7 +160,7 @@ def seek(
 
 
 def around(generator: Any, latents: Any, pairs: Sequence[UnitPairs], n: int, seed: int = 0) -> list[Tensor]:
-    """n times numbers near those of the latents, [image, ...] each, that change the maps little."""
+    """Return n sets of numbers near those of the latents, [image, ...] each, that change the maps little."""
     own, draw = numbers_of(latents), torch.Generator().manual_seed(seed)
     if not _plain(own):
         return [own + one for one in _drawn(generator, own, None, n, draw)]
@@ -169,13 +172,14 @@ def around(generator: Any, latents: Any, pairs: Sequence[UnitPairs], n: int, see
 
 
 def _plain(own: Tensor) -> bool:
-    """Return whether latents are so few numbers that each can be changed by itself."""
+    """Return whether latents have so few numbers that each can be varied separately."""
     return own.ndim == 2 and own.shape[1] <= MOST
 
 
 def _drawn(generator: Any, own: Tensor, felt: Tensor | None, n: int, draw: torch.Generator) -> list[Tensor]:
-    """n draws for each image from the Gaussian with the inverse covariance 1 + felt; without it, half the differences
-    of the prior's own samples."""
+    """Return n draws for each image from the Gaussian with the inverse covariance 1 + felt; without it, half the
+    differences of the prior's own samples.
+    """
     if felt is None:
         seeds = torch.randint(2**31, (2,), generator=draw).tolist()
         one, other = (numbers_of(generator.sample(n, seed=seed)) for seed in seeds)
@@ -194,7 +198,7 @@ def usual_sensitivity(generator: Any, pairs: Sequence[UnitPairs]) -> Float[Tenso
 def sensitivity(
     generator: Any, latents: Any, pairs: Sequence[UnitPairs], step: float = 0.05
 ) -> Float[Tensor, "image latent latent"]:
-    """Mean products of the maps' derivatives by the latents' numbers, by differences of `step`."""
+    """Return mean products of the maps' derivatives with respect to the latents' numbers, by differences of `step`."""
     own = numbers_of(latents)
     before = features(generator.maps(latents), pairs)
     slopes = torch.stack(
@@ -208,7 +212,7 @@ def sensitivity(
 
 
 def features(maps: Maps, pairs: Sequence[UnitPairs]) -> Float[Tensor, "image feature"]:
-    """Return the pairs' maps of side a in deviations, at most GRID on a side, in one row for each image."""
+    """Return the pairs' maps of side a in deviations, at most GRID on a side, flattened to one row per image."""
     parts = []
     for group in pairs:
         scale = torch.where(group.std_a > 0, group.std_a, torch.inf)[:, None, None]

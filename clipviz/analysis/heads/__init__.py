@@ -1,1 +1,1 @@
-"""Attention heads (chapter 2): their labels, and what is left when some of them are removed."""
+"""Attention heads (chapter 2): their labels, and the effect of removing some of them."""

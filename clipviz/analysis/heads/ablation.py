@@ -1,7 +1,8 @@
-"""What an ablation does to one image and to a collection, linear in the codes: the model never runs again.
+"""The effect of an ablation on one image and on a collection, computed linearly from codes without re-running the
+model.
 
-`desk` is one image's class scores under any set of heads, which the browser toggles alone; `outcome` is accuracy
-before, after and under as many other heads of the same layers, drawn at random.
+`desk` is one image's class scores under any set of heads, which the browser toggles by itself. `outcome` is the
+accuracy before, after, and with as many other heads of the same layers removed, drawn at random.
 """
 
 from __future__ import annotations
@@ -31,27 +32,30 @@ N_DRAWS = 20
 MIN_GROUP = 8  # images below which a group's accuracy is chance
 SHORTCUT_SHARE = 5  # one in so many of the late heads is removed with a shortcut
 MOST_TRACED = 1024  # images traced again for an ablation of single MLPs or tokens
-LARGE = 1 << 29  # bytes of unablated logits above which they are made again for each ablation
+LARGE = 1 << 29  # larger unablated logits are recomputed for each ablation
 
 
 @dataclass(frozen=True, eq=False)
 class Desk:
     """One image and one task, ready for toggling (lens.subsets): mean and zero ablation of every kept head and of
-    the rest, and of every MLP where they are apart. logits, squared_norm: of the whole embedding, also where tokens
-    are removed from the sides. label: the image's class, -1 where it has none; n_images: how many images the means come
-    from."""
+    the rest, and of every MLP if they are separate. logits, squared_norm: for the whole embedding, even where tokens
+    are removed on the sides. label: the image's class, -1 if it has none; n_images: number of images averaged for
+    the means.
+    """
 
     mean: SubsetLogits
     zero: SubsetLogits
     logits: Tensor
     squared_norm: Tensor
     scale: float
-    bias: float | None  # of a model trained with a sigmoid loss: one sigmoid per class instead of a softmax
+    bias: (
+        float | None
+    )  # set for a model trained with a sigmoid loss: one sigmoid per class instead of a softmax
     label: int
     n_images: int
 
     def probabilities(self, ablation: Ablation) -> np.ndarray:
-        """Zero-shot class probabilities after an ablation, [class]."""
+        """Return zero-shot class probabilities after an ablation, [class]."""
         side = self.mean if ablation.how == "mean" else self.zero
         logits, length = side.after(ablation)
         scaled = self.scale * logits / length
@@ -60,8 +64,9 @@ class Desk:
 
 
 class Row(NamedTuple):
-    """Accuracy of one group of images (or of all): before, after, in each random draw, and after - before with its 95%
-    interval."""
+    """Accuracy of one group of images (or of all): before, after, in each random draw, and the change with its 95%
+    interval.
+    """
 
     name: str
     n_images: int
@@ -75,7 +80,7 @@ class Row(NamedTuple):
 class Outcome:
     """A collection before and after an ablation, and under random draws of as many other heads.
 
-    drawn_from: the layers of the draws, those of the removed heads where these have enough others.
+    drawn_from: the layers of the draws: those of the removed heads if they have enough other heads.
 
     change: of the accuracy over all images, paired; changes: the same by group.
     """
@@ -95,7 +100,7 @@ class Outcome:
 
     @property
     def groups(self) -> list[Row]:
-        """Every group of at least MIN_GROUP images, the worst before first; all groups where none is so large."""
+        """Every group of at least MIN_GROUP images, the worst before first; all groups if none is that large."""
         counts = {name: n for name, (_, n) in self.before.groups.items() if name}
         names = [name for name, n in counts.items() if n >= MIN_GROUP] or list(counts)
         rows = [
@@ -113,10 +118,10 @@ class Outcome:
 
     @property
     def worst(self) -> Row | None:
-        """The worst group of each column, which need not be one group.
+        """The worst group of each column, which may be different groups.
 
-        Its change is paired where it is one, and otherwise that between the images of two groups; that the groups are
-        chosen for being worst is not counted in its interval.
+        Its change is paired if it is one group, and otherwise the difference between two groups. The interval
+        does not account for choosing the groups as the worst.
         """
         rows = self.groups
         if not rows:
@@ -135,10 +140,11 @@ class Outcome:
 
 @dataclass(frozen=True, eq=False)
 class Left:
-    """What an ablation leaves of one image, unnormalised: its embedding [d_embed], and what stands for what is gone.
+    """What remains of one image after an ablation, unnormalised: its embedding [d_embed], and the replacements of
+    removed terms.
 
-    heads: those removed; instead: [head, d_embed], their means, or 0; rest: [d_embed] the same for everything
-    that is not a kept head, None where that stays.
+    heads: the removed heads; instead: [head, d_embed], their means, or 0; rest: [d_embed], the same for
+    everything that is not a kept head, None if that is not removed.
     """
 
     embedding: Tensor
@@ -154,8 +160,9 @@ class Left:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """The images of one task: terms, labels, groups, class directions, unablated logits where they are small; the
-    classes predicted before any ablation, and their accuracy."""
+    """The images of one task: terms, labels, groups, class directions, and the unablated logits if they are small;
+    also the predictions before any ablation and their accuracy.
+    """
 
     terms: Terms
     labels: Tensor
@@ -167,14 +174,16 @@ class Part:
 
 
 def terms_of_codes(codes: Codes, basis: HeadBasis) -> Terms:
-    """Return the terms of a collection's codes, all that is not a kept head as one term; codes may stay in a file."""
+    """Return the terms of a collection's codes, with everything but the kept heads as one term; codes may stay in a
+    file.
+    """
     return ablate.with_rest(Terms(codes, basis.to(codes.embedding.device, codes.embedding.dtype)))
 
 
 def part_of(
     terms: Terms, means: Means, rows: Sequence[int], task: Task, classes: Float[Tensor, "class d_embed"]
 ) -> Part | None:
-    """Return the task's labelled images among those of `terms`, which are images `rows`; None where there are none."""
+    """Return the task's labelled images among those of `terms`, whose images are `rows`; None if there are none."""
     place = [i for i, row in enumerate(rows) if row < len(task.labels) and task.labels[row] >= 0]
     if not place:
         return None
@@ -190,8 +199,8 @@ def part_of(
 
 
 def worth_tracing(task: Task, n_images: int) -> list[int]:
-    """Return the images that are traced again: the task's labelled ones, all where it has none; at most MOST_TRACED,
-    evenly spaced.
+    """Return the images to trace again: the task's labelled ones, or all if it has none; at most MOST_TRACED, evenly
+    spaced.
     """
     labelled = [i for i, label in enumerate(task.labels[:n_images]) if label >= 0] or list(range(n_images))
     return labelled[:: -(-len(labelled) // MOST_TRACED) or 1]
@@ -204,9 +213,11 @@ def traced_terms(
     tokens: Iterable[int] = (),
     progress: Progress = unwatched,
 ) -> tuple[list[int], Terms] | None:
-    """Images traced again for what codes do not keep: every MLP, every layer and some tokens; those that can be read.
+    """Trace images again for terms that codes do not keep: every MLP, every layer and some tokens; unreadable images
+    are skipped.
 
-    progress: called before each batch with the images done, and may raise to end the work. None where none can be read.
+    progress: called before each batch with the number of images done; it may raise to end the work. Returns None
+    if no image can be read.
     """
     tokens, parts = tuple(tokens), []
     rows: list[int] = []
@@ -225,7 +236,7 @@ def desk(
     bias: float | None,
     label: int,
 ) -> Desk:
-    """Everything that toggling needs for the first image of `terms`; means: those of the collection."""
+    """Return everything that toggling needs for the first image of `terms`; means: those of the collection."""
     mean, zero = (
         subsets.subset_logits(terms, 0, classes, mlps=(0,), means=means, how=how) for how in ("mean", "zero")
     )
@@ -242,7 +253,9 @@ def desk_apart(
     bias: float | None,
     label: int,
 ) -> Desk:
-    """Return the same with every MLP apart, perhaps without tokens; terms and means: from traces (lens.subsets)."""
+    """Return the desk with every MLP separate, optionally without tokens; terms and means come from traces
+    (lens.subsets).
+    """
     mean, zero = (
         subsets.subset_logits_apart(terms, 0, classes, layers, means, how, without_tokens)
         for how in ("mean", "zero")
@@ -253,9 +266,7 @@ def desk_apart(
 
 
 def left(terms: Terms, ablation: Ablation, means: Means | None) -> Left:
-    """Return the first image of `terms` after an ablation: the rep' of lens.ablate, and what its head effects
-    become.
-    """
+    """Return the first image of `terms` after an ablation: rep' of lens.ablate, and the resulting head effects."""
     embedding = ablate.embedding_after(terms, ablation, means)[0]
     heads = ablate.heads_of(terms.codes, ablation)
     instead = embedding.new_zeros(len(heads), len(embedding))
@@ -274,8 +285,9 @@ def embeddings_after(
     means: Means | None,
     progress: Progress = unwatched,
 ) -> Float[Tensor, "image d_embed"]:
-    """Embeddings after an ablation, some images at a time; progress: called before each with the images done, and may
-    raise to end the work."""
+    """Return embeddings after an ablation, some images at a time; progress: called before each part with the number
+    of images done; it may raise to end the work.
+    """
     parts = []
     for start in range(0, len(terms.embedding), ablate.IMAGES_AT_ONCE):
         progress(start)
@@ -285,9 +297,10 @@ def embeddings_after(
 
 
 def outcome(part: Part, means: Means, ablation: Ablation, progress: Progress = unwatched) -> Outcome:
-    """Accuracy before and after an ablation and under up to N_DRAWS draws of as many other heads of its layers.
+    """Return accuracy before and after an ablation, and under up to N_DRAWS draws of as many other heads of its
+    layers.
 
-    progress: called before each of these with how many are done, and may raise to end the work.
+    progress: called before each draw with the number done; it may raise to end the work.
     """
     draws = spurious.random_draws(part.terms, ablation, N_DRAWS)
     layers = sorted({layer for draw in draws for layer, _ in draw.heads})

@@ -1,10 +1,10 @@
-"""What a head is about: one definition of its label, for the session, the panels and the reports.
+"""Labels of heads: one definition for the session, the panels and the reports.
 
-A head's label is the broad family that at least 3 of its first 5 texts share, where in at most 5% of 200 random
-rotations of the head's data inside its span some family, whichever it is, has as many (lens.roles). The texts are
-those of TextSpan with a centred pool and length-normalised scores: the raw search of Alg. 1 prefers long texts and what
-all texts have in common. Every head is searched alone in its own span with the same rotations, so its label does not
-depend on which others are asked for. docs/nulls.md says how often heads of noise get a label.
+A head's label is the broad family that at least 3 of its first 5 texts share, provided that in at most 5% of 200
+random rotations of the head's data inside its span any family is as frequent (lens.roles). The texts are those of
+TextSpan with a centred pool and length-normalised scores, since the raw search of Alg. 1 prefers long texts and
+the part common to all texts. Every head is searched alone in its own span with the same rotations, so its label
+does not depend on which other heads are requested. docs/nulls.md reports how often heads of noise get a label.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from clipviz.values import Head
 N_FIRST, AT_LEAST, LEVEL, N_DRAWS = 5, 3, 0.05, 200
 
 RULE = (
-    f"A role is clear where at least {AT_LEAST} of the first {N_FIRST} texts share a family and in at most {LEVEL:.0%} "
-    f"of {N_DRAWS} random rotations inside the head's span (same spectrum, same pool, no relation between them) some "
-    "family, whichever it is, has as many. Among equal counts, p also compares how much of what the first texts "
-    "explain the family's texts explain, so that p is uniform for a head of noise."
+    f"A role is clear if at least {AT_LEAST} of the first {N_FIRST} texts share a family and if in "
+    f"at most {LEVEL:.0%} of {N_DRAWS} random rotations inside the head's span (same spectrum, same "
+    "pool, no relation between them) any family is as frequent. Among equal counts, p also compares "
+    "the share of the explained variance that the family's texts account for, so that p is uniform "
+    "for a head of noise."
 )
 """The definition, as reports state it."""
 
@@ -60,7 +61,7 @@ def label_in_steps(
     n_draws: int = N_DRAWS,
     seed: int = 0,
 ) -> Generator[None, None, Role]:
-    """`label_head` as a generator that returns the role: between two steps something else may be done."""
+    """Run `label_head` as a generator that returns the role, so that other work can be done between two steps."""
     textspan.check_varies(span)
     kept = span.norm(dim=0) > 0.5
     own = covariance[kept][:, kept][None], span[:, kept][None], text_directions.to(span)
@@ -78,7 +79,7 @@ def label_in_steps(
 
 
 def _chosen(order: Int[Tensor, "draw n_texts"], explained: Float[Tensor, "draw n_texts"]) -> list[Chosen]:
-    """Return the texts of each draw and what each of them adds to the variance that those before it explain."""
+    """Return the texts of each draw and how much each adds to the variance that its predecessors explain."""
     gains = explained.diff(dim=1, prepend=explained.new_zeros(len(explained), 1))
     return [Chosen(*drawn) for drawn in zip(order.tolist(), gains.tolist(), strict=True)]
 
@@ -90,7 +91,7 @@ def label_heads(
     text_directions: Float[Tensor, "text d_embed"],
     texts: Texts,
 ) -> dict[Head, Role]:
-    """Return the role of every head; heads: what the first axis of covariance and span stands for."""
+    """Return the role of every head; heads: the heads along the first axis of covariance and span."""
     if not len(heads) == len(covariance) == len(span):
         raise ValueError(
             f"expected the covariance and span of {len(heads)} heads, got {len(covariance)} and {len(span)}"

@@ -1,7 +1,7 @@
-"""What a collection says about one layer's neurons: search, text codes, galleries, groups of images.
+"""What a collection reveals about one layer's neurons: search, text codes, galleries, groups of images.
 
-`LayerNeurons` answers every question about a layer from its second-order statistics (lens.neuron_stats); the session,
-its panels and the notebooks ask it.
+`LayerNeurons` answers every question about a layer from its second-order statistics (lens.neuron_stats), for the
+session, its panels and notebooks.
 """
 
 from __future__ import annotations
@@ -22,14 +22,17 @@ from clipviz.lens.neurons import SecondOrder
 from clipviz.lens.sparse import code_size, reconstruct, sparse_code
 from clipviz.values import SparseCode
 
-N_TOP = 48  # images kept per neuron, the strongest
+N_TOP = 48  # number of strongest images kept per neuron
 N_WORDS = 8  # texts of a code that are shown
-PERCENTILE = 98.0  # of a neuron's norms over the images: it is activated above it (thesis 3.3)
+PERCENTILE = 98.0  # a neuron is activated above this percentile of its norms over the images (thesis 3.3)
 MAX_GROUPS = 5
-SAME = 0.6  # cosine of centred texts above which the second adds nothing
-N_RANDOM = 50  # random directions that are coded: less rebuilt of all of them, p < 1/51
-N_ONE_GROUP = 20  # draws of images without groups: all below a silhouette, p < 1/21
-N_NEAREST, ABOVE = 2000, 0.99  # random directions, and the share of them whose nearest text is less near
+SAME = 0.6  # of two centred texts with a larger cosine, the second is omitted
+N_RANDOM = 50  # random directions that are coded: if all are rebuilt less well, p < 1/51
+N_ONE_GROUP = 20  # draws of images without groups: if all have a smaller silhouette, p < 1/21
+N_NEAREST, ABOVE = (
+    2000,
+    0.99,
+)  # number of random directions, and the quantile of their cosines with the nearest text
 
 
 class Word(NamedTuple):
@@ -40,10 +43,10 @@ class Word(NamedTuple):
 
 
 class Code(NamedTuple):
-    """A neuron's sparse text code, the largest |weight| first, and the share of its direction that it rebuilds.
+    """A neuron's sparse text code, the largest |weight| first, and the share of its direction that it reconstructs.
 
-    by_chance, most_by_chance: the share that codes of as many texts rebuild of N_RANDOM random directions, which have
-    nothing to do with texts: on average, and at most.
+    by_chance, most_by_chance: the share that codes with as many texts reconstruct of N_RANDOM random directions,
+    which are unrelated to texts: the mean and the maximum.
     """
 
     words: tuple[Word, ...]
@@ -53,13 +56,14 @@ class Code(NamedTuple):
 
     @property
     def differs(self) -> bool:
-        """Whether the texts rebuild more of the direction than of any random one."""
+        """Whether the texts reconstruct more of the direction than of any random one."""
         return self.share > self.most_by_chance
 
 
 class Found(NamedTuple):
-    """A neuron and how it answers a search: what it adds to the text's cosine on its top images, and the cosine of
-    its direction and the text."""
+    """A neuron and its answer to a search: what it adds to the text's cosine on its top images, and the cosine of
+    its direction and the text.
+    """
 
     neuron: int
     effect: float
@@ -67,7 +71,7 @@ class Found(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """Images of a neuron: ids, |phi| [image], signed effect along r [image], activation maps [image, rows, cols]."""
+    """Images of a neuron: ids, |phi| [image], signed effects along r [image], activation maps [image, rows, cols]."""
 
     ids: list[int]
     norms: np.ndarray
@@ -76,14 +80,14 @@ class Samples(NamedTuple):
 
     @property
     def limit(self) -> float:
-        """An activation near the largest of most images: the scale on which galleries of one neuron are compared."""
+        """The scale of a neuron's gallery: an activation near the maximum of most images."""
         return float(np.quantile(self.maps.max((1, 2)), 0.75)) if len(self.maps) else 1.0
 
 
 class Group(NamedTuple):
-    """Top images that belong together: places among the samples, the texts they are nearest to, their mean effect.
+    """Top images that belong together: indices among the samples, the texts nearest to them, and their mean effect.
 
-    texts: none where no text is nearer than the nearest one of 99% of random directions.
+    texts: empty if no text is nearer than the nearest text of 99% of random directions.
     """
 
     places: list[int]
@@ -92,8 +96,9 @@ class Group(NamedTuple):
 
 
 class Grouping(NamedTuple):
-    """Groups, largest first; how clearly they part (silhouette), and the most that images without groups do
-    (`one_group`). There is one group where they do not part more clearly than that."""
+    """Groups, largest first; how well they are separated (silhouette), and the largest silhouette of images without
+    groups (`one_group`). There is a single group if the silhouette does not exceed that.
+    """
 
     groups: list[Group]
     separation: float
@@ -101,11 +106,12 @@ class Grouping(NamedTuple):
 
 
 class Effects(NamedTuple):
-    """What one neuron does to one image's unit embedding, [d_embed], against its mean, in three ways (thesis 3.3).
+    """The effect of one neuron on one image's unit embedding, [d_embed], relative to its mean, in three ways (thesis
+    3.3).
 
-    first_order: straight to the embedding (Eq. 3.1). second_order: phi_n - b_n, by way of later attention. indirect:
-    what the embedding loses when the model runs again with the neuron at its per-token mean over n_images images, which
-    later layers may repair.
+    first_order: directly on the embedding (Eq. 3.1). second_order: phi_n - b_n, through later attention.
+    indirect: the change of the embedding when the model runs again with the neuron at its per-token mean over
+    n_images images; later layers may compensate for it.
     """
 
     first_order: Tensor
@@ -115,15 +121,16 @@ class Effects(NamedTuple):
 
     @property
     def cosine(self) -> float:
-        """Of the second-order and the indirect effect."""
+        """Cosine of the second-order and the indirect effect."""
         return float(
             normalize(self.second_order, dim=0) @ normalize(self.indirect.to(self.second_order), dim=0)
         )
 
 
 class Histogram(NamedTuple):
-    """|phi_n| over the images read: edges [interval + 1], counts [interval], images of each interval spread over it,
-    the strongest first."""
+    """|phi_n| over the images read: edges [interval + 1], counts [interval], and images of each interval, evenly
+    sampled, strongest first.
+    """
 
     edges: np.ndarray
     counts: np.ndarray
@@ -132,7 +139,7 @@ class Histogram(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class LayerNeurons:
-    """What the images read so far say about one layer's neurons. Units: parts of a unit embedding (cosine units).
+    """What the images read so far reveal about one layer's neurons. Units: parts of a unit embedding (cosine units).
 
     ids: [image] the images read; norms: [image, neuron] |phi_n| there, half precision; embedded: [other] the images
     whose unit embedding [other, d_embed] is known, all top images among them.
@@ -155,14 +162,14 @@ class LayerNeurons:
 
     @cached_property
     def strength(self) -> Tensor:
-        """[neuron] root mean square of x_n over its top images: how far it moves the embedding along r_n."""
+        """[neuron], root mean square of x_n over its top images: how far it moves the embedding along r_n."""
         return (self.line.share * self.line.variance).clamp_min(0).sqrt()
 
     def towards(self, direction: Tensor, k: int, by: str = "effect") -> list[Found]:
         """Return the neurons that write towards a direction [d_embed], best first.
 
-        by: "effect" is strength * <r_n, t>, what a neuron adds to the text's cosine on its top images; "cosine" is
-        <r_n, t> alone, which weak neurons can win.
+        by: "effect" is strength * <r_n, t>, the amount that a neuron adds to the text's cosine on its top images;
+        "cosine" is <r_n, t> alone, which can be large for weak neurons.
         """
         if by not in ("effect", "cosine"):
             raise ValueError(f"expected by='effect' or 'cosine', got {by!r}")
@@ -178,13 +185,13 @@ class LayerNeurons:
 
     @property
     def code_size(self) -> int:
-        """Texts of a code unless told otherwise: the thesis's m (lens.sparse.code_size), where the pool has as many."""
+        """Default number of texts in a code: the thesis's m (lens.sparse.code_size), or the size of a smaller pool."""
         return min(code_size(self.dictionary.shape[1]), len(self.dictionary))
 
     def codes(self, neurons: Sequence[int], m: int | None = None) -> list[Code]:
-        """Sparse text codes of some neurons' rank-1 directions (thesis 3.4), of m texts each.
+        """Return sparse text codes of some neurons' rank-1 directions (thesis 3.4), with m texts each.
 
-        m: default `code_size`; at most as many as the pool or the embedding's width has.
+        m: default `code_size`; at most the size of the pool or the width of the embedding.
         """
         if not neurons:
             return []
@@ -199,9 +206,7 @@ class LayerNeurons:
         return found
 
     def _coded(self, neurons: Sequence[int], m: int | None) -> SparseCode:
-        """Return the codes of some neurons as indices and weights, those of earlier questions without coding them
-        again.
-        """
+        """Return the codes of some neurons as indices and weights; codes computed before are reused."""
         n_nonzero = min(self.code_size if m is None else m, len(self.dictionary), self.dictionary.shape[1])
         missing = [neuron for neuron in dict.fromkeys(neurons) if (neuron, n_nonzero) not in self._codes]
         if missing:
@@ -212,7 +217,7 @@ class LayerNeurons:
         return SparseCode(torch.stack(atoms), torch.stack(weights))
 
     def _chance(self, n_nonzero: int) -> tuple[float, float]:
-        """Return the share of random directions that n_nonzero texts rebuild, on average and at most."""
+        """Return the share of random directions that n_nonzero texts reconstruct: the mean and the maximum."""
         if n_nonzero not in self._by_chance:
             directions = self._random_directions(N_RANDOM)
             codes = sparse_code(directions, self.dictionary, n_nonzero)
@@ -222,12 +227,12 @@ class LayerNeurons:
 
     @cached_property
     def _near_by_chance(self) -> float:
-        """The cosine with its nearest text that 99% of random directions stay below."""
+        """The cosine with the nearest text that 99% of random directions do not reach."""
         found = self._random_directions(N_NEAREST) @ self.dictionary.T
         return float(found.amax(1).quantile(ABOVE))
 
     def _random_directions(self, n: int) -> Tensor:
-        """Unit vectors [n, d_embed], the same ones each time."""
+        """Return unit vectors [n, d_embed], the same ones each time."""
         generator = torch.Generator().manual_seed(0)
         return normalize(torch.randn(n, self.dictionary.shape[1], generator=generator), dim=1).to(
             self.dictionary
@@ -270,8 +275,8 @@ class LayerNeurons:
         )
 
     def spread(self, neuron: int, how: str, k: int) -> list[int]:
-        """Return an honest sample of the images read, strongest first: "quantiles" of |phi_n|, evenly, or at
-        "random".
+        """Return a representative sample of the images read, strongest first: evenly by "quantiles" of |phi_n|, or
+        at "random".
         """
         order = self.norms[:, neuron].float().argsort(descending=True)
         k = min(k, len(order))
@@ -283,7 +288,7 @@ class LayerNeurons:
         return self.ids[order.cpu()[places]].tolist()
 
     def histogram(self, neuron: int, n_bins: int = 8, n_images: int = 6) -> Histogram:
-        """|phi_n| over the images read in even intervals from 0 to its largest, with images of each."""
+        """Return |phi_n| over the images read in even intervals from 0 to the maximum, with images of each."""
         values = to_numpy(self.norms[:, neuron].float())
         ids = self.ids.cpu().numpy()
         edges = np.linspace(0, max(float(values.max()), 1e-12), n_bins + 1)
@@ -297,11 +302,11 @@ class LayerNeurons:
         return Histogram(edges, np.bincount(place, minlength=n_bins), images)
 
     def rank(self, neuron: int, norm: float) -> float:
-        """Share of the images read on which the neuron's effect is smaller."""
+        """Return the share of the images read on which the neuron's effect is smaller."""
         return float((self.norms[:, neuron].float() < norm).float().mean())
 
     def groups(self, samples: Samples) -> Grouping:
-        """Top images in groups of what they show, beside how clearly images without groups part."""
+        """Group top images by content, and compare their separation with that of images without groups."""
         places = {i: place for place, i in enumerate(self.embedded.tolist())}
         rows = torch.tensor([places[i] for i in samples.ids])
         centred = self.embedding - self.embedding.mean(0)
@@ -316,8 +321,8 @@ class LayerNeurons:
         return Grouping(sorted(found, key=lambda group: -len(group.places)), separation, chance)
 
     def _nearest(self, direction: Tensor, n_texts: int = 2) -> tuple[str, ...]:
-        """Return the texts nearest to a unit direction, as far as nearer than chance, that do not say the same
-        again.
+        """Return the texts nearest to a unit direction that are nearer than chance, without texts of the same
+        meaning.
         """
         chosen: list[int] = []
         for j, cosine in best(self.dictionary @ direction, min(32, len(self.dictionary))):
@@ -331,11 +336,11 @@ class LayerNeurons:
 
 
 def one_group(vectors: np.ndarray, n_draws: int = N_ONE_GROUP, seed: int = 0) -> float:
-    """Return the highest silhouette that images without groups have: as many normal vectors with the mean and the
-    covariance of these [image, d], then of unit length, divided as `cluster` divides.
+    """Return the largest silhouette of images without groups: as many normal vectors with the mean and covariance of
+    these [image, d], normalised to unit length and divided as `cluster` divides.
 
-    A few vectors have a narrower covariance than what they are drawn from, so that fewer than 1 in n_draws + 1 sets
-    without groups part more clearly.
+    A few vectors have a narrower covariance than the distribution they come from, so fewer than 1 in n_draws + 1
+    sets without groups are better separated.
     """
     generator, mean = np.random.default_rng(seed), vectors.mean(0)
     spread = (vectors - mean) / max(1.0, len(vectors) - 1.0) ** 0.5
@@ -350,10 +355,10 @@ def one_group(vectors: np.ndarray, n_draws: int = N_ONE_GROUP, seed: int = 0) ->
 def cluster(
     vectors: np.ndarray, max_groups: int = MAX_GROUPS, above: float = 0.0
 ) -> tuple[np.ndarray, float]:
-    """Labels of unit vectors [image, d], by Ward's method, and the silhouette of that division.
+    """Return labels of unit vectors [image, d] by Ward's method, and the silhouette of that division.
 
-    The number of groups is the one of highest silhouette; all are one group, of silhouette 0, where none is above
-    `above`.
+    The number of groups maximises the silhouette. If no silhouette exceeds `above`, all form one group with
+    silhouette 0.
     """
     from sklearn.cluster import AgglomerativeClustering
     from sklearn.metrics import silhouette_score

@@ -1,4 +1,4 @@
-"""What becomes of embeddings when one layer's second-order effects are replaced (thesis 3.3; Figures 3.3, 3.4)."""
+"""Embeddings after one layer's second-order effects are replaced (thesis 3.3; Figures 3.3, 3.4)."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def replaced(
     large: Tensor,
     directions: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Float[Tensor, "image d_embed"]]:
-    """Unit embeddings as they are and after every condition of Figure 3.3.
+    """Return unit embeddings unchanged and after every condition of Figure 3.3.
 
-    large: [image, neuron] whether a norm is large; directions: by name what stands for r_n as well, as its text codes
-    do in Figure 3.4.
+    large: [image, neuron] whether a norm is large; directions: further replacements of r_n by name, such as its
+    text codes in Figure 3.4.
     """
     return {
         NOTHING: normalize(second.embedding, dim=1),
@@ -58,11 +58,11 @@ def accuracies(
     directions: Mapping[str, Tensor] | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> dict[str, Accuracy]:
-    """Zero-shot accuracy of some images of a task after every replacement of a layer's effects.
+    """Return zero-shot accuracy on some images of a task after every replacement of a layer's effects.
 
     classes: [class, d_embed]; thresholds: [neuron], above which a norm is large; directions: as in `replaced`.
-    check: called after each batch; what it raises ends the work.
-    ValueError where no image of the task can be read.
+    check: called after each batch; an exception that it raises ends the work. Raises ValueError if no image of
+    the task can be read.
     """
     parts: dict[str, list[Tensor]] = {}
     rows: list[int] = []

@@ -1,4 +1,4 @@
-"""Second-order statistics of one MLP layer, streamed: the one way of the session, the index and the reports.
+"""Second-order statistics of one MLP layer, streamed; used by the session, the index and the reports alike.
 
 Sums are kept in float64 while batches are added and read in float32, as an index stores them.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SUMS = ("mean", "scatter", "shared_mean", "total")
 TOGETHER_BYTES = 3 << 30
-"""What layers that are read in one pass may hold."""
+"""Memory bound for layers that are read in one pass."""
 
 
 def batch_stats(
@@ -35,7 +35,7 @@ def batch_stats(
     scatter: bool = True,
     norms: Float[Tensor, "image neuron"] | None = None,
 ) -> NeuronStats:
-    """Return the statistics of one batch (lens.neuron_stats), sums in float64; ids: of its images. Call without
+    """Return the statistics of one batch (lens.neuron_stats), sums in float64; ids: its images. Call it without
     autocast.
     """
     stats = neuron_stats(second, ids, n_top, shared=shared, scatter=scatter, norms=norms)
@@ -45,7 +45,7 @@ def batch_stats(
 
 
 def in_single(stats: NeuronStats, device: str | torch.device | None = None) -> NeuronStats:
-    """Return the statistics as everything else reads them: sums in float32, on a device."""
+    """Return the statistics as all other code uses them: sums in float32, on a device."""
     tensors = {name: value for name, value in vars(stats).items() if isinstance(value, Tensor)}
     small = {
         name: value.float() if value.dtype == torch.float64 else value for name, value in tensors.items()
@@ -55,9 +55,9 @@ def in_single(stats: NeuronStats, device: str | torch.device | None = None) -> N
 
 
 class NeuronSums:
-    """One layer's statistics, added batch by batch; and every |phi_n|, in half precision, where `norms` says so.
+    """One layer's statistics, added batch by batch; also every |phi_n| in half precision if `norms` is set.
 
-    scatter: with the covariances, which an index keeps; without them a layer of any size fits.
+    scatter: include the covariances, which an index keeps; without them a layer of any size fits in memory.
     """
 
     def __init__(self, n_top: int, shared: bool = True, norms: bool = True, scatter: bool = True) -> None:
@@ -66,7 +66,7 @@ class NeuronSums:
         self._norms: list[Tensor] | None = [] if norms else None
 
     def add(self, ids: Sequence[int], second: SecondOrder) -> None:
-        """Add the images `ids`, whose effects `second` are."""
+        """Add the images `ids` with their effects `second`."""
         norms = None if self._norms is None else second.norms()
         stats = batch_stats(
             second, ids, self.n_top, self.shared, self.scatter, norms if self.shared else None
@@ -81,16 +81,16 @@ class NeuronSums:
 
     @property
     def stats(self) -> NeuronStats:
-        """What has been added so far, sums in float32. Raises ValueError where nothing has."""
+        """The statistics so far, with sums in float32. Raises ValueError if nothing has been added."""
         if self._stats is None:
             raise ValueError("expected images that can be read, got none; check the files")
         return in_single(self._stats, self._stats.top_norms.device)
 
     @property
     def norms(self) -> Float[Tensor, "image neuron"]:
-        """|phi_n| of every image in the order added, half precision."""
+        """|phi_n| of every image in the order added, in half precision."""
         if not self._norms:
-            raise ValueError("expected norms that were kept, got none; pass norms=True")
+            raise ValueError("expected stored norms, got none; pass norms=True")
         self._norms = [torch.cat(self._norms)]
         return self._norms[0]
 
@@ -105,7 +105,7 @@ def read_layer(
     bar: str = "",
     scatter: bool = True,
 ) -> NeuronSums:
-    """Return the statistics of a layer over all images that can be read; bar: shown beside a progress bar."""
+    """Return the statistics of a layer over all readable images; bar: text beside a progress bar."""
     return read_layers(model, images, [layer], n_top, shared, norms, bar, scatter)[0]
 
 
@@ -119,7 +119,7 @@ def read_layers(
     bar: str = "",
     scatter: bool = True,
 ) -> list[NeuronSums]:
-    """Return the same for several layers, from one pass over the images."""
+    """Return the statistics of several layers, from one pass over the images."""
     sums = [NeuronSums(n_top, shared, norms, scatter) for _ in layers]
     for rows, pictures in batches(images, bar=bar):
         for own, second in zip(sums, model.each_second_order(pictures, layers), strict=True):
@@ -128,10 +128,12 @@ def read_layers(
 
 
 def read_together(model: ClipModel, layers: Sequence[int], n_images: int, n_top: int) -> list[list[int]]:
-    """Layers in groups that are read at once: a pass serves a whole group, if what it leaves fits in TOGETHER_BYTES.
+    """Return groups of layers that are read together: one pass serves a whole group if its data fit in
+    TOGETHER_BYTES.
 
-    That is every layer's activations of a batch and its sums. Over several batches it is also the layer's basis, where
-    making it again for each batch would cost more than another pass: as in a batch of few tokens.
+    These data are every layer's activations of a batch and its sums. Over several batches they also include the
+    layer's basis, if recomputing it for each batch would cost more than another pass, as for batches of few
+    tokens.
     """
     weights, n_batch = model.weights, min(n_images, BATCH)
     groups: list[list[int]] = []
@@ -152,18 +154,20 @@ def read_together(model: ClipModel, layers: Sequence[int], n_images: int, n_top:
 
 
 def basis_costs(weights: TowerWeights, layer: int) -> int:
-    """Products to make a layer's basis, the value codes of all later heads."""
+    """Return the number of products for a layer's basis, the value codes of all later heads."""
     d_model, n_neurons = weights.layers[layer].mlp_output.shape
     return (weights.n_layers - 1 - layer) * weights.n_heads * weights.d_head * d_model * n_neurons
 
 
 def pass_costs(weights: TowerWeights, n_images: int) -> int:
-    """Products of a pass over so many images: four square matrices of attention and two of an MLP a layer."""
+    """Return the number of products in a pass over so many images: four square matrices of attention and two of an
+    MLP per layer.
+    """
     d_model, n_neurons = weights.layers[0].mlp_output.shape
     a_token = weights.n_layers * d_model * (4 * weights.n_heads * weights.d_head + 2 * n_neurons)
     return n_images * weights.n_tokens * a_token
 
 
 def _double(tensor: Tensor) -> Tensor:
-    """In float64, on the CPU where the device has none."""
+    """Return a tensor in float64, on the CPU if the device does not support it."""
     return tensor.cpu().double() if tensor.device.type == "mps" else tensor.double()

@@ -1,4 +1,4 @@
-"""A CLIP's dictionary of shared units: mined, with names in words, and with where it comes from (thesis 4.3)."""
+"""A CLIP's dictionary of shared units: mined, named in words, and stored with its origin (thesis 4.3)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from clipviz.models.zoo import Partner, clip_partner
 from clipviz.values import Concepts, Progress, unwatched
 
 CLIP = "clip"
-"""What the model is called in its dictionary."""
+"""The name of the model in its dictionary."""
 
 
 def mined(
@@ -30,11 +30,12 @@ def mined(
     progress: Progress = unwatched,
     **options: Any,
 ) -> Concepts:
-    """Return the dictionary of a CLIP and its partners, with names in words for the concepts where they hold.
+    """Mine the dictionary of a CLIP and its partners, and name concepts in words where the names hold on other
+    images.
 
-    images, heldout: pictures to mine and to check on; texts: what names are chosen from, none for no names; generator:
-    one more partner, matched on as many of its own samples; options: those of
-    Mining. The pivot is called "clip".
+    images, heldout: pictures for mining and for validation; texts: candidates for names, none for no names;
+    generator: one more partner, matched on as many of its own samples; options: those of Mining. The pivot is
+    called "clip".
     """
     pivot, own = clip_partner(model, CLIP), {}
     if generator is not None:
@@ -59,7 +60,8 @@ def mined_from_generator(
     texts: Sequence[str],
     **options: Any,
 ) -> tuple[Concepts, dict[int, Any]]:
-    """R(G, D1 ... Dm) of Eq. 4.4 with a generator as pivot on its own samples, and the pictures of its examples.
+    """Return R(G, D1 ... Dm) of Eq. 4.4 with a generator as pivot on its own samples, and the pictures of its
+    examples.
 
     The CLIP, called "clip", and every partner must share a unit. Named by texts that fit where the generator's units
     are strongest (text_labels.names).
@@ -76,7 +78,7 @@ def mined_from_generator(
 def name_generator(
     concepts: Concepts, generator: Any, model: ClipModel, n_latents: int, n_heldout: int, texts: Sequence[str]
 ) -> tuple[tuple[str, float], ...]:
-    """Return names of a generator's units, chosen on the samples that they were mined on and checked on others."""
+    """Return names of a generator's units, chosen on the samples used for mining and checked on others."""
     if not len(concepts):
         return ()
     units = torch.as_tensor(concepts.units)[:, 0]
@@ -93,10 +95,10 @@ def untrained_rows(
     progress: Progress = unwatched,
     **options: Any,
 ) -> int:
-    """Return how many rows `mined` finds on the same images with an untrained copy of the model in its place.
+    """Return how many rows `mined` finds on the same images with an untrained copy in place of the model.
 
-    Local filters with random weights light up where trained ones do, so a dictionary has rows that nothing was learnt
-    for; this is how many. About two thirds of the time that the dictionary itself takes.
+    Local filters with random weights are active where trained ones are, so a dictionary has rows that do not
+    depend on learning; this counts them. It takes about two thirds of the time of the dictionary itself.
     """
     own = {}
     if generator is not None:
@@ -114,8 +116,8 @@ def untrained_generator_rows(
     n_heldout: int,
     **options: Any,
 ) -> int:
-    """Return the same for `mined_from_generator`: the generator's rows where the model among its partners is
-    untrained.
+    """Return the same count for `mined_from_generator`, with an untrained copy in place of the model among the
+    partners.
     """
     latents, _ = _samples(generator, n_latents, n_heldout)
     company = [untrained_copy(clip_partner(model, CLIP)), *partners]
@@ -123,13 +125,13 @@ def untrained_generator_rows(
 
 
 def _samples(generator: Any, n: int, n_heldout: int) -> tuple[Any, Any]:
-    """Latents to match on, and others to check on."""
+    """Return latents for matching, and others for validation."""
     return generator.sample(n, seed=7), generator.sample(n_heldout, seed=2024)
 
 
 def about(model: ClipModel, partners: Sequence[Any], images: Any) -> dict[str, Any]:
-    """Return where a dictionary comes from: fingerprints of the pivot and the collection, and what every model
-    learnt.
+    """Return the origin of a dictionary: fingerprints of the pivot and the collection, and how every model was
+    trained.
     """
     losses = {"clip": "text-supervised", **{partner.name: partner.loss for partner in partners}}
     known = {} if images is None else {"images": images.fingerprint}

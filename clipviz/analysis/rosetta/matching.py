@@ -1,8 +1,8 @@
-"""Matching two models over a collection: the units that are each other's best buddies (thesis 4.3).
+"""Match two models over a collection: find the units that are each other's best buddies (thesis 4.3).
 
-Layers are read in blocks whose correlation tables fit in `memory` bytes; each set of blocks takes one pass over the
-images. Peak memory: `memory` for the tables, 12 k bytes per unit for the neighbours, and one batch of maps with its
-copies; a batch has fewer images than asked for where maps are so large that they exceed MAPS_BYTES.
+Layers are read in blocks whose correlation tables fit in `memory` bytes; each set of blocks takes one pass over
+the images. Peak memory: `memory` for the tables, 12 k bytes per unit for the neighbours, and one batch of maps
+with its copies; a batch has fewer images than requested if its maps would exceed MAPS_BYTES.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from clipviz.values import Matches, whole
 def _passes(
     blocks_a: Sequence[Block], blocks_b: Sequence[Block], memory: int
 ) -> Iterator[list[tuple[Block, Block]]]:
-    """Pairs of blocks whose float64 tables fit in `memory` together, one list per pass over the images."""
+    """Return pairs of blocks whose float64 tables fit in `memory` together, one list per pass over the images."""
     waiting: list[tuple[Block, Block]] = []
     used = 0
     for pair in itertools.product(blocks_a, blocks_b):
@@ -53,20 +53,21 @@ def match(
     memory: int = 2 << 30,
     kept: KeptMaps | None = None,
 ) -> Matches:
-    """Best buddies of two models over a collection (thesis Eq. 4.2, 4.3): one exact correlation for every two units.
+    """Return the best buddies of two models over a collection (thesis Eq. 4.2, 4.3), from the exact correlation of
+    every two units.
 
         matches = match(clipviz.load("demo"), load_partner("cnn"), images)
 
     Args:
         model_a: A Partner, a ClipModel, or a generator.
-        model_b: Another one. Of two models at most one is a generator: `images` are then its latents, and the other
-            model sees what it makes of them.
+        model_b: Another one. At most one of the models is a generator: `images` are then its latents, and the
+            other model sees the images that it makes from them.
         images: PIL images, a uint8 array [image, rows, cols, 3] or a float tensor [image, 3, rows, cols] in 0..1.
         k: Neighbours of a unit in the other model; both units of a pair have to be among each other's.
         layers_a: Module names or patterns whose outputs are units; None takes the partner's own.
         layers_b: The same for model b.
         above: The correlation that a pair must exceed.
-        permute: A seed that shuffles the images of model b, for the level of chance.
+        permute: A seed for shuffling the images of model b, to measure chance.
         batch: Images that are read at once.
         memory: Bytes for tables of correlations.
         kept: Maps of earlier passes over these images.
@@ -92,7 +93,7 @@ def match_and_shuffled(
     memory: int = 2 << 30,
     kept: KeptMaps | None = None,
 ) -> tuple[Matches, Matches]:
-    """`match` as it is and with the images of model b shuffled (permute=0), from the same passes of model a."""
+    """Run `match` as is and with the images of model b shuffled (permute=0), from the same passes of model a."""
     view_a, view_b = views(model_a, model_b, images, kept=kept)
     plain, shuffled = _matched(view_a, view_b, k, 0.0, [None, 0], batch, memory)
     return plain, shuffled
@@ -126,10 +127,11 @@ def own_pairs(
     memory: int = 2 << 30,
     kept: KeptMaps | None = None,
 ) -> Tensor:
-    """Self best buddies among some units of a model, each pair once with the smaller unit first, [pair, 2].
+    """Return self best buddies among some units of a model, each pair once with the smaller unit first, [pair, 2].
 
-    units: different ones, in order, counted through the layers. Neighbours are sought among all units of the model,
-    so that the pairs are those of the whole table [unit, unit], of which only the rows of `units` are formed.
+    units: distinct units, in order, counted through the layers. Neighbours are searched among all units of the
+    model, so that the pairs are those of the whole table [unit, unit], of which only the rows of `units` are
+    formed.
     """
     view, _ = views(model, model, images, kept=kept)
     ((found, _),) = _stream(view, view, k + 1, [None], batch, memory, units)
@@ -148,15 +150,15 @@ def _stream(
     memory: int,
     among: Tensor | None = None,
 ) -> list[tuple[Neighbours, Tensor | None]]:
-    """Neighbours of all units, and the whole table in float32 where it fits in `memory`; once for each order of the
-    images of model b, all from the same maps of model a.
+    """Return neighbours of all units, and the whole table in float32 if it fits in `memory`; once for each order of
+    the images of model b, all from the same maps of model a.
 
     among: the units of model a that are read, default all; side a of the neighbours is then counted through these.
     """
     n_images, share = len(view_a.images), memory // len(permutes)
     orders = [_order(n_images, permute) for permute in permutes]
     n_a, n_b = view_a.n_units if among is None else len(among), view_b.n_units
-    k = min(whole("k", k), max(n_a, n_b))  # no unit has more neighbours than there are units
+    k = min(whole("k", k), max(n_a, n_b))  # a unit cannot have more neighbours than there are units
     tables = [torch.zeros(n_a, n_b) if 4 * n_a * n_b <= share else None for _ in orders]
     found = [Neighbours.empty(n_a, n_b, k) for _ in orders]
     batch, limit = min(view_a.fitting(batch), view_b.fitting(batch)), max(1, int((share / 8) ** 0.5))
@@ -184,7 +186,7 @@ def _stream(
 
 
 def _order(n_images: int, permute: int | None) -> list[int]:
-    """Images as they are, or shuffled by a seed."""
+    """Return the images in order, or shuffled with a seed."""
     if permute is None:
         return list(range(n_images))
     return torch.randperm(n_images, generator=torch.Generator().manual_seed(permute)).tolist()
@@ -217,9 +219,9 @@ def heldout_correlation(
     permute: int | None = None,
     kept: KeptMaps | None = None,
 ) -> Tensor:
-    """Correlation [pair] of given unit pairs on other images. pairs: [pair, 2], counted as in `matches`.
+    """Return the correlation [pair] of given unit pairs on other images. pairs: [pair, 2], counted as in `matches`.
 
-    permute: a seed that shuffles the images of model b: what a pair shares by place alone.
+    permute: a seed for shuffling the images of model b, which leaves the correlation due to position alone.
     """
     correlation = torch.zeros(len(pairs))
     for group in _paired(model_a, model_b, images, matches, pairs, batch, permute, kept):
@@ -236,7 +238,7 @@ def unit_pairs(
     batch: int = 32,
     kept: KeptMaps | None = None,
 ) -> list[UnitPairs]:
-    """Matched units as `lens.invert` reads them, with the means and deviations of Eq. 4.1 over these images.
+    """Return matched units as `lens.invert` needs them, with the means and deviations of Eq. 4.1 over these images.
 
     model_a: the generator that will be inverted or edited. pairs: [pair, 2], default all of `matches`.
 
@@ -283,7 +285,7 @@ def _paired(
     permute: int | None = None,
     kept: KeptMaps | None = None,
 ) -> list[_Group]:
-    """Sums of pairs alone, in one pass over the images."""
+    """Return the sums of pairs only, from one pass over the images."""
     order = _order(len(images), permute)
     names_a, names_b = ([layer for layer, _ in layers] for layers in (matches.layers_a, matches.layers_b))
     view_a, view_b = views(model_a, model_b, images, names_a, names_b, kept)

@@ -1,4 +1,4 @@
-"""Mining the dictionary of units that several models share, through a pivot model (thesis 4.3)."""
+"""Mine the dictionary of units that several models share with a pivot model (thesis 4.3)."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ SAME = 0.7
 
 @dataclass(frozen=True)
 class Mining:
-    """How a dictionary is mined.
+    """The settings for mining a dictionary.
 
-    k: neighbours among which best buddies are looked for. at_least: partners that a row needs, None for all (the
-    thesis's intersection). above: what a pair's correlation must exceed that of shuffled images by, see
-    `pairs_above_chance`. same: self best buddies of the pivot whose correlation exceeds this are one concept (the
-    thesis joins all of them, and chains then grow long). n_examples: example images of a row. batch: images that are
-    read at once. memory: bytes for correlation tables.
+    k: number of neighbours among which best buddies are searched. at_least: number of partners that a row needs,
+    None for all (the thesis's intersection). above: how much a pair's correlation must exceed that on shuffled
+    images, see `pairs_above_chance`. same: self best buddies of the pivot whose correlation exceeds this form one
+    concept (the thesis joins all of them, which leads to long chains). n_examples: example images of a row.
+    batch: images that are read at once. memory: bytes for correlation tables.
     """
 
     k: int = 5
@@ -58,12 +58,11 @@ def mine(
 ) -> Concepts:
     """Return the dictionary of units that a pivot model shares with its partners (thesis Eq. 4.4 and clusters).
 
-    images, heldout: collections for mining and for the honesty check. progress: called after each of the n_passes over
-    the images. own: a partner's name
-    -> what it is matched and checked on instead, as (latents, other latents) of a generator that paints for the pivot;
-    on the examples, which it did not paint, it is dark. Each pivot unit is listed once, with its strongest partners;
-    rows are sorted by mean held-out correlation.
-    Raises ValueError for no partner or an empty collection.
+    images, heldout: collections for mining and for validation. progress: called after each of the n_passes over
+    the images. own: a partner's name -> (latents, other latents) on which it is matched and validated instead,
+    for a generator that paints for the pivot; its maps on the examples, which it did not paint, are dark. Each
+    pivot unit is listed once, with its strongest partners; rows are sorted by mean held-out correlation. Raises
+    ValueError for no partner or an empty collection.
     """
     if not partners:
         raise ValueError('expected at least one partner, got none; load_partner("cnn") is embedded')
@@ -74,7 +73,7 @@ def mine(
     mined_on = [mined for mined, _ in seen]
     found, units = _rows(pivot, partners, mined_on, how, step, kept)
     all_matches = [matches for matches, _, _ in found]
-    # Mined and other images of each partner; `images` come last, since what follows reads them once more.
+    # Mining and validation images of each partner; `images` come last, since the next step reads them once more.
     looks = [(i, which) for i in range(len(partners)) for which in (0, 1)]
     looks.sort(key=lambda look: (seen[look[0]][look[1]] is images, seen[look[0]][look[1]] is heldout))
     tables = [torch.ones(units.shape), torch.ones(units.shape)]
@@ -118,12 +117,12 @@ def mine(
 
 
 def n_passes(n_partners: int) -> int:
-    """Return how many passes `mine` takes."""
+    """Return the number of passes of `mine`."""
     return 3 * n_partners + 1
 
 
 def control_passes(n_partners: int) -> int:
-    """Return how many passes `count_rows` takes."""
+    """Return the number of passes of `count_rows`."""
     return 2 * n_partners
 
 
@@ -135,10 +134,9 @@ def count_rows(
     progress: Progress = unwatched,
     own: Mapping[str, tuple[Any, Any]] | None = None,
 ) -> int:
-    """Return how many rows `mine` would find, without what it then measures and draws of them: about two thirds of
-    its work.
+    """Return how many rows `mine` would find, without measuring and drawing them: about two thirds of its work.
 
-    progress: called after each of control_passes. For a control: a pivot, or a partner, that has learnt nothing.
+    progress: called after each of control_passes. This serves as a control, with an untrained pivot or partner.
     """
     pivot, partners = as_partner(pivot), [as_partner(partner) for partner in partners]
     mined_on = [(own or {}).get(partner.name, (images, None))[0] for partner in partners]
@@ -153,7 +151,9 @@ def _rows(
     step: Callable[[], None],
     kept: KeptMaps,
 ) -> tuple[list[tuple[Matches, int, float]], Tensor]:
-    """`pairs_above_chance` of every partner, and the pivot's units that enough of them share [row, 1 + model]."""
+    """Return `pairs_above_chance` of every partner, and the pivot's units that enough of them share [row, 1 +
+    model].
+    """
     found = [
         pairs_above_chance(pivot, partner, mined, how, step, kept)
         for partner, mined in zip(partners, mined_on, strict=True)
@@ -170,7 +170,8 @@ def pairs_above_chance(
     step: Callable[[], None] = lambda: None,
     kept: KeptMaps | None = None,
 ) -> tuple[Matches, int, float]:
-    """Best buddies that share more than places: the matches, how many chance pairs are as good, and the threshold.
+    """Return best buddies that share more than position: the matches, the number of equally good chance pairs, and
+    the threshold.
 
     Units may correlate by where they light up alone (centre, borders), with any pictures. So a pair counts by its
     excess: its correlation minus the same pair's when the partner's images are shuffled. how.above: the excess that a
@@ -202,20 +203,24 @@ def pairs_above(
     batch: int = 32,
     kept: KeptMaps | None = None,
 ) -> Matches:
-    """Best buddies whose correlation exceeds the same pair's on shuffled images by more than `threshold`."""
+    """Return best buddies whose correlation exceeds that of the same pair on shuffled images by more than
+    `threshold`.
+    """
     matches = match(pivot, partner, images, k=k, batch=batch, kept=kept)
     by_place = heldout_correlation(pivot, partner, images, matches, matches.pairs, batch, 1, kept)
     return _exceeding(matches, by_place, threshold)
 
 
 def _exceeding(matches: Matches, by_place: Tensor, threshold: float) -> Matches:
-    """Return the pairs whose correlation exceeds what they share by place by more than `threshold`."""
+    """Return the pairs whose correlation exceeds the part due to position by more than `threshold`."""
     kept = matches.strength - by_place > threshold
     return replace(matches, pairs=matches.pairs[kept], strength=matches.strength[kept])
 
 
 def _joined(pairs_by_model: list[Tensor], needed: int) -> Tensor:
-    """Pivot units with a partner in at least `needed` models; [row, 1 + model], -1 where there is none."""
+    """Return pivot units with a partner in at least `needed` models; [row, 1 + model], -1 where a model has no
+    partner.
+    """
     if needed >= len(pairs_by_model):
         return rosetta_units(pairs_by_model, strongest=True)
     strongest: list[dict[int, int]] = []
@@ -240,11 +245,12 @@ def unit_thumbnails(
     own: Mapping[int, Any] | None = None,
     kept: KeptMaps | None = None,
 ) -> tuple[Tensor, UnitThumbnails]:
-    """Example images of every row and how each model's unit looks on them.
+    """Return example images of every row and the maps of each model's unit on them.
 
-    models: the pivot first; units: [row, model], -1 where a model has none; layers: each model's. Returns the ids of
-    the images where the pivot's map has its highest value [row, example], and the thumbnails. Two passes over them.
-    own: place of a generator among the models -> latents that its range is taken from; on the examples it is dark.
+    models: the pivot first; units: [row, model], -1 where a model has none; layers: each model's. Returns the ids
+    of the images where the pivot's map has its highest value [row, example], and the thumbnails. Two passes over
+    them. own: index of a generator among the models -> latents from which its range is measured; its maps on the
+    examples are dark.
     """
     own = own or {}
     looking = [i for i in range(len(models)) if i not in own]
@@ -277,9 +283,10 @@ def unit_thumbnails(
 
 
 def maps_of_units(model: Any, images: Any, units: Tensor, layers: Layers) -> Tensor:
-    """Maps of some units, counted through the layers, on a few pictures: [image, unit, rows, cols] of the largest size.
+    """Return maps of some units, counted through the layers, on a few pictures: [image, unit, rows, cols] of the
+    largest size.
 
-    Units of -1 are dark (0). Layers that no unit is of are not read.
+    Units of -1 are dark (0). Layers without any of these units are not read.
     """
     view = View(model, images, [name for name, _ in layers])
     return _chosen(view.maps(range(len(images))), layers, units)
@@ -302,7 +309,7 @@ def _batches(ids: Sequence[int], size: int) -> Iterator[list[int]]:
 
 
 def _chosen(maps: dict[str, Tensor], layers: Layers, units: Tensor) -> Tensor:
-    """Return the maps, on the CPU, of units counted through all layers, at the size of the largest among them."""
+    """Return, on the CPU, the maps of units counted through all layers, resized to the largest among them."""
     units = torch.as_tensor(units)
     layer, place = places(units.clamp_min(0), layers)
     used = [(i, layers[i][0], (layer == i) & (units >= 0)) for i in range(len(layers))]

@@ -1,4 +1,4 @@
-"""What a unit is about, in words: the text that fits the images where it is strongest, also on other images."""
+"""Names of units in words: the text that fits the images on which a unit is strongest, also on other images."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from clipviz.models.preprocess import take
 from clipviz.models.zoo import clip_partner
 
 STRONGEST, FEWEST = 0.05, 5
-"""A name is judged by this share of all images, those where the unit is strongest, and by so many at least."""
+"""A name is judged on this share of all images, those on which the unit is strongest, and on at least this many."""
 LEAST = 0.6
-"""The share of a unit's strongest images that its name has to fit."""
+"""The share of a unit's strongest images that its name must fit."""
 SURE = 0.05
-"""How often chance may give as much."""
+"""The allowed probability that chance does as well."""
 
 
 @torch.no_grad()
 def likeness(
     model: ClipModel, texts: Sequence[str], batches: Iterable[tuple[Any, Tensor]]
 ) -> Float[Tensor, "text unit"]:
-    """Correlation of every text's heatmap with every unit's maps over images and positions (Eq. 4.2).
+    """Return the correlation of every text's heatmap with every unit's maps over images and positions (Eq. 4.2).
 
-    batches: (pictures, maps [image, unit, rows, cols]), the same images in both; pictures as PIL images or floats in
-    0..1. Heatmaps are direct effects of all heads (thesis 2.5) of the texts minus their mean, so that what every text
-    shares does not count. Raises ValueError for no batch.
+    batches: (pictures, maps [image, unit, rows, cols]), the same images in both; pictures as PIL images or floats
+    in 0..1. Heatmaps are direct effects of all heads (thesis 2.5) of the texts minus their mean, so that the part
+    common to all texts does not count. Raises ValueError for no batch.
     """
     directions = model.encode_texts(list(texts))
     directions = directions - directions.mean(0)
@@ -51,24 +51,25 @@ def likeness(
 
 
 def fitting(cosines: Float[Tensor, "image text"]) -> Bool[Tensor, "image text"]:
-    """Return which images a text fits, as the model sees it: those with the highest cosines among all images, a
-    tenth of them and at least twice as many as `n_strongest`.
+    """Return which images a text fits according to the model: those with the highest cosines, a tenth of all images
+    and at least twice `n_strongest`.
     """
     n = min(len(cosines), max(2 * n_strongest(len(cosines)), len(cosines) // 10))
     return cosines >= cosines.sort(0, descending=True).values[n - 1]
 
 
 def n_strongest(n_images: int) -> int:
-    """Return how many of a unit's strongest images a name is judged by."""
+    """Return on how many of a unit's strongest images a name is judged."""
     return min(n_images, max(FEWEST, round(STRONGEST * n_images)))
 
 
 def shares(
     peaks: Float[Tensor, "image unit"], fits: Bool[Tensor, "image text"]
 ) -> tuple[Float[Tensor, "text unit"], Float[Tensor, "text unit"]]:
-    """Of each unit's strongest images the share that each text fits, and how often chance alone gives as much.
+    """Return the share of each unit's strongest images that each text fits, and the probability that chance does as
+    well.
 
-    Chance: the strongest images drawn at random from all of them, of which a text fits the share that it does.
+    Chance means that the strongest images are drawn at random from all images.
     """
     from scipy.stats import binom
 
@@ -83,11 +84,13 @@ def shares(
 def names(
     first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor], texts: Sequence[str]
 ) -> tuple[tuple[str, float], ...]:
-    """For each unit the text that fits its strongest images best, where it also fits on other images: ("", share) else.
+    """Return for each unit the text that fits its strongest images best if it also fits on other images, else ("",
+    share).
 
-    first, second: peaks [image, unit] and fits [image, text], those that the text is chosen on and those that it has
-    to hold on. It is chosen among the texts that fit more often than chance gives to any of all texts, and holds where
-    it fits at least LEAST of the strongest, which chance gives at most in one of twenty. The share is that on `second`.
+    first, second: peaks [image, unit] and fits [image, text], for the images on which the text is chosen and
+    those on which it is validated. It is chosen among the texts that fit more often than chance would give to any
+    of all texts. It is valid if it fits at least LEAST of the strongest images, which chance gives at most once
+    in twenty. The share is that on `second`.
     """
     share, chance = shares(*first)
     clear = chance <= SURE / len(texts)
@@ -112,12 +115,12 @@ def hints(
     batch: int = 8,
     true: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[tuple[str, float], ...]:
-    """Return a name for each unit that holds on images which it was not chosen on, see `names`.
+    """Return a name for each unit that is valid on images on which it was not chosen, see `names`.
 
-    units: counted through `layers`, units of `partner` (default the model's own MLPs); images, heldout: pictures to
-    choose on and others, or latents where the partner is a generator; true: of both, [image, text] what is known to
-    be true, in place of the model's own judgement (`fitting`), which is right about seven of ten such names of the
-    embedded model.
+    units: counted through `layers`, units of `partner` (default the model's own MLPs); images, heldout: pictures
+    for choosing and for validation, or latents if the partner is a generator; true: for both, [image, text], the
+    known truth, used instead of the model's own judgement (`fitting`), which is right for about seven of ten such
+    names of the embedded model.
     """
     directions = model.encode_texts(list(texts))
     directions = directions - directions.mean(0)

@@ -1,4 +1,4 @@
-"""Maps of the units of a model over a collection, read batch by batch and kept as far as memory allows."""
+"""Maps of a model's units over a collection, read batch by batch and cached as far as memory allows."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from clipviz.models.zoo import clip_partner
 
 Layers = tuple[tuple[str, int], ...]
 MAPS_BYTES = 1 << 29
-"""What the maps of a batch may hold: 5 images of all MLPs of a ViT-L/14."""
+"""Memory bound for the maps of a batch: 5 images of all MLPs of a ViT-L/14."""
 KEPT_BYTES = 3 << 30
-"""What maps that are kept from one pass to the next may hold: 31 images of all MLPs of a ViT-L/14."""
+"""Memory bound for maps cached between passes: 31 images of all MLPs of a ViT-L/14."""
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
     """Consecutive layers of one map size: their names, the first unit, the number of units.
 
-    chosen: of each layer the units that are read, None for all of them.
+    chosen: for each layer the units to read, None for all.
     """
 
     layers: tuple[str, ...]
@@ -41,7 +41,7 @@ class Block:
 
 
 class View:
-    """One model over one collection: its layers, and its maps batch by batch, those that `kept` has without a pass."""
+    """One model over one collection: its layers, and its maps batch by batch; maps in `kept` need no pass."""
 
     def __init__(
         self,
@@ -59,11 +59,11 @@ class View:
         self.n_units = sum(n_units for _, n_units in self.layers)
 
     def maps(self, rows: Sequence[int]) -> dict[str, Tensor]:
-        """Maps of some images, those that are kept without a pass."""
+        """Return maps of some images, from the cache if possible."""
         return self.read(rows) if self.kept is None else self.kept.maps(self, tuple(rows))
 
     def read(self, rows: Sequence[int]) -> dict[str, Tensor]:
-        """Maps of some images from a pass."""
+        """Return maps of some images from a pass."""
         pictures = take(self.images, rows)
         if self.of_generator is not None and self.of_generator is not self.model:
             pictures = self.of_generator.images(pictures)
@@ -74,15 +74,15 @@ class View:
 
     @property
     def image_bytes(self) -> int:
-        """What the maps of one image hold."""
+        """Bytes of the maps of one image."""
         return 4 * sum(n_units * rows * cols for n_units, (rows, cols) in self.shapes.values())
 
     def fitting(self, batch: int) -> int:
-        """Return at most so many images that their maps fit in MAPS_BYTES."""
+        """Return the largest number of images, at most the given one, whose maps fit in MAPS_BYTES."""
         return max(1, min(batch, MAPS_BYTES // max(1, self.image_bytes)))
 
     def blocks(self, limit: int, among: Tensor | None = None) -> list[Block]:
-        """Runs of layers with one map size, at most `limit` units each unless one layer alone has more.
+        """Return runs of layers with one map size, with at most `limit` units each unless a single layer has more.
 
         among: units counted through the layers, in order; then blocks hold these alone and are counted through them.
         """
@@ -106,7 +106,7 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class _Collection:
-    """One model's maps of one collection, by the batches that they were read in: their images -> maps."""
+    """One model's maps of one collection, by the batches in which they were read: their images -> maps."""
 
     view: View
     batches: dict[tuple[int, ...], dict[str, Tensor]] = field(default_factory=dict)
@@ -123,10 +123,10 @@ class _Collection:
 
 
 class KeptMaps:
-    """Maps of some collections, kept from one pass over them to the next as far as KEPT_BYTES allow.
+    """A cache of maps of some collections between passes, bounded by KEPT_BYTES.
 
-    known: the collections, in the order of their rows. Each is kept whole or not at all, and the one that was used
-    longest ago makes room.
+    known: the collections, in the order of their rows. Each is cached completely or not at all, and the least
+    recently used one is dropped first.
     """
 
     def __init__(self, *known: Any) -> None:
@@ -134,9 +134,9 @@ class KeptMaps:
         self.collections: list[_Collection] = []
 
     def maps(self, view: View, rows: tuple[int, ...]) -> dict[str, Tensor]:
-        """Return the maps of some rows of a view, read where they are not kept."""
+        """Return the maps of some rows of a view; they are read if they are not cached."""
         own = next((one for one in self.collections if one.is_of(view)), _Collection(view))
-        in_order = rows == tuple(range(rows[0], rows[0] + len(rows)))  # others would be kept a second time
+        in_order = rows == tuple(range(rows[0], rows[0] + len(rows)))  # others would be cached twice
         if not in_order or own.size > KEPT_BYTES or not any(view.images is one for one in self.known):
             return view.read(rows)
         self.collections = [*(one for one in self.collections if one is not own), own]
@@ -153,7 +153,7 @@ class KeptMaps:
 
 
 def as_partner(model: Any) -> Any:
-    """Anything with `.maps(images)` as it is; a ClipModel or an open_clip model through its MLP units."""
+    """Return an object with `.maps(images)` unchanged; wrap a ClipModel or an open_clip model as its MLP units."""
     if hasattr(model, "maps"):
         return model
     return clip_partner(model)
@@ -167,7 +167,7 @@ def views(
     layers_b: Sequence[str] | None = None,
     kept: KeptMaps | None = None,
 ) -> tuple[View, View]:
-    """Both models over the same pictures; where one is a generator, `images` are its latents."""
+    """Return views of both models over the same pictures; if one is a generator, `images` are its latents."""
     if not len(images):
         raise ValueError("expected at least one image to match on, got none; the thesis uses 1,600")
     generators = [model for model in (model_a, model_b) if isinstance(model, Sampler)]
@@ -185,7 +185,7 @@ def views(
 
 
 def places(units: Tensor, layers: Layers) -> tuple[Tensor, Tensor]:
-    """Layer number and unit inside it of units counted through all layers."""
+    """Return the layer and the unit within it of units that are counted through all layers."""
     ends = torch.tensor([n_units for _, n_units in layers]).cumsum(0)
     layer = torch.searchsorted(ends, units.contiguous(), right=True)
     starts = torch.cat([torch.zeros(1, dtype=torch.long), ends[:-1]])

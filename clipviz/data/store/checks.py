@@ -1,4 +1,4 @@
-"""Is an index whole? Sizes at a glance when it is opened, every byte when it is verified."""
+"""Checks of an index: sizes when it is opened, and every byte when it is verified."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def wrong_sizes(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
 
 
 def damage(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
-    """Yield a sentence for each file, and each range of images in it, that is not as it was written."""
+    """Yield a sentence for each file, and each range of its images, that differs from what was written."""
     missing = list(wrong_sizes(folder, manifest))
     yield from missing
     size, checksum = (manifest["segments"][key] for key in ("bytes", "checksum"))
     if missing:
         return
     if file_digest(folder / JOURNAL, 0, size) != checksum:
-        yield f"{JOURNAL} differs from its checksum"
+        yield f"the checksum of {JOURNAL} does not match"
         return
     statistics = manifest["statistics"]
     if file_digest(folder / statistics["file"]) != statistics["checksum"]:
-        yield f"{statistics['file']} differs from its checksum"
+        yield f"the checksum of {statistics['file']} does not match"
     entries, _ = read_journal(folder, size)
     tidied = not (folder / PLAN).exists()
     for file, column in columns(manifest["dims"]).items():
@@ -47,10 +47,10 @@ def damage(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
 
 
 def _is_header(found: bytes, column: Column, rows: int, tidied: bool) -> bool:
-    """Return whether these are a column's first bytes.
+    """Return whether these are the first bytes of a column.
 
-    The manifest is replaced before the headers are: what is killed, or at work, between the two leaves headers of
-    fewer rows, which nothing here reads and the next run brings up to date.
+    The manifest is replaced before the headers are: a process that is killed or still running in between leaves
+    headers with fewer rows. Nothing here reads them, and the next run corrects them.
     """
     if tidied or found == header(column, rows):
         return found == header(column, rows)
@@ -63,6 +63,6 @@ def _damaged_segments(path: Path, start: int, entries: list[dict[str, Any]]) -> 
     for entry in entries:
         size, checksum = entry["files"][path.name]
         if file_digest(path, start, size) != checksum:
-            yield f"{path.name}: images {row}..{row + entry['rows'] - 1} differ from their checksum"
+            yield f"{path.name}: the checksum of images {row}..{row + entry['rows'] - 1} does not match"
         start += size
         row += entry["rows"]

@@ -1,4 +1,4 @@
-"""The rows of an index as `Images`: a picture is its file where that still exists, its thumbnail where not."""
+"""The rows of an index as `Images`: a picture comes from its file if that still exists, else from its thumbnail."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from clipviz.data.marks import number, stamp_of
 from clipviz.data.sources import FileSource, Plain
 from clipviz.data.store.store import Store
 
-MOST_LOOKED_FOR = 5000  # files of an index whose presence is checked once
+MOST_LOOKED_FOR = 5000  # files of an index whose existence is checked once
 
 
 @dataclass(frozen=True, eq=False)
 class IndexedSource(Plain):
-    """A row of an index: its file where it still exists, its thumbnail where not."""
+    """A row of an index: its file if that still exists, else its thumbnail."""
 
     store: Store
     row: int
@@ -39,14 +39,12 @@ class IndexedSource(Plain):
             return read_image(path, near)
         content = self.store.thumbnail_jpeg(self.row)
         if not content:
-            gone = "has been replaced since" if path is not None and path.exists() else "is not there"
-            raise BrokenImage(f"its file {gone} and the index keeps no thumbnail of it")
+            gone = "has been replaced since" if path is not None and path.exists() else "is missing"
+            raise BrokenImage(f"its file {gone} and the index has no thumbnail of it")
         return read_image(content)
 
     def there(self, path: Path, at_a_glance: bool = False) -> bool:
-        """Return whether the file that was indexed is still there; at a glance a file of the same time is the same
-        one.
-        """
+        """Return whether the indexed file still exists; a file with the same modification time counts as the same."""
         stamp = stamp_of(path)
         known = None if self.store.marks is None else self.store.marks[self.row].tolist()
         if not stamp or known is None or not known[0]:
@@ -63,11 +61,11 @@ class IndexedSource(Plain):
     def changed(self, key: str, picture: Image.Image | None = None) -> bool:
         path = (
             self.path if picture is None else None
-        )  # what was loaded is the file that was indexed, or its thumbnail
+        )  # the loaded picture is the indexed file or its thumbnail
         return path is not None and path.exists() and not self.there(path, at_a_glance=True)
 
     def essence(self, key: str, picture: Image.Image | None = None) -> str:
-        return ""  # what the index shows may be a thumbnail
+        return ""  # the index may show a thumbnail
 
 
 class IndexedImages(Images):
@@ -81,7 +79,9 @@ class IndexedImages(Images):
 
     @functools.cached_property
     def stand_ins(self) -> tuple[int, int]:
-        """How many files are gone or replaced, of how many looked for: all, or an even sample of a large index."""
+        """How many files are missing or replaced, and how many were checked: all, or an even sample of a large
+        index.
+        """
         rows = range(0, len(self), -(-len(self) // MOST_LOOKED_FOR) or 1)
         paths = zip(rows, self._read.texts("path", list(rows)), strict=True)
         gone = [not path or not IndexedSource(self._read, row).there(Path(path), True) for row, path in paths]
@@ -89,5 +89,5 @@ class IndexedImages(Images):
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """The index's own."""
+        """The fingerprint stored in the index."""
         return self._read.fingerprint

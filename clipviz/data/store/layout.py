@@ -1,4 +1,4 @@
-"""What the files of an index are: columns, journal, manifest, checksums. Nothing here knows a model.
+"""The file format of an index: columns, journal, manifest, checksums. Nothing here depends on a model.
 
     manifest.json            what the index is, written last and whole; absent while the first build is unfinished
     segments.jsonl           one line per finished shard: rows, bytes and checksum of each file's part, skipped images
@@ -9,8 +9,8 @@
     statistics-NNNNNN.npz    float64 statistics over all rows, after NNNNNN segments
     plan.json staging/ lock  only while something is being written
 
-Files only grow, shard by shard. The manifest says how many rows count, so bytes past them (a write that was
-killed) are never read, and the next run cuts them off.
+Files only grow, shard by shard. The manifest says how many rows count, so bytes past them (from an interrupted
+write) are never read, and the next run truncates them.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ BLOBS = (*TEXTS, "thumbnail")
 MARKS, N_MARKS = (
     "marks.npy",
     2,
-)  # what tells an image's content from others, and its file's time of change; 0: unknown
-HEADER = 128  # bytes before the first row of a .npy file; fits any shape used here
+)  # hashes of an image's content and of its file's modification time; 0: unknown
+HEADER = 128  # bytes before the first row of a .npy file, enough for any shape used here
 
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
@@ -56,7 +56,7 @@ class Column(NamedTuple):
 
 
 def columns(dims: dict[str, int]) -> dict[str, Column]:
-    """Return every file of an index by name; dims: n_layers (chosen ones), n_heads, d_head, d_embed, and marks where
+    """Return every file of an index by name; dims: n_layers (chosen ones), n_heads, d_head, d_embed, and marks if
     kept.
     """
     rows = [
@@ -86,7 +86,7 @@ def header(column: Column, rows: int) -> bytes:
 
 @dataclass
 class Shard:
-    """What one shard adds to an index.
+    """The data that one shard adds to an index.
 
     arrays: row columns by file name; blobs: name -> bytes of each image; statistics: float64 arrays over the
     shard's rows; skipped: (name, reason) of images without a row; sum_check: see ClipModel.sum_check.
@@ -103,7 +103,7 @@ class Shard:
         return len(self.arrays["mean.npy"])
 
     def parts(self, ends: dict[str, int], specs: dict[str, Column]) -> Iterator[tuple[str, bytes]]:
-        """(file, bytes to append); ends: where each .bin file ends now."""
+        """Yield (file, bytes to append); ends: the current end of each .bin file."""
         for file, array in self.arrays.items():
             spec = specs[file]
             if array.shape[1:] != spec.shape:
@@ -116,7 +116,7 @@ class Shard:
             yield f"{name}.bin", b"".join(self.blobs[name])
 
     def save(self, path: Path) -> None:
-        """Write the shard as one .npz file; it appears whole or not at all."""
+        """Write the shard atomically as one .npz file."""
         texts = {"skipped": self.skipped, "sum_check": self.sum_check, "statistics": sorted(self.statistics)}
         packed = {f"blob {name}": _packed(items) for name, items in self.blobs.items()}
         lengths = {f"ends {name}": np.cumsum([len(i) for i in items]) for name, items in self.blobs.items()}
@@ -152,7 +152,9 @@ def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def read_journal(folder: Path, size: int | None = None) -> tuple[list[dict[str, Any]], int]:
-    """Return the finished segments, and how many bytes of the journal hold them; a torn last line is left out."""
+    """Return the finished segments and the length of the journal that holds them; an incomplete last line is
+    ignored.
+    """
     path = folder / JOURNAL
     content = path.read_bytes()[:size] if path.exists() else b""
     whole = content.rfind(b"\n") + 1
@@ -171,8 +173,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         whole = False
     if not whole:
         raise ValueError(
-            f"the manifest {str(folder / MANIFEST)!r} is damaged or not one of clipviz; restore it from a copy, or "
-            "delete the folder and build the index again"
+            f"the manifest {str(folder / MANIFEST)!r} is damaged or was not written by clipviz; "
+            "restore it from a copy, or delete the folder and build the index again"
         )
     if manifest["version"] > VERSION:
         raise ValueError(
@@ -185,13 +187,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Turns a failed write into an OSError that says what to do; what was finished before stays."""
+    """Turn a failed write into an OSError that says what to do; finished work is kept."""
     try:
         yield
     except OSError as error:
         if error.errno in _FULL:
-            reason = "there is no space left"
-            advice = "free some, then run the same command again: it continues where it stopped"
+            reason = "the disk is full"
+            advice = "free some space, then run the same command again: it continues where it stopped"
         else:
             reason = error.strerror or str(error)
             advice = (

@@ -1,4 +1,4 @@
-"""The columns of a finished index: opened in milliseconds, mapped into memory, read a little at a time."""
+"""The columns of a finished index, opened in milliseconds and mapped into memory."""
 
 from __future__ import annotations
 
@@ -32,14 +32,13 @@ from clipviz.data.store.writer import read_plan, read_statistics
 from clipviz.values import Codes
 
 Self = TypeVar("Self", bound="Store")
-_NEAR = 2e-3  # by which numbers of one preprocessing differ between machines, at most
+_NEAR = 2e-3  # largest difference between machines for the numbers of one preprocessing
 
 
 class Store:
-    """An index as it lies on disk: rows of numbers, packed texts and thumbnails, and raw statistics.
+    """A finished index on disk: rows of numbers, packed texts and thumbnails, and raw statistics.
 
-    Nothing is read before it is used. An open store keeps showing its rows while others are appended to the same
-    folder.
+    Data are read on demand. An open store keeps showing its rows while others are appended to the same folder.
     """
 
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
@@ -53,13 +52,13 @@ class Store:
     @classmethod
     def open(cls: type[Self], path: str | os.PathLike[str]) -> Self:
         """Return the finished index in a folder; ValueError says what is missing or damaged and what to do."""
-        path = folder_of(path).absolute()  # another working folder changes nothing
+        path = folder_of(path).absolute()  # independent of later changes of the working folder
         if not (path / MANIFEST).exists():
             raise ValueError(no_index(path))
         manifest = read_manifest(path)
         while problems := list(wrong_sizes(path, manifest)):
             newest = read_manifest(path)
-            if newest != manifest:  # an append that ended meanwhile has put other files in the place of these
+            if newest != manifest:  # an append that finished meanwhile has replaced these files
                 manifest = newest
                 continue
             raise ValueError(
@@ -73,18 +72,18 @@ class Store:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The identity of the model that built it, see ClipModel.identity."""
+        """The identity of the model that built the index, see ClipModel.identity."""
         return dict(self.manifest["model"])
 
     @property
     def fingerprint(self) -> str:
-        """The image set's fingerprint, or a hash of those that were appended or merged."""
+        """The image set's fingerprint, or a hash of the fingerprints that were appended or merged."""
         found = [source["fingerprint"] for source in self.manifest["sources"]]
         return found[0] if len(found) == 1 else digest("\n".join(found).encode())[:12]
 
     @property
     def skipped(self) -> list[tuple[str, str]]:
-        """(name, reason) of every image that has no row."""
+        """(name, reason) of every image without a row."""
         with self._there():
             os.stat(self.path / JOURNAL)
         entries, _ = read_journal(self.path, self.manifest["segments"]["bytes"])
@@ -92,14 +91,14 @@ class Store:
 
     @property
     def bytes_per_image(self) -> float:
-        """Bytes on disk per image, thumbnails not counted."""
+        """Bytes on disk per image, without thumbnails."""
         files = self.manifest["columns"].items()
         kept = [spec["bytes"] for file, spec in files if not file.startswith("thumbnail")]
         found: float = sum(kept) / max(len(self), 1)
         return found
 
     def check_model(self, model: Any) -> None:
-        """ValueError naming both models unless this one built the index."""
+        """Raise ValueError, naming both models, unless this model built the index."""
         mine, theirs = self.identity, model.identity()
         differ = differing(mine, theirs)
         if differ:
@@ -124,7 +123,7 @@ class Store:
         return Codes(codes, mean, std, embedding, self.layers)
 
     def raw_statistics(self, prefix: str | tuple[str, ...] = "") -> dict[str, np.ndarray]:
-        """Return the float64 arrays on disk whose names start with `prefix`, read again at each call."""
+        """Return the float64 arrays on disk whose names start with `prefix`; they are read anew at each call."""
         segments, checksum = self.manifest["segments"]["count"], self.manifest["statistics"]["checksum"]
         try:
             return read_statistics(self.path, segments, checksum, prefix)
@@ -151,18 +150,20 @@ class Store:
         return [text.decode("utf-8", "backslashreplace") for text in found]
 
     def thumbnail_jpeg(self, row: int) -> bytes:
-        """Return the thumbnail as the JPEG on disk, b"" when none was kept."""
+        """Return the thumbnail as the stored JPEG, or b"" if none was stored."""
         return self._blob("thumbnail", int(self.rows([row])[0]))
 
     def blobs(self, name: str, start: int, stop: int) -> list[bytes]:
-        """Return the bytes of a range of images in one packed column, read at once."""
+        """Return the bytes of a range of images in one packed column, from a single read."""
         ends = self._map("ends.npy")[max(start - 1, 0) : stop, BLOBS.index(name)].tolist()
         ends = ends if start else [0, *ends]
         content = self._map(f"{name}.bin")[ends[0] : ends[-1]].tobytes()
         return [content[a - ends[0] : b - ends[0]] for a, b in itertools.pairwise(ends)]
 
     def rows(self, rows: Any) -> np.ndarray:
-        """Indices, or a mask [image], as indices; ValueError for none and for images that are not there."""
+        """Return indices, or a mask [image], as indices. Raises ValueError for an empty set and for images outside
+        the index.
+        """
         chosen = np.asarray(rows)
         if chosen.dtype == bool and chosen.shape == (len(self),):
             chosen = np.flatnonzero(chosen)
@@ -179,7 +180,7 @@ class Store:
 
     @property
     def marks(self) -> np.ndarray | None:
-        """Content and time of change of each image, hashed [image, 2]; None in an index of an earlier version."""
+        """Hashes of content and modification time of each image [image, 2]; None in an index of an earlier version."""
         return self._map(MARKS) if MARKS in self._columns else None
 
     @functools.cached_property
@@ -188,12 +189,12 @@ class Store:
 
     @functools.cached_property
     def labels(self) -> list[str]:
-        """[image] class labels, "" where there is none."""
+        """[image], class labels, "" for images without one."""
         return self.texts("label")
 
     @functools.cached_property
     def groups(self) -> list[str]:
-        """[image] groups, "" where there is none."""
+        """[image], groups, "" for images without one."""
         return self.texts("group")
 
     @functools.cached_property
@@ -218,7 +219,7 @@ class Store:
 
     @property
     def replaced(self) -> bool:
-        """Whether the folder holds another index by now than the one that was opened; appending makes no other."""
+        """Whether the folder now holds another index than the one that was opened; appending does not count."""
         seen = stamp_of(self.path / MANIFEST)
         if seen in ("", self._seen):
             return False
@@ -236,7 +237,7 @@ class Store:
             )
         if file not in self._maps:
             with self._there():
-                os.stat(self.path / MANIFEST)  # what lies there without one is being built
+                os.stat(self.path / MANIFEST)  # a folder without a manifest is still being built
             column = self._columns[file]
             size = self.manifest["columns"][file]["bytes"] - column.header
             shape = (size // column.row_bytes, *column.shape)
@@ -250,7 +251,7 @@ class Store:
 
     @contextmanager
     def _there(self) -> Iterator[None]:
-        """ValueError where a file of the index is not there any more."""
+        """Raise ValueError if a file of the index no longer exists."""
         try:
             yield
         except FileNotFoundError as error:
@@ -264,9 +265,10 @@ class Store:
 
 
 def differing(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
-    """In what two models' identities differ.
+    """Describe how two models' identities differ.
 
-    What their preprocessings do is compared up to rounding, and not at all where an earlier version did not say.
+    The results of their preprocessing are compared up to rounding, and not at all if an earlier version did not
+    store them.
     """
     mine, theirs = json.loads(json.dumps(mine)), json.loads(json.dumps(theirs))
     one, other = (identity.pop("preprocess", None) for identity in (mine, theirs))
@@ -278,7 +280,7 @@ def differing(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
 
 
 def folder_of(path: str | os.PathLike[str]) -> Path:
-    """Return the folder of an index as a path; ValueError for one that cannot be."""
+    """Return the folder of an index as a path. Raises ValueError for an impossible one."""
     return path_of(path, "the folder of an index")
 
 
@@ -288,14 +290,14 @@ def title(identity: dict[str, Any]) -> str:
 
 
 def no_index(path: Path) -> str:
-    """Why there is no finished index in a folder, and what to do."""
+    """Return a message that says why there is no finished index in a folder, and what to do."""
     if (path / PLAN).exists():
         plan = read_plan(path)
         entries, _ = read_journal(path)
         count = sum(source["count"] for source in plan["images"])
         return (
             f"the index {str(path)!r} is unfinished: {len(entries)} of {plan['shards']} shards of "
-            f"{count:,} images are there; run the same build again: it continues where it stopped"
+            f"{count:,} images are finished; run the same build again: it continues where it stopped"
         )
     return (
         f"expected a folder with a finished index, got {str(path)!r}; build one with clipviz.Index.build(model, "

@@ -1,9 +1,10 @@
-"""Writing an index shard by shard, so that a kill at any moment loses at most the shard in hand.
+"""Write an index shard by shard, so that an interruption at any moment loses at most the current shard.
 
 A shard is committed in order: its bytes are appended to every column and synced, the statistics of everything so
-far are written to a new file, and last one line is added to the journal. Only that line makes the shard exist: a
-run that finds bytes without a line cuts them off and does the shard again. When all shards are there the manifest
-is replaced at once. So readers see the index of before or of after, and the bytes depend on the images alone.
+far are written to a new file, and finally one line is added to the journal. Only that line makes the shard valid:
+a run that finds bytes without a line truncates them and repeats the shard. When all shards are finished the
+manifest is replaced atomically. Readers therefore see the old index or the new one, and the bytes depend on the
+images alone.
 
 Ranks of a distributed run put finished shards into staging/, one file each; the first rank commits them in order.
 """
@@ -43,8 +44,8 @@ from clipviz.files import TEMPORARY, sync_folder, write_whole
 
 Statistics = dict[str, np.ndarray]
 Fold = Callable[[Statistics | None, Statistics, int], Statistics]
-_HASHED = 1 << 26  # statistics up to this size are hashed whenever they are read
-LISTED = 1_000  # skipped images that the manifest itself lists; the journal has all
+_HASHED = 1 << 26  # statistics up to this size are verified whenever they are read
+LISTED = 1_000  # skipped images listed in the manifest; the journal lists all
 
 _AGREE = ("model", "layers", "dims", "settings", "images", "shards")
 
@@ -52,10 +53,10 @@ _AGREE = ("model", "layers", "dims", "settings", "images", "shards")
 class Writer:
     """The one process that writes an index.
 
-    plan: model (identity), layers, dims, settings, images ([{fingerprint, count}]), shards (how many), library.
-    after: rows of the index that what is appended was compared with; another number means that it has grown since.
-    fold(total, part, rows): statistics of everything after `part`, whose rows start at `rows`, is added.
-    Raises ValueError when the folder holds something else, OSError when it cannot be written.
+    plan: model (identity), layers, dims, settings, images ([{fingerprint, count}]), shards (their number),
+    library. after: rows of the index with which the new images were compared; another number means that it has
+    grown since. fold(total, part, rows): statistics of everything after `part`, whose rows start at `rows`, is
+    added. Raises ValueError if the folder holds something else, OSError if it cannot be written.
     """
 
     def __init__(
@@ -83,13 +84,13 @@ class Writer:
 
     @property
     def committed(self) -> int:
-        """Shards of this plan that are in the index."""
+        """The number of shards of this plan that are in the index."""
         found: int = self.segments - self.plan["base"]["segments"]
         return found
 
     @property
     def n_images(self) -> int:
-        """Images that this plan goes over, usable or not."""
+        """The number of images in this plan, usable or not."""
         return sum(source["count"] for source in self.plan["images"])
 
     @property
@@ -98,7 +99,7 @@ class Writer:
         return found
 
     def commit(self, shard: Shard) -> None:
-        """Append the next shard; it exists once this returns."""
+        """Append the next shard; it is valid once this returns."""
         with writing(self.folder):
             files = {}
             for file, content in shard.parts(self.sizes, self.specs):
@@ -123,22 +124,22 @@ class Writer:
         self._count(entry)
 
     def finish(self) -> None:
-        """Write the manifest over all segments and clear the working files; ValueError for an empty index."""
+        """Write the manifest over all segments and delete the working files. Raises ValueError for an empty index."""
         if self.rows == self.plan["base"]["rows"]:
             self._refuse_empty()
         with writing(self.folder):
             if self.base is None or self.base["segments"]["count"] < self.segments:
                 write_whole(self.folder / MANIFEST, with_checksum(self._manifest()))
-            self._tidy()  # all that is left to do for a run that was killed right here
+            self._tidy()  # a run that is killed here only has this left to do
 
     def close(self) -> None:
-        """Let another process write; an unfinished plan stays to be resumed."""
+        """Let another process write; an unfinished plan can be resumed later."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
     def _leave(self) -> None:
-        """After a refusal: no trace of the attempt."""
+        """Remove every trace of an attempt that was refused."""
         if not (self.folder / PLAN).exists():
             (self.folder / LOCK).unlink(missing_ok=True)
         self.close()
@@ -150,7 +151,9 @@ class Writer:
         self.close()
 
     def _agree(self, plan: dict[str, Any], append: bool, after: int | None) -> dict[str, Any]:
-        """Return the plan on disk when it is the same one, else this one, written down; ValueError for another."""
+        """Return the plan on disk if it is the same, else store and return this one. Raises ValueError for a
+        different plan.
+        """
         path = self.folder / PLAN
         _clear_temporary(self.folder)
         if path.exists():
@@ -178,7 +181,7 @@ class Writer:
         return found
 
     def _recover(self) -> None:
-        """Read what is committed, and cut off what is not."""
+        """Read what is committed, and truncate the rest."""
         entries, self.journal = read_journal(self.folder)
         self.rows = self.segments = 0
         self.skipped: list[Any] = []
@@ -241,7 +244,7 @@ class Writer:
         sync_folder(self.folder)
 
     def _remove_statistics(self, keep_from: int) -> None:
-        """Drop statistics of older segments, except the ones that the manifest of now points to."""
+        """Delete statistics of older segments, except those that the current manifest refers to."""
         kept = {_statistics_name(keep_from), _statistics_name(keep_from + 1)}
         if self.base is not None:
             kept.add(self.base["statistics"]["file"])
@@ -255,7 +258,7 @@ class Writer:
         discard(self.folder)
         raise ValueError(
             f"expected at least one usable image, got none of {self.n_images:,}; the last one, "
-            f"{name!r}: {reason}. Check the images; nothing was kept"
+            f"{name!r}: {reason}. Check the images; nothing was written"
         )
 
 
@@ -270,7 +273,7 @@ def read_plan(folder: Path) -> dict[str, Any]:
 
 
 def to_plain(value: Any) -> Any:
-    """As it comes back from JSON: tuples are lists."""
+    """Return a value as JSON restores it: tuples become lists."""
     return json.loads(to_json(value))
 
 
@@ -279,13 +282,13 @@ def read_statistics(
 ) -> Statistics:
     """Return the statistics after so many segments whose names start with `prefix`.
 
-    A file up to _HASHED bytes is compared with its checksum, a larger one by the checksums of what is read. ValueError
-    when it is missing or damaged.
+    A file up to _HASHED bytes is verified completely, a larger one only in the parts that are read. Raises
+    ValueError if it is missing or damaged.
     """
     path = folder / _statistics_name(segments)
     try:
         if path.stat().st_size <= _HASHED and file_digest(path) != checksum:
-            raise ValueError("it differs from its checksum")
+            raise ValueError("its checksum does not match")
         with np.load(path, allow_pickle=False) as saved:
             return {name: saved[name] for name in saved.files if name.startswith(prefix)}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
@@ -296,7 +299,7 @@ def read_statistics(
 
 
 def discard(folder: str | os.PathLike[str]) -> None:
-    """Forget an unfinished write: back to the last finished index, or to nothing where there was none."""
+    """Discard an unfinished write and return to the last finished index, or to none."""
     folder = Path(folder)
     manifest = read_manifest(folder) if (folder / MANIFEST).exists() else None
     with writing(folder):
@@ -315,7 +318,7 @@ def discard(folder: str | os.PathLike[str]) -> None:
 
 
 def _clear(folder: Path, keep: str) -> None:
-    """Remove working files and older statistics; the plan last, so that a kill here is noticed."""
+    """Delete working files and older statistics; the plan comes last, so that an interruption here is noticed."""
     for path in folder.glob("statistics-*.npz"):
         if path.name != keep:
             path.unlink()
@@ -363,13 +366,13 @@ def _another(folder: Path, old: dict[str, Any], new: dict[str, Any], differ: Seq
     state = "an unfinished index" if "base" in old else "an index"
     if "marks" not in old["dims"] and "marks" in new["dims"]:
         return (
-            f"{str(folder)!r} holds {state} of an earlier version, clipviz {old['library']}, which did not know images "
-            "by their content: whether these are its images cannot be told. Open it with Index.open, or choose another "
-            "folder"
+            f"{str(folder)!r} holds {state} of an earlier version, clipviz {old['library']}, which "
+            "did not identify images by their content, so it is unknown whether these are its "
+            "images. Open it with Index.open, or choose another folder"
         )
     return (
-        f"{str(folder)!r} holds {state} that does not agree: {told}. Give the same arguments, add images with "
-        "append, or choose another folder"
+        f"{str(folder)!r} holds {state} with other settings: {told}. Pass the same arguments, add "
+        "images with append, or choose another folder"
     )
 
 
@@ -400,12 +403,12 @@ def _overwrite(path: Path, content: bytes) -> None:
 
 
 def _cut(path: Path, size: int, spec: Column | None) -> None:
-    """Bring a file to its committed size, creating it where nothing is committed."""
+    """Truncate a file to its committed size, or create it if nothing is committed."""
     found = path.stat().st_size if path.exists() else 0
     if found < size and size > (spec.header if spec else 0):
         raise ValueError(
-            f"the index file {str(path)!r} holds {found:,} bytes, {size:,} were written; it is damaged: restore it "
-            "from a copy, or delete the folder and build the index again"
+            f"the index file {str(path)!r} holds {found:,} bytes but {size:,} were written, so it is "
+            "damaged; restore it from a copy, or delete the folder and build the index again"
         )
     if found < size or not path.exists():
         path.write_bytes(header(spec, 0) if spec else b"")
@@ -419,10 +422,10 @@ def _clear_temporary(folder: Path) -> None:
 
 
 def _lock(folder: Path) -> int | None:
-    """Return a lock that the system drops when the process ends, however it ends; workers do not inherit it."""
+    """Return a lock that the system releases when the process ends in any way; workers do not inherit it."""
     try:
         import fcntl
-    except ImportError:  # no such locks on Windows
+    except ImportError:  # Windows has no such locks
         return None
     descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     try:
@@ -430,7 +433,7 @@ def _lock(folder: Path) -> int | None:
     except BlockingIOError as error:
         os.close(descriptor)
         raise ValueError(
-            f"another process is writing the index {str(folder)!r}; wait for it, or end it and run again"
+            f"another process is writing the index {str(folder)!r}; wait for it, or stop it and run again"
         ) from error
     return descriptor
 

@@ -1,4 +1,4 @@
-"""The explainability methods that Table 2.4 compares with, each written from its paper; pure over tensors.
+"""The explainability methods of Table 2.4, each written from its paper, as pure functions of tensors.
 
 raw_attention, rollout, grad_cam and chefer_generic read attention (and its gradients) alone; lrp, partial_lrp
 and chefer propagate relevance and read a whole `Record`. clipviz.models.attribution makes the record.

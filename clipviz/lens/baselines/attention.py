@@ -1,7 +1,7 @@
 """Baselines that read attention and its gradients: raw attention, rollout, Grad-CAM, and Chefer's generic form.
 
-attention[image, layer, head, i, j] is how much token i reads of token j; token 0 is the class token. Each
-method returns one number per image token (the class token left out), in its own unit.
+attention[image, layer, head, i, j] is the weight with which token i reads token j; token 0 is the class token.
+Each method returns one number per image token (the class token left out), in its own unit.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def rollout(attention: Attention, start: int = 0) -> TokenMap:
 
 
 def grad_cam(attention: Attention, gradients: Attention, layer: int = -1) -> TokenMap:
-    """Grad-CAM (Selvaraju et al. 2017, Eq. 1-2) with the heads of one layer as the channels.
+    """Return the map of Grad-CAM (Selvaraju et al. 2017, Eq. 1-2) with the heads of one layer as its channels.
 
     The feature map of head k is its class row over the image tokens, A_k; its weight is the mean gradient,
     alpha_k = mean_j dy/dA_kj; the map is ReLU(sum_k alpha_k A_k) (mean over heads here: the same up to scale).
@@ -67,7 +67,7 @@ def weighted_rollout(relevance: Attention, gradients: Attention, start: int = 0)
 
 
 def on_grid(token_map: TokenMap, grid: tuple[int, int]) -> Float[Tensor, "image rows cols"]:
-    """Numbers of image tokens on the grid they came from."""
+    """Return values of image tokens on the grid that they came from."""
     rows, cols = grid
     if token_map.shape[-1] != rows * cols:
         raise ValueError(

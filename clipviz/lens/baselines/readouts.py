@@ -1,8 +1,9 @@
-"""Baselines for any readout, from attention and its gradients: the class token's row becomes the readout's row.
+"""Baselines for any readout, from attention and its gradients. The class token's row is replaced by the readout's
+row r.
 
-r is the share with which the readout reads each final token: 1 at the class token, even where tokens are averaged, the
-pooling heads' mean attention where a pool attends. LRP and the methods that rest on it follow a class token's tower
-step by step and do not apply.
+r is the weight with which the readout reads each final token: 1 at the class token, uniform where tokens are
+averaged, and the pooling heads' mean attention for an attention pool. LRP and the methods based on it follow a
+class token's tower step by step and do not apply.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ POOLED_METHODS = ("rollout", "raw attention", "Grad-CAM", "Chefer et al. (generi
 
 @dataclass(frozen=True, eq=False)
 class AttentionRecord:
-    """Attention of one pass and its gradients, for one text per image: the score is their cosine.
+    """The attention of one pass and its gradients, for one text per image. The score is the cosine of image and
+    text.
 
     rows: r, or its gradient-weighted form for Chefer's method, where the readout attends.
     """
@@ -48,12 +50,14 @@ def rollout_row(record: AttentionRecord) -> TokenMap:
 
 
 def raw_row(record: AttentionRecord) -> TokenMap:
-    """r A(L), mean over heads: what the readout reads through the last layer."""
+    """Return r A(L), averaged over heads: the weights with which the readout reads through the last layer."""
     return (record.rows[:, None] @ record.attention[:, -1].mean(1))[:, 0, record.prefix :]
 
 
 def grad_cam_row(record: AttentionRecord) -> TokenMap:
-    """Grad-CAM (Selvaraju et al. 2017) on the pool's attention, or the last layer's as the readout reads it."""
+    """Return Grad-CAM (Selvaraju et al. 2017) on the attention of the pool, or of the last layer as the readout
+    reads it.
+    """
     if record.pool is not None and record.pool_gradients is not None:
         maps, slopes = record.pool[..., record.prefix :], record.pool_gradients[..., record.prefix :]
     else:
@@ -83,7 +87,9 @@ def pooled_maps(
 def readout_rows(
     record_pool: Tensor | None, pool_gradients: Tensor | None, weights: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """r and Chefer's row from a pool's attention [image, readout_head, token], or both the even weights."""
+    """Return r and Chefer's row from a pool's attention [image, readout_head, token]; without a pool both are
+    uniform.
+    """
     if record_pool is None or pool_gradients is None:
         return weights, weights
     return record_pool.mean(1), (pool_gradients * record_pool).clamp_min(0).mean(1)

@@ -1,4 +1,4 @@
-"""One forward and backward pass of a CLIP tower, kept as the tensors that the baselines read."""
+"""One forward and backward pass of a CLIP tower, stored as the tensors that the baselines need."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from clipviz.values import LayerWeights
 
 @dataclass(frozen=True, eq=False)
 class LayerRecord:
-    """What one layer computed, and the matrices it used.
+    """The activations of one layer, and the matrices that produced them.
 
-    Keys include their bias: softmax does not see it, relevance does. Layer scale is folded into the outputs and the
-    output matrices.
+    Keys include their bias: it does not affect softmax, but it does affect relevance. Layer scale is folded into
+    the outputs and the output matrices.
     """
 
     residual: Tensor  # [image, token, d_model], the layer's input

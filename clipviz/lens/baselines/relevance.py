@@ -1,11 +1,11 @@
 """Layer-wise relevance propagation through a CLIP tower: LRP, partial LRP, and the method of Chefer et al.
 
-Relevance starts as 1 on the score and is passed back, layer by layer, each rule but "apart" keeping its sum:
-    linear       z+ rule (alpha = 1, beta = 0; Bach et al. 2015, Eq. 60):
-                 R_j = sum_i (x_j w_ij)^+ / (sum_j' (x_j' w_ij')^+) R_i;  the same "apart", once over the positive and
-                 once over the negative inputs, each with a denominator of its own, so that the sum doubles (what the
-                 published rows "LRP" and "partial LRP" were made with);  or the epsilon rule (Eq. 58):
-                 R_j = sum_i x_j w_ij / (z_i + eps sign z_i) R_i, z_i the output with its bias
+Relevance starts as 1 on the score and is passed back layer by layer. Every rule except "apart" keeps its sum:
+    linear z+ rule (alpha = 1, beta = 0; Bach et al. 2015, Eq. 60): R_j = sum_i (x_j w_ij)^+ / (sum_j' (x_j'
+    w_ij')^+) R_i; the same "apart", once over the positive and once over the negative inputs, each with a
+    denominator of its own, so that the sum doubles (what the published rows "LRP" and "partial LRP" were made
+    with); or the epsilon rule (Eq. 58): R_j = sum_i x_j w_ij / (z_i + eps sign z_i) R_i, z_i the output with its
+    bias
     a + b        R_a = a / (a + b) R, R_b = b / (a + b) R, then (normalise=True) rescaled to the shares
                  |sum R_a| : |sum R_b|, which keeps opposite signs from blowing up (Chefer et al. 2021, sec. 3.1)
     A V, Q K^T   both operands by the same rule, half each (the normalisation of Chefer et al. for a product, whose
@@ -32,14 +32,14 @@ Rule = Literal["alpha1beta0", "apart", "epsilon"]
 
 @dataclass(frozen=True, eq=False)
 class Relevance:
-    """Relevance of the score: of every token entering the first layer, and of every attention weight."""
+    """Relevance of the score for every token at the input of the first layer, and for every attention weight."""
 
     tokens: Tensor  # [image, token, d_model]
     attention: Tensor  # [image, layer, head, token, token]
 
 
 def lrp(record: Record) -> TokenMap:
-    """LRP (Binder et al. 2016, the thesis's [8]) as published: rule "apart", residual branches not rescaled.
+    """Return LRP (Binder et al. 2016, the thesis's [8]) as published: rule "apart", residual branches not rescaled.
 
     The relevance of a token is the sum over its d_model entries; the split of a token over its positional embedding
     and the pixels of its patch is left out, as maps are compared at the size of the token grid.
@@ -48,7 +48,8 @@ def lrp(record: Record) -> TokenMap:
 
 
 def partial_lrp(record: Record) -> TokenMap:
-    """Partial LRP (Voita et al. 2019, the thesis's [86]) as published: relevance stopped at the last layer's attention.
+    """Return partial LRP (Voita et al. 2019, the thesis's [86]) as published: relevance stops at the last layer's
+    attention.
 
     Mean over heads of the positive relevance of the class token's attention weights; rules as in `lrp`.
     """
@@ -58,25 +59,27 @@ def partial_lrp(record: Record) -> TokenMap:
 
 
 def chefer(record: Record, start: int = FIRST_LAYER) -> TokenMap:
-    """Chefer et al. 2021 (the thesis's [12], Eq. 13-14): rollout of I + E_h (grad A * R)^+ from a layer on, z+ rule."""
+    """Return Chefer et al. 2021 (the thesis's [12], Eq. 13-14): rollout of I + E_h (grad A * R)^+ from a layer on,
+    z+ rule.
+    """
     first = min(start, len(record.layers) - 1)
     return weighted_rollout(propagate(record, first_layer=first).attention, record.gradients[:, first:])
 
 
 def conserving_lrp(record: Record, rule: Rule = "alpha1beta0") -> TokenMap:
-    """LRP whose every rule keeps the sum of relevance: z+ rule (or another), residual branches rescaled."""
+    """Return LRP in which every rule keeps the sum of relevance: z+ rule (or another), residual branches rescaled."""
     return propagate(record, rule).tokens.sum(-1)[:, 1:]
 
 
 def conserving_partial_lrp(record: Record, rule: Rule = "alpha1beta0") -> TokenMap:
-    """Partial LRP by the rules of `conserving_lrp`, mean over heads, negative relevance included."""
+    """Return partial LRP by the rules of `conserving_lrp`: mean over heads, negative relevance included."""
     return propagate(record, rule, first_layer=len(record.layers) - 1).attention[:, -1, :, 0, 1:].mean(1)
 
 
 def propagate(
     record: Record, rule: Rule = "alpha1beta0", normalise: bool = True, first_layer: int = 0
 ) -> Relevance:
-    """Relevance of the score passed back to the input of `first_layer`; its sum is 1 unless the rule is "apart".
+    """Return the score's relevance at the input of `first_layer`. It sums to 1 unless the rule is "apart".
 
     rule: for linear layers, see the module. normalise: rescale the two branches of a residual connection.
     """
@@ -147,7 +150,9 @@ def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
 
 
 def _final(record: Record, relevance: Tensor, rule: Rule) -> Float[Tensor, "image d_model"]:
-    """From the score <final, P t> to the class token: a linear layer of one output, its weights the image's own."""
+    """Return relevance from the score <final, P t> to the class token: a linear layer with one output and weights
+    per image.
+    """
     parts = record.final * record.final_weights
     if rule == "epsilon":
         return parts * divide(relevance, parts.sum(-1, keepdim=True))

@@ -1,4 +1,4 @@
-"""The rows of Table 2.4 from one record."""
+"""The rows of Table 2.4, computed from one record."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _MAPS: dict[str, Callable[[Record], TokenMap]] = {
     "Chefer et al., every layer": lambda record: chefer(record, start=0),
 }
 METHODS = ("LRP", "partial LRP", "rollout", "raw attention", "Grad-CAM", "Chefer et al.")
-"""The methods that Table 2.4 compares with, in its order and in their published forms."""
+"""The methods of Table 2.4, in its order and in their published forms."""
 VARIANTS = ("LRP, sum kept", "partial LRP, sum kept", "rollout, every layer", "Chefer et al., every layer")
-"""Other forms: rules that keep the sum of relevance, products over all layers."""
+"""Other forms: rules that keep the sum of relevance, and products over all layers."""
 
 
 def all_maps(

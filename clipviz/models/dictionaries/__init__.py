@@ -1,4 +1,4 @@
-"""Dictionaries of directions (sparse autoencoders): their files, and what their features do to the embedding."""
+"""Dictionaries of directions (sparse autoencoders): their files, and their features' effects on the embedding."""
 
 from clipviz.models.dictionaries.dictionary import Dictionary, Encoded
 from clipviz.models.dictionaries.effects import PointEffects, point_effects

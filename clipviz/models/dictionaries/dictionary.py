@@ -1,9 +1,7 @@
 """A dictionary of directions: a sparse autoencoder's features as units of a model.
 
-A feature has an activation for every token and a direction that it writes, as an MLP's neuron has. With the input x of
-a token at the dictionary's point, normalised as the format says,
-    a = activation(W_enc (x - b_dec) + b_enc),   x is about a W_dec + b_dec
-where some formats do not subtract b_dec. What is left of x is the dictionary's error.
+A feature has an activation for every token and a direction that it writes, like a neuron of an MLP. With the
+input x of a token at the dictionary's point, normalised as the format prescribes,
 """
 
 from __future__ import annotations
@@ -28,10 +26,10 @@ NORM_EPS = 1e-5
 
 
 class Encoded(NamedTuple):
-    """What a dictionary makes of inputs, in the units of its point: input = activations @ decoder + offset + error.
+    """A dictionary's encoding of inputs, in the units of its point: input = activations @ decoder + offset + error.
 
-    activations: [..., unit], multiplied by the token's deviation where the dictionary normalises its inputs. offset:
-    [..., d_in], the bias, and the mean that was taken away.
+    activations: [..., unit], multiplied by the token's deviation if the dictionary normalises its inputs. offset:
+    [..., d_in], the bias plus the mean that was subtracted.
     """
 
     activations: Tensor
@@ -40,12 +38,12 @@ class Encoded(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Dictionary:
-    """Features of one point of one layer. All tensors are float32 or float64.
+    """The features of a dictionary at one point of one layer. All tensors are float32 or float64.
 
     layer: counted from 0. k: active features of a token, for "topk". threshold: [unit] or [], for "jumprelu".
-    subtracts_bias: whether the decoder's bias is taken from the input. cls_token_only: made for the class token alone.
-    source: the format and the file, for messages. model: the fingerprint of the weights that it was trained on, ""
-    where it is not known. log: of its training, where that was done here.
+    subtracts_bias: whether the decoder's bias is taken from the input. cls_token_only: trained on the class token
+    alone. source: the format and the file, for messages. model: the fingerprint of the weights that it was
+    trained on, "" if unknown. log: the log of its training, if it was trained with clipviz.
     """
 
     layer: int
@@ -110,11 +108,11 @@ class Dictionary:
 
     @classmethod
     def load(cls, path: str | Path, layer: int | None = None, point: Point | None = None) -> Dictionary:
-        """Return a dictionary from a local file or folder; its format is recognised.
+        """Load a dictionary from a local file or folder; its format is detected.
 
-        Formats: ViT-Prisma, saev, patchsae, SAELens, dictionary_learning. No code of the file is run. layer, point:
-        for formats that do not say where they read, or to overrule them. Raises ValueError for what is no dictionary,
-        naming what was found and how to convert it.
+        Formats: ViT-Prisma, saev, patchsae, SAELens, dictionary_learning. No code of the file is run. layer,
+        point: needed for formats that do not store them, and override the others. Raises ValueError for a file
+        that is not a dictionary, with what was found and how to convert it.
         """
         return cls(**layouts.read(Path(path), layer, point))
 
@@ -131,8 +129,7 @@ class Dictionary:
         progress: Callable[[TrainingLog], None] | None = None,
         **how: Any,
     ) -> Dictionary:
-        """Return a TopK dictionary of n features, of which k are active for a token, trained on all tokens of some
-        images.
+        """Train a TopK dictionary of n features, with k active per token, on all tokens of some images.
 
         images: PIL images, a folder, a tensor that `model.prepare` takes, or an Index. The run takes place on the
         model's device, a GPU or a CPU. path: a folder that the dictionary is saved to, and on the way the run's state,
@@ -149,14 +146,15 @@ class Dictionary:
         return trained
 
     def save(self, path: str | Path, half: bool = False) -> None:
-        """The dictionary as a folder that `load` reads, in SAELens's layout: cfg.json and sae_weights.safetensors.
+        """Save the dictionary to a folder that `load` reads, in SAELens's layout: cfg.json and
+        sae_weights.safetensors.
 
-        half: in half precision. Raises ValueError for activations and norms that the layout has no name for.
+        half: use half precision. Raises ValueError for activations and norms that the layout cannot express.
         """
         layouts.write(vars(self), repr(self), Path(path), half)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Dictionary:
-        """Return the same on another device or in another precision."""
+        """Return the same dictionary on another device or in another precision."""
         from dataclasses import replace
 
         moved = {
@@ -175,7 +173,9 @@ class Dictionary:
         return replace(self, **moved)
 
     def encode(self, inputs: Float[Tensor, "*rows d_in"]) -> Encoded:
-        """Activations of every feature, and what every token has without them. Raises ValueError for another width."""
+        """Return activations of every feature, and the part of each token that does not depend on them. Raises
+        ValueError for another width.
+        """
         if inputs.shape[-1] != self.d_in:
             raise ValueError(
                 f"expected inputs of width {self.d_in} for {self!r}, got {inputs.shape[-1]}; it belongs to another "
@@ -189,12 +189,12 @@ class Dictionary:
         return Encoded(activations * scale, self.bias * scale + mean)
 
     def reconstruct(self, inputs: Float[Tensor, "*rows d_in"]) -> Float[Tensor, "*rows d_in"]:
-        """Return the inputs as the dictionary sees them: activations @ decoder + offset."""
+        """Return the dictionary's reconstruction of the inputs: activations @ decoder + offset."""
         encoded = self.encode(inputs)
         return encoded.activations @ self.decoder + encoded.offset
 
     def _normed(self, inputs: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Inputs as the encoder reads them, and the scale and mean that undo it."""
+        """Return inputs as the encoder reads them, and the scale and mean that undo the normalisation."""
         if self.norm == "none":
             return inputs, None, inputs.new_zeros(())
         if self.norm == "layer norm":

@@ -1,11 +1,9 @@
-"""What a dictionary's features do to the embedding, exactly: through the later heads, and directly.
+"""The exact effects of a dictionary's features on the embedding: through the later heads, and directly.
 
-With attention and the statistics of norms fixed at their values of the pass, the embedding is linear in what a point
-adds to the residual stream. A feature stands where a neuron stands in thesis Eq. 3.3: its decoder row is the direction
-that it writes. The stream x at the point is split into features, the dictionary's offset and its error,
-    x_t = sum_f a_tf d_f + offset_t + error_t,
-and so is what it contributes to the embedding: features + offset + error = contribution of x. Each contribution is a
-second-order part (through later heads) and a first-order part (read by the readout itself).
+With attention and the statistics of norms fixed at their values in the pass, the embedding is linear in what a
+point adds to the residual stream. A feature takes the place of a neuron in thesis Eq. 3.3: its decoder row is the
+direction that it writes. The stream x at the point is the sum of the features, the dictionary's offset and its
+error,
 """
 
 from __future__ import annotations
@@ -35,12 +33,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class PointEffects:
-    """What the features of one dictionary do on some images. Units: parts of the unnormalised embedding.
+    """Effects of one dictionary's features on some images, as parts of the unnormalised embedding.
 
-    units: coordinates, directions and maps of the features, as of neurons (its `shared` part means nothing here).
-    offset, error, total: [image, d_embed], what the dictionary's bias, what it leaves out, and all that is in the
-    stream contribute; features(None).sum(1) + offset + error = total. explained: the share of the inputs' variance
-    over tokens and images that the dictionary explains; n_active: features that are active for a token, on average.
+    units: coordinates, directions and maps of the features, as for neurons (its `shared` part has no meaning
+    here). offset, error, total: [image, d_embed], the contributions of the dictionary's bias, of its error, and
+    of the whole stream; features(None).sum(1) + offset + error = total. explained: the share of the inputs'
+    variance over tokens and images that the dictionary explains; n_active: features that are active for a token,
+    on average.
     """
 
     dictionary: Dictionary
@@ -54,7 +53,9 @@ class PointEffects:
     def features(
         self, chosen: Sequence[int] | None = None, direct: bool = True, later: bool = True
     ) -> Float[Tensor, "image unit d_embed"]:
-        """Return what each feature contributes: through later heads (second order), directly (first order), or both."""
+        """Return the contribution of each feature: through later heads (second order), directly (first order), or
+        both.
+        """
         parts = []
         if later:
             parts.append(self.units.effects(chosen, shared=False, normalize=False))
@@ -83,9 +84,9 @@ class PointEffects:
 
 @torch.no_grad()
 def point_effects(model: Opened, images: Pictures, dictionary: Dictionary) -> PointEffects:
-    """Exact effects of a dictionary's features on some images, from one forward pass.
+    """Return exact effects of a dictionary's features on some images, from one forward pass.
 
-    Raises ValueError for a dictionary of another width or layer, and for a point that the tower does not have.
+    Raises ValueError if the dictionary has another width or layer, or if the tower does not have its point.
     """
     tower, weights = model.tower, model.weights
     check_fits(model, dictionary)
@@ -129,8 +130,8 @@ def contributed(
     read: Tensor | None,
     stream: Float[Tensor, "image token d_model"],
 ) -> Float[Tensor, "image d_embed"]:
-    """Return what a part of the residual stream after a layer contributes to the embedding, norms and attention
-    fixed.
+    """Return the contribution to the embedding of a part of the residual stream after a layer, with norms and
+    attention fixed.
     """
     readout = weights.readout
     first = stream[:, :1] if read is None else read @ stream
@@ -146,7 +147,7 @@ def contributed(
 
 
 class PointRecorder(SecondRecorder):
-    """A pass that also keeps what a dictionary reads: `stream`, [image, token, d_in]."""
+    """Records a pass together with what a dictionary reads: `stream`, [image, token, d_in]."""
 
     def __init__(self, tower: Tower, layer: int, point: Point) -> None:
         super().__init__(tower, [layer])
@@ -162,19 +163,21 @@ class PointRecorder(SecondRecorder):
 
 
 def _read_weights(passage: Passage, recorder: PointRecorder) -> Tensor | None:
-    """[image, readout_head, token], how the readout reads the final tokens; None for a class token."""
+    """Return [image, readout_head, token], the readout's weights of the final tokens; None for a class token."""
     return None if recorder.one_row else recorder.weights
 
 
 def _written(weights: TowerWeights, layer: int, point: Point) -> Any:
-    """Return what vectors of a point write to the residual stream: themselves, or through the MLP's output matrix."""
+    """Return what vectors at a point write to the residual stream: themselves, or their product with the MLP's
+    output matrix.
+    """
     if point == "mlp hidden":
         return lambda vectors: vectors @ weights.layers[layer].mlp_output.T
     return lambda vectors: vectors
 
 
 def _with_units(weights: TowerWeights, layer: int, directions: Float[Tensor, "unit d_model"]) -> TowerWeights:
-    """Return the tower with units in the place of the layer's neurons; its biases are the dictionary's offset."""
+    """Return the tower with units in place of the layer's neurons; its biases become the dictionary's offset."""
     source = weights.layers[layer]
     nothing = torch.zeros_like(source.mlp_output_bias)
     units = replace(source, mlp_output=directions.T, mlp_output_bias=nothing, mlp_scaled_bias=None)

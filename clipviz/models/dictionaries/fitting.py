@@ -1,4 +1,4 @@
-"""Whether a dictionary is one of a model."""
+"""A check of whether a dictionary belongs to a model."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ if TYPE_CHECKING:
 
 
 def check_fits(model: Opened, dictionary: Dictionary) -> None:
-    """ValueError naming what is expected of a dictionary of this model and what it is made for."""
+    """Raise ValueError, with what was expected and found, if a dictionary does not belong to this model."""
     tower = model.tower
     layer = check_layer(tower.weights, dictionary.layer)
     if dictionary.model and dictionary.model != model.weights_fingerprint:
         raise ValueError(
-            f"expected a dictionary of model {model.name!r} ({model.weights_fingerprint}), got {dictionary!r}, trained "
-            f"on the weights {dictionary.model}; to use it all the same, dataclasses.replace(dictionary, model='')"
+            f"expected a dictionary of model {model.name!r} ({model.weights_fingerprint}), got "
+            f"{dictionary!r}, trained on the weights {dictionary.model}; to use it anyway, pass "
+            "dataclasses.replace(dictionary, model='')"
         )
     expected = width(tower, layer, dictionary.point)
     if dictionary.d_in != expected:

@@ -1,4 +1,4 @@
-"""Where a dictionary reads, how its features are activated and how its inputs are normalised."""
+"""The points that a dictionary can read, its activation functions, and the normalisations of its inputs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 Point = Literal["residual", "mlp output", "mlp hidden", "attention output"]
-"""Where a dictionary reads: the residual stream after a block, what its MLP or its attention adds to it, or the MLP's
-hidden units (the numbers that its output matrix reads)."""
+"""Points that a dictionary can read: the residual stream after a block, the output of its MLP or of its attention,
+or the MLP's hidden units (the input of its output matrix).
+"""
 POINTS: tuple[Point, ...] = get_args(Point)
 Activation = Literal["relu", "topk", "jumprelu", "gated", "tanh-relu"]
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
@@ -20,7 +21,7 @@ NORMS: tuple[Norm, ...] = get_args(Norm)
 
 @dataclass(frozen=True, eq=False)
 class Gate:
-    """A gated autoencoder's second half: which features are on, and how much those are worth.
+    """The second half of a gated autoencoder: which features are on, and their magnitudes.
 
     The gate is on where pre + bias > 0; the magnitude is relu(pre * exp(r_mag) + mag_bias), pre the encoder's products
     without a bias.

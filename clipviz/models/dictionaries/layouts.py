@@ -1,7 +1,7 @@
-"""Files of sparse autoencoders as dictionaries: each project's names and conventions in one place.
+"""File formats of sparse autoencoders: each project's names and conventions, in one place.
 
 Nothing in a file is run: tensors are read with weights_only or as safetensors, configurations as JSON. A pickled
-object is refused with how to convert it.
+object is refused, and the message says how to convert it.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from clipviz.models.dictionaries.kinds import Activation, Gate, Norm, Point
 from clipviz.values.training import TrainingLog
 
 LARGEST = 16 << 30
-"""Bytes above which a file is no dictionary."""
+"""A file larger than this many bytes cannot be a dictionary."""
 CONVERT = (
-    "in an environment that you trust with it, save its parts as plain data: "
+    "in an environment where you trust the file, save its parts as plain data: "
     "torch.save({'cfg': dict_of_plain_values, 'state_dict': sae.state_dict()}, 'plain.pt')"
 )
 KNOWN = (
@@ -42,10 +42,10 @@ HOOKS: dict[str, Point] = {
     "mlp.hook_post": "mlp hidden",
     "hook_attn_out": "attention output",
 }
-"""TransformerLens's names of points."""
+"""TransformerLens's names of hook points."""
 State = dict[str, Tensor]
 Fields = dict[str, Any]
-"""What a Dictionary is made of, by the names of its fields."""
+"""The tensors of a Dictionary, by the names of its fields."""
 
 
 SETTINGS = frozenset(
@@ -73,7 +73,7 @@ SETTINGS = frozenset(
         *("normalize_activations", "cls_token_only", "apply_b_dec_to_input"),
     )
 )
-"""Names of settings that say how a dictionary is read."""
+"""Names of settings that determine how a dictionary is read."""
 
 
 def read(path: Path, layer: int | None, point: Point | None) -> Fields:
@@ -91,7 +91,8 @@ def read(path: Path, layer: int | None, point: Point | None) -> Fields:
     ) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise ValueError(
-            f"expected a dictionary at {path}, got settings or tensors of another kind ({reason}); fetch the file again"
+            f"expected a dictionary at {path}, got unexpected settings or tensors ({reason}); "
+            "download the file again"
         ) from error
 
 
@@ -130,7 +131,7 @@ def _read(path: Path, layer: int | None, point: Point | None) -> Fields:
 
 
 def _of_one_file(path: Path, layer: int | None, point: Point | None) -> Fields:
-    """{cfg, state_dict}: patchsae, or ViT-Prisma's older files."""
+    """Read {cfg, state_dict} from one file: patchsae, or ViT-Prisma's older files."""
     stored = _unpickled(path)
     if not isinstance(stored, Mapping) or not {"cfg", "state_dict"} <= set(stored):
         found = _some(stored) if isinstance(stored, Mapping) else type(stored).__name__
@@ -149,7 +150,7 @@ def _of_one_file(path: Path, layer: int | None, point: Point | None) -> Fields:
 def _prisma(
     state: State, config: Mapping[str, Any], path: Path, layer: int | None, point: Point | None
 ) -> Fields:
-    """W_enc [d_in, d_sae]; b_dec is subtracted; gated files add b_gate, r_mag and b_mag."""
+    """Read ViT-Prisma's format: W_enc [d_in, d_sae]; b_dec is subtracted; gated files add b_gate, r_mag and b_mag."""
     where = f"ViT-Prisma, {path.name}"
     named = "layer_subtype" if "layer_subtype" in config else "hook_point"
     subtype = _word(config, named, "hook_resid_post", where).rsplit("blocks.", 1)[-1]
@@ -187,7 +188,7 @@ def _prisma_norm(said: Any, where: str) -> Norm:
 def _saev(
     path: Path, config: Mapping[str, Any], start: int, layer: int | None, point: Point | None
 ) -> Fields:
-    """Return a line of JSON, then a state dict. The layer is not in the file, and b_dec is not subtracted."""
+    """Read saev's format: a line of JSON, then a state dict. The layer is not stored, and b_dec is not subtracted."""
     where = f"saev, {path.name}"
     state = _tensors(_unpickled(path, start), path)
     settings = _mapping(config, "cfg", where) if "cfg" in config else config
@@ -214,7 +215,7 @@ def _saev(
 def _patchsae(
     state: State, config: Mapping[str, Any], path: Path, layer: int | None, point: Point | None
 ) -> Fields:
-    """block_layer and module_name "resid"; b_dec is subtracted."""
+    """Read patchsae's format: block_layer and module_name "resid"; b_dec is subtracted."""
     where = f"patchsae, {path.name}"
     name = _word(config, "module_name", "resid", where)
     if point is None and name != "resid":
@@ -225,12 +226,14 @@ def _patchsae(
 
 
 def _saelens(folder: Path, layer: int | None, point: Point | None) -> Fields:
-    """cfg.json beside sae_weights.safetensors; the configuration says what is subtracted and normalised."""
+    """Read SAELens's format: cfg.json beside sae_weights.safetensors; the configuration states what is subtracted
+    and normalised.
+    """
     from clipviz.models.checksummed import read_weights
 
     where = f"SAELens, {folder.name}"
     config = _json(folder / "cfg.json")
-    state, _ = read_weights(folder / "sae_weights.safetensors", "a SAELens dictionary", "fetch it again")
+    state, _ = read_weights(folder / "sae_weights.safetensors", "a SAELens dictionary", "download it again")
     hook = _word(
         config if "hook_name" in config else _mapping(config, "metadata", where), "hook_name", "?", where
     )
@@ -258,7 +261,7 @@ def _saelens(folder: Path, layer: int | None, point: Point | None) -> Fields:
 
 
 def _log(told: Mapping[str, Any], where: str) -> TrainingLog | None:
-    """Return the log of a dictionary that was trained here."""
+    """Return the training log of a dictionary that was trained with clipviz."""
     if not told:
         return None
     columns = [told.get(name) for name in ("steps", "explained", "dead")]
@@ -271,7 +274,7 @@ def _log(told: Mapping[str, Any], where: str) -> TrainingLog | None:
 
 
 def write(fields: Fields, shown: str, folder: Path, half: bool) -> None:
-    """The files of SAELens's layout; see Dictionary.save. shown: the dictionary in messages."""
+    """Return the files of SAELens's layout; see Dictionary.save. shown: the dictionary's name in messages."""
     from clipviz.models.checksummed import write_weights
 
     of = SimpleNamespace(**fields)
@@ -313,7 +316,9 @@ def write(fields: Fields, shown: str, folder: Path, half: bool) -> None:
 
 
 def _dictionary_learning(path: Path, layer: int | None, point: Point | None) -> Fields:
-    """ae.pt beside config.json: encoder.weight [d_sae, d_in], or W_enc for JumpReLU; bias or b_dec."""
+    """Read dictionary_learning's format: ae.pt beside config.json with encoder.weight [d_sae, d_in], or W_enc for
+    JumpReLU.
+    """
     where = f"dictionary_learning, {path.name}"
     state = _state(path)
     beside = path.with_name("config.json")
@@ -361,7 +366,7 @@ def _dictionary_learning(path: Path, layer: int | None, point: Point | None) -> 
 
 
 def _made(state: State, where: str, **said: Any) -> Fields:
-    """W_enc [d_in, d_sae] and W_dec [d_sae, d_in] as the fields of a dictionary, in float32."""
+    """Convert W_enc [d_in, d_sae] and W_dec [d_sae, d_in] to the fields of a dictionary, in float32."""
     _need(state, ("W_enc", "W_dec", "b_dec"), where)
     _check_matrices(where, W_enc=state["W_enc"], W_dec=state["W_dec"])
     if wrong := [name for name, value in state.items() if name != "k" and not value.is_floating_point()]:
@@ -401,7 +406,7 @@ def _floats(gate: Gate | None) -> Gate | None:
 
 
 def _kind(config: Mapping[str, Any], name: str, where: str) -> tuple[Activation, int | None]:
-    """Return the activation that a configuration names, and its k."""
+    """Return the activation that a configuration names, with its k."""
     name = name.lower().replace("_", "").replace("-", "")
     inner = _mapping(config, "activation_fn_kwargs", where)
     k = next(
@@ -424,12 +429,13 @@ def _kind(config: Mapping[str, Any], name: str, where: str) -> tuple[Activation,
 
 
 def _hooked(name: str, where: str) -> Point:
-    """Return the point that a hook of TransformerLens's names stands for."""
+    """Return the point for a hook name of TransformerLens."""
     name = re.sub(r"^\d+\.", "", name)
     if name not in HOOKS:
         raise ValueError(
-            f"expected a hook among {', '.join(HOOKS)} in {where}, got {name!r}: what is read there is not written to "
-            "the residual stream, so that its features have no direct effect; pass point= if the name means another"
+            f"expected a hook among {', '.join(HOOKS)} in {where}, got {name!r}: activations at that "
+            "hook are not written to the residual stream, so its features have no direct effect; "
+            "pass point= if the name refers to a supported point"
         )
     return HOOKS[name]
 
@@ -439,9 +445,7 @@ def _place(given: int | None, found: Any, where: str) -> int:
     if isinstance(chosen, str) and chosen.isdecimal() and len(chosen) < 4:
         chosen = int(chosen)
     if isinstance(chosen, bool) or not isinstance(chosen, int):
-        raise ValueError(
-            f"expected to know the layer of {where}, got {chosen!r}; pass layer=, counted from 0"
-        )
+        raise ValueError(f"expected {where} to state its layer, got {chosen!r}; pass layer=, counted from 0")
     return chosen
 
 
@@ -454,7 +458,7 @@ def _need(state: State, names: tuple[str, ...], where: str) -> None:
 
 
 def _header(path: Path) -> tuple[Mapping[str, Any], int] | None:
-    """saev's first line and where the state dict begins; None for other files."""
+    """Return saev's first line and where the state dict begins, or None for other files."""
     with path.open("rb") as stream:
         line = stream.readline(1 << 20)
     if not line.startswith(b"{") or not line.endswith(b"\n"):
@@ -473,7 +477,7 @@ def _parsed(text: str, path: Path) -> Mapping[str, Any]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"expected JSON in {path}, got {error}; fetch the file again") from error
+        raise ValueError(f"expected JSON in {path}, got {error}; download the file again") from error
     if not isinstance(found, Mapping):
         raise ValueError(
             f"expected a configuration of names and values in {path}, got {type(found).__name__}"
@@ -483,7 +487,9 @@ def _parsed(text: str, path: Path) -> Mapping[str, Any]:
 
 
 def _check_names(settings: Mapping[str, Any], path: Path) -> None:
-    """Raise ValueError for a name that is one letter from one of SETTINGS, which is not there: the file is damaged."""
+    """Raise ValueError for a name that differs by one letter from a missing one of SETTINGS, since the file is then
+    damaged.
+    """
     for name, value in settings.items():
         if name not in SETTINGS:
             meant = next(
@@ -491,7 +497,7 @@ def _check_names(settings: Mapping[str, Any], path: Path) -> None:
             )
             if meant is not None:
                 raise ValueError(
-                    f"expected the setting {meant!r} in {path}, got {name!r}; fetch the file again"
+                    f"expected the setting {meant!r} in {path}, got {name!r}; download the file again"
                 )
         if isinstance(value, Mapping):
             _check_names(value, path)
@@ -504,7 +510,7 @@ def _one_letter_apart(name: Any, other: str) -> bool:
 
 
 def _mapping(holder: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
-    """Return the settings under a name, none where there are none."""
+    """Return the settings under a name, or an empty mapping."""
     found = holder.get(name)
     if found is None:
         return {}
@@ -514,7 +520,7 @@ def _mapping(holder: Mapping[str, Any], name: str, where: str) -> Mapping[str, A
 
 
 def _flag(settings: Mapping[str, Any], name: str, where: str) -> bool:
-    """Return a setting that is true or false, false where it is not there."""
+    """Return a boolean setting, False if it is missing."""
     found = settings.get(name, False)
     if not isinstance(found, bool):
         raise ValueError(f"expected {name} to be true or false in {where}, got {found!r}")
@@ -522,7 +528,7 @@ def _flag(settings: Mapping[str, Any], name: str, where: str) -> bool:
 
 
 def _word(settings: Mapping[str, Any], name: str, usual: str, where: str, needed: bool = True) -> str:
-    """Return a setting that is a name; needed: which may not be empty."""
+    """Return a setting that is a name; if `needed`, it may not be empty."""
     found = settings.get(name, usual)
     if not isinstance(found, str) or (needed and not found):
         raise ValueError(f"expected a name as {name} in {where}, got {found!r}")
@@ -546,10 +552,10 @@ def _tensors(stored: Any, path: Path) -> State:
 
 
 def _unpickled(path: Path, start: int = 0) -> Any:
-    """Return what torch reads without running code of the file."""
+    """Return what torch reads from a file without running any code in it."""
     try:
         with path.open("rb") as stream, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of pickles that it refuses
+            warnings.simplefilter("ignore")  # torch warns about pickles that it refuses
             stream.seek(start)
             source: Any = io.BytesIO(stream.read()) if start else stream
             _check_sums(source)
@@ -574,9 +580,9 @@ def _unpickled(path: Path, start: int = 0) -> Any:
 
 
 def _check_sums(source: Any) -> None:
-    """Raise ValueError where an archive of torch differs from the checksums in it, which torch does not compare.
+    """Raise ValueError if an archive of torch does not match the checksums in it, which torch does not verify.
 
-    0 stands for a checksum that was not taken. Files of before torch 1.6 are no archives.
+    A checksum of 0 means that none was stored. Files older than torch 1.6 are not archives.
     """
     if not zipfile.is_zipfile(source):
         source.seek(0)
@@ -595,7 +601,8 @@ def _check_sums(source: Any) -> None:
 
 def _refuse(path: Path, found: str, error: Exception | None = None) -> NoReturn:
     raise ValueError(
-        f"expected tensors and plain values in {path}, {found}, an object of a program, which is not run; {CONVERT}"
+        f"expected tensors and plain values in {path}, {found}, a pickled object, which clipviz does "
+        f"not load; {CONVERT}"
     ) from error
 
 

@@ -1,4 +1,6 @@
-"""The points that a dictionary reads at, in a tower: which module, and how what is read is noted or replaced."""
+"""The points of a tower at which a dictionary reads: the module of each, and how its values are recorded or
+replaced.
+"""
 
 from __future__ import annotations
 
@@ -17,32 +19,32 @@ if TYPE_CHECKING:
     from clipviz.models.opened import Opened
 
 Reader = Callable[[Tensor], Tensor | None]
-"""Told what is at a point, [image, token, d_in]; what it returns, if anything, takes its place."""
+"""Called with the values at a point, [image, token, d_in]; what it returns, if anything, replaces them."""
 
 
 def width(tower: Tower, layer: int, point: Point) -> int:
-    """d_in of a dictionary for a point."""
+    """Return d_in of a dictionary for a point."""
     return int(tower.weights.layers[layer].mlp_output.shape[1 if point == "mlp hidden" else 0])
 
 
 def check_point(tower: Tower, layer: int, point: Point, found: str) -> None:
-    """Raise ValueError for a point whose output is not what the tower adds to the stream."""
+    """Raise ValueError for a point whose output differs from what the tower adds to the residual stream."""
     block = tower.blocks[layer]
     if point != "residual" and (block.mlp_norm is not None or block.write_norm is not None):
         raise ValueError(
-            "expected a dictionary of the residual stream for a tower whose blocks norm what they write, got "
-            f"{found}"
+            "expected a dictionary of the residual stream for a tower whose blocks normalise what "
+            f"they write, got {found}"
         )
     scaled = not isinstance(getattr(block.module, "ls_1", nn.Identity()), nn.Identity)
     if point == "attention output" and scaled:
         raise ValueError(
-            "expected a dictionary of the residual stream for a tower with layer scale, whose attention's output is "
-            f"not what it adds, got {found}"
+            "expected a dictionary of the residual stream for a tower with layer scale, which "
+            f"rescales the attention's output before adding it, got {found}"
         )
 
 
 def hook(tower: Tower, layer: int, point: Point, reader: Reader) -> Any:
-    """Return a handle of the hook that calls the reader in every pass."""
+    """Return the handle of a hook that calls the reader in every pass."""
     block = tower.blocks[layer]
     if point == "mlp hidden":
 
@@ -66,7 +68,7 @@ def hook(tower: Tower, layer: int, point: Point, reader: Reader) -> Any:
 
 @contextmanager
 def reading(model: Opened, layer: int, point: Point, reader: Reader) -> Iterator[None]:
-    """While open, the reader is called in every pass of the model."""
+    """Call the reader in every pass of the model while the block runs."""
     with turn(model.visual):
         handle = hook(model.tower, layer, point, reader)
         try:
@@ -77,7 +79,9 @@ def reading(model: Opened, layer: int, point: Point, reader: Reader) -> Iterator
 
 @torch.no_grad()
 def read_point(model: Opened, pixels: Tensor, layer: int, point: Point) -> tuple[Tensor, Tensor]:
-    """Return what is at a point for some images, [image, token, d_in] in float32 or float64, and their embeddings."""
+    """Return the values at a point for some images, [image, token, d_in] in float32 or float64, and their
+    embeddings.
+    """
     kept: list[Tensor] = []
 
     def keep(stream: Tensor) -> None:

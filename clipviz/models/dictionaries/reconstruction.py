@@ -1,4 +1,4 @@
-"""How well a dictionary stands for its point on some images: a wrong convention or a wrong layer is seen here."""
+"""How well a dictionary reconstructs its point on some images. A wrong convention or layer shows here."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 
 BATCH = 32
 LITTLE = 0.5
-"""The explained share below which a dictionary hardly stands for its point on these images."""
+"""If the explained share is lower than this, a dictionary hardly reconstructs its point on these images."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """explained: 1 - sum |error|^2 / sum |x - mean|^2 over tokens, below 0 where the mean alone does better. n_active:
-    features that are active for a token, on average (L0). n_dead: features that no token activates."""
+    """The fit of a dictionary. explained: 1 - sum |error|^2 / sum |x - mean|^2 over tokens, negative if the mean
+    alone does better. n_active: active features per token, on average (L0). n_dead: features that no token
+    activates.
+    """
 
     explained: float
     n_active: float
@@ -36,10 +38,11 @@ class Fit:
 
 @dataclass(frozen=True)
 class Reconstruction(Fit):
-    """The fit on some images, and what is left of the embedding with the reconstruction in the point's place.
+    """The fit on some images, and the embedding when the reconstruction replaces the point's values.
 
-    cosine: of the embedding with the undisturbed one, mean over images. cosine_of_mean: the same with the point's mean
-    over tokens and images in its place, which is what a dictionary that knows nothing of the token gives.
+    cosine: that of this embedding with the original one, mean over images. cosine_of_mean: the same when the
+    point's mean over tokens and images replaces its values, the baseline of a dictionary without any information
+    about the token.
     """
 
     cosine: float
@@ -48,7 +51,7 @@ class Reconstruction(Fit):
 
     def __str__(self) -> str:
         doubt = (
-            " That is little: check the layer, the point and the format's convention."
+            " This is a low share: check the layer, the point and the format's convention."
             if self.explained < LITTLE
             else ""
         )
@@ -61,10 +64,10 @@ class Reconstruction(Fit):
 
 
 def measure(model: Opened, images: Pictures, dictionary: Dictionary) -> Reconstruction:
-    """Return the measured reconstruction of a dictionary on some images, in two passes.
+    """Measure the reconstruction of a dictionary on some images, in two passes.
 
-    A dictionary that is made for the class token alone is measured, and put in place, at the first token alone. Raises
-    ValueError for a dictionary of another width or layer.
+    A dictionary for the class token alone is measured and substituted at the first token only. Raises ValueError
+    for a dictionary of another width or layer.
     """
     check_fits(model, dictionary)
     pixels = model.prepare(images)
@@ -98,14 +101,14 @@ def measure(model: Opened, images: Pictures, dictionary: Dictionary) -> Reconstr
 
 
 def fit(dictionary: Dictionary, stream: Float[Tensor, "image token d_in"]) -> Fit:
-    """Return the fit of a dictionary to what is at its point."""
+    """Return the fit of a dictionary to the values at its point."""
     sums = Sums(dictionary.n_units)
     sums.add(dictionary, _seen(dictionary, stream))
     return sums.fit()
 
 
 class Sums:
-    """Sums over tokens from which a fit follows, float64."""
+    """Sums over tokens, in float64, from which a fit is computed."""
 
     def __init__(self, n_units: int) -> None:
         self.count, self.error, self.squares, self.n_active = 0, 0.0, 0.0, 0.0
@@ -142,12 +145,12 @@ class Sums:
 
 
 def _pieces(inputs: Tensor, n_units: int, entries: int = 1 << 25) -> Iterator[Tensor]:
-    """Rows whose activations fit in memory together."""
+    """Yield groups of rows whose activations fit in memory together."""
     yield from inputs.split(max(1, entries // n_units))
 
 
 def _seen(dictionary: Dictionary, stream: Tensor) -> Tensor:
-    """Return the tokens that the dictionary is made for."""
+    """Return the tokens that the dictionary was trained for."""
     return stream[:, :1] if dictionary.cls_token_only else stream
 
 

@@ -1,11 +1,11 @@
-"""A small trainer of TopK dictionaries: what explains the tokens at a point of a model with k features each.
+"""A small trainer of TopK dictionaries, which explain the tokens at a point of a model with k features each.
 
-The method of Gao et al. 2024 ("Scaling and evaluating sparse autoencoders"): of the encoder's products the k largest
-stay. The loss of a step is what the reconstruction leaves, and a small part of what features that have long been
-silent would explain of the rest, without which they would stay silent:
-    loss = sum |e|^2 / sum |x - mean|^2 + AUXILIARY sum |e - e_dead|^2 / sum |e|^2,
-e = x - sum_f a_f d_f - b, and e_dead the reconstruction of e by the dead features of largest products. Directions have
-unit length. Inputs are divided by their root mean square while training, which is undone at the end.
+The method of Gao et al. 2024 ("Scaling and evaluating sparse autoencoders"): the k largest of the encoder's
+    products are kept. The loss of a step is the reconstruction error plus a small auxiliary term, which trains
+    features that have not been active for long to explain the rest, since they would otherwise never become
+    active: loss = sum |e|^2 / sum |x - mean|^2 + AUXILIARY sum |e - e_dead|^2 / sum |e|^2,
+e = x - sum_f a_f d_f - b, and e_dead the reconstruction of e by the dead features of largest products. Directions
+have unit length. During training inputs are divided by their root mean square; this is undone at the end.
 """
 
 from __future__ import annotations
@@ -34,21 +34,22 @@ if TYPE_CHECKING:
 
 AUXILIARY = 1 / 32
 WARM_UP = 0.02
-"""Share of the steps in which the learning rate rises, and ten times that in which it falls at the end."""
+"""The learning rate rises over this share of the steps, and falls over ten times this share at the end."""
 IMAGES = 32
-"""Images per pass."""
+"""Images per forward pass."""
 HELD_BYTES = 1 << 30
-"""Bytes of tokens that are held: all of a small collection, a part after the other of a large one."""
+"""Bytes of tokens held in memory: all tokens of a small collection, or one part of a large one at a time."""
 CHECKPOINT = "training.safetensors"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a dictionary is trained. Two runs of one recipe on one machine give the same dictionary.
+    """The settings of a training run. Two runs with the same recipe on one machine give the same dictionary.
 
-    n: features; k: active ones per token; batch: tokens per step; passes: over the images; rate: of Adam, scaled with
-    the number of features by default; dead_after: tokens after which a feature that was never active counts as dead;
-    noted: steps between two entries of the log; kept: steps between two checkpoints.
+    n: features; k: active features per token; batch: tokens per step; passes: passes over the images; rate:
+    Adam's learning rate, by default scaled with the number of features; dead_after: tokens after which a feature
+    that was never active counts as dead; noted: steps between two entries of the log; kept: steps between two
+    checkpoints.
     """
 
     n: int
@@ -77,7 +78,9 @@ class Recipe:
 
 
 class Losses(NamedTuple):
-    """loss: what is minimised; explained: 1 - what is left; active: which features any token activates, [unit]."""
+    """The losses of one step. loss: the minimised quantity; explained: explained share; active: features that any
+    token activates, [unit].
+    """
 
     loss: Tensor
     explained: Tensor
@@ -93,7 +96,7 @@ def losses(
     k: int,
     dead: Tensor,
 ) -> Losses:
-    """Return the losses of one step, see the module; dead: [unit], which features count as dead."""
+    """Return the losses of one step, see the module; dead: [unit], the features that count as dead."""
     products = (inputs - bias) @ encoder.T + encoder_bias
     kept = torch.relu(products).topk(k, -1)
     activations = torch.zeros_like(products).scatter(-1, kept.indices, kept.values)
@@ -121,7 +124,7 @@ def train(
     progress: Callable[[TrainingLog], None] | None = None,
     **how: Any,
 ) -> dict[str, Any]:
-    """Return the fields of a TopK dictionary trained on the tokens of some images; see Dictionary.train."""
+    """Train a TopK dictionary on the tokens of some images and return its fields; see Dictionary.train."""
     recipe = Recipe(n, k, **how)
     if point not in POINTS:
         raise ValueError(f"expected a point among {', '.join(POINTS)}, got {point!r}")
@@ -149,9 +152,10 @@ def train(
 
 
 class Tokens:
-    """The tokens of some images at a point, in batches: drawn anew in every pass, the same for one seed.
+    """The tokens of some images at a point, in batches that are shuffled in every pass and reproducible by their
+    seed.
 
-    A pass draws the images' order, and the tokens' order inside parts of as many images as may be held.
+    A pass shuffles the images, then the tokens within each part that fits in memory.
     """
 
     def __init__(self, model: Opened, images: Any, layer: int, point: Point, recipe: Recipe) -> None:
@@ -167,13 +171,11 @@ class Tokens:
 
     @property
     def n_steps(self) -> int:
-        """Steps of the whole run."""
+        """The number of steps of the whole run."""
         return max(1, math.ceil(self.recipe.passes * self._steps_of(len(self.images))))
 
     def identity(self) -> str:
-        """Return what a checkpoint has to agree on: the model, the point, the number of images and the first of
-        them.
-        """
+        """Return what a checkpoint must match: the model, the point, the number of images and the first of them."""
         numbers = self._read([0]).double().sum().item()
         said = [
             self.model.fingerprint,
@@ -186,7 +188,7 @@ class Tokens:
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 
     def batches(self, done: int) -> Iterator[Tensor]:
-        """Batches from a step on, without end, divided by the scale."""
+        """Yield batches from a step on, endlessly, divided by the scale."""
         while True:
             turn, place = divmod(done, self._steps_of(len(self.images)))
             generator = torch.Generator().manual_seed(1_000_003 * self.recipe.seed + turn)
@@ -204,13 +206,13 @@ class Tokens:
                 seen += len(parts)
 
     def _steps_of(self, n_images: int) -> int:
-        """Steps of one pass."""
+        """Return the number of steps of one pass."""
         whole, rest = divmod(n_images, self.part)
         batch = self.recipe.batch
         return whole * -(-self.part * self.per_image // batch) + -(-rest * self.per_image // batch)
 
     def _of(self, rows: Sequence[int]) -> Tensor:
-        """Return the tokens of some images, [token, d_in]; those of all images are read once."""
+        """Return the tokens of some images, [token, d_in]. If all images fit in memory, they are read once."""
         if self.part < len(self.images):
             return self._read(rows).flatten(0, 1)
         if self._kept is None:
@@ -230,7 +232,7 @@ class Tokens:
 
 
 class Run:
-    """One training run: weights, Adam's moments, and how far it is; it goes on from a checkpoint where there is one."""
+    """One training run: weights, Adam's moments, and progress. It continues from a checkpoint if there is one."""
 
     def __init__(self, tokens: Tokens, recipe: Recipe, folder: Path | None) -> None:
         self.tokens, self.recipe, self.folder = tokens, recipe, folder
@@ -260,7 +262,7 @@ class Run:
         return self.n_steps >= self.total
 
     def step(self) -> None:
-        """One step, noted and kept where it is due."""
+        """Run one step; log it and save a checkpoint when due."""
         started = time.monotonic()
         inputs = next(self._batches).float()
         for group in self.optimizer.param_groups:
@@ -288,20 +290,20 @@ class Run:
         return TrainingLog(steps, explained, dead, self.n_tokens, self.seconds)
 
     def fields(self) -> dict[str, Any]:
-        """Return what a Dictionary is made of, in the units of the point."""
+        """Return the fields of a Dictionary, in the units of the point."""
         held = {name: value.detach().clone() for name, value in self.weights.items()}
         for name in ("encoder_bias", "bias"):
             held[name] = held[name] * self.tokens.scale
         return {**held, "activation": "topk", "k": self.recipe.k, "log": self.log()}
 
     def _rise(self) -> float:
-        """Return the learning rate's factor: up in the first steps, down in the last."""
+        """Return the factor of the learning rate: rising in the first steps, falling in the last."""
         up = (self.n_steps + 1) / max(1.0, WARM_UP * self.total)
         down = (self.total - self.n_steps) / max(1.0, 10 * WARM_UP * self.total)
         return min(1.0, up, down)
 
     def _keep_lengths_out(self) -> None:
-        """The part of the directions' gradients that would only make them longer is taken out."""
+        """Remove the component of the directions' gradients that would only change their lengths."""
         decoder = self.weights["decoder"]
         assert decoder.grad is not None
         with torch.no_grad():
@@ -325,11 +327,11 @@ class Run:
         if self.folder is None or not (self.folder / CHECKPOINT).exists():
             return
         path = self.folder / CHECKPOINT
-        held, told = read_weights(path, "a training run", f"remove {path} to begin again")
+        held, told = read_weights(path, "a training run", f"delete {path} to start again")
         if told.get("mark") != self._mark:
             raise ValueError(
-                f"expected a training run of these images, model and settings at {path}, got another one; remove it to "
-                "begin again, or train into another folder"
+                f"expected a training run of these images, model and settings at {path}, got a "
+                "different run; delete it to start again, or train into another folder"
             )
         with torch.no_grad():
             for name, weight in self.weights.items():

@@ -1,4 +1,4 @@
-"""Vision towers by family: one adapter per file, each giving the same values (see anatomy.Tower)."""
+"""Vision towers by family: each file has one adapter, and all adapters return the same values (see anatomy.Tower)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _ADAPTERS = (clip_vit, timm_vit, hf_vit)
 
 
 def read_tower(visual: nn.Module) -> Tower:
-    """Return the tower opened up: weights as values (views of the model's own where it is float32), and its parts.
+    """Return a decomposed tower: its weights as values (views of the model's own if it is float32), and its modules.
 
-    Raises ValueError naming the tower when its embedding is not a sum of terms, or of no family that is known.
+    Raises ValueError, naming the tower, if its embedding is not a sum of terms or its family is unknown.
     """
     for adapter in _ADAPTERS:
         tower = adapter.read(visual)

@@ -1,6 +1,7 @@
-"""What a family's adapter says of a tower: its weights as values, and which modules a forward pass is read at.
+"""What a family's adapter provides for a tower: its weights as values, and the modules at which a forward pass is
+read.
 
-The recorder and the lenses see these values only; what is special about an architecture ends in its adapter.
+The recorder and the lenses use only these values. Everything specific to an architecture stays in its adapter.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ SUPPORTED = (
 
 
 class UnsupportedTower(ValueError):
-    """The tower is not one whose embedding clipviz can write as a sum; the message names it."""
+    """Raised for a tower whose embedding clipviz cannot write as a sum; the message names the tower."""
 
 
 def unsupported(what: str, hint: str = "") -> UnsupportedTower:
-    """Return the error that names what was found, what is supported, and what can be done."""
+    """Return an error that says what was found, what is supported, and what can be done."""
     hint = (
         hint
         or "use it as a Rosetta partner instead: clipviz.models.zoo.Partner(name, module, preprocess, layers)"
@@ -39,14 +40,14 @@ def unsupported(what: str, hint: str = "") -> UnsupportedTower:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """The modules of one layer that a pass is read at.
+    """The modules of one layer at which a pass is read.
 
     norm: its output is what the attention reads; None where the attention reads the residual stream (post-norm).
-    attention: the module inside which queries and keys are seen. hidden: the MLP's second matrix, whose input is the
-    neurons' activations. mlp_write: its output is what the MLP adds. inner_norm: a LayerNorm over the heads' outputs;
-    write_norm, mlp_norm: LayerNorms of what the attention and the MLP add. reads: "weights" where queries and keys
-    are the input times the matrices; "calls" where the tower turns or norms them, so that its own call of scaled
-    dot-product attention has to be seen; "either" where both give them.
+    attention: the module in which queries and keys can be observed. hidden: the MLP's second matrix, whose input
+    is the neurons' activations. mlp_write: its output is what the MLP adds. inner_norm: a LayerNorm over the
+    heads' outputs; write_norm, mlp_norm: LayerNorms of what the attention and the MLP add. reads: "weights" where
+    queries and keys are the input times the matrices; "calls" where the tower rotates or normalises them, so that
+    its call of scaled dot-product attention must be intercepted; "either" where both work.
     """
 
     module: nn.Module
@@ -61,12 +62,12 @@ class Block:
 
     @property
     def scaling_norm(self) -> nn.Module | None:
-        """The LayerNorm, if any, that what the heads write passes before it joins the residual stream."""
+        """The LayerNorm, if any, that the heads' output passes before it is added to the residual stream."""
         return self.inner_norm or self.write_norm
 
 
 class Reading(NamedTuple):
-    """The image's half of the readout (values.Readout). weights None: a class token, 1 for token 0."""
+    """The image-dependent half of the readout (values.Readout). If weights is None, the readout is a class token."""
 
     weights: Float[Tensor, "image readout_head token"] | None
     mean: Float[Tensor, " image"]
@@ -75,20 +76,20 @@ class Reading(NamedTuple):
 
 
 class ReadoutReader(Protocol):
-    """How one kind of readout is read off a pass.
+    """Reads one kind of readout off a pass.
 
-    early: whether its weights over tokens are known before the pass ends (see `weights_before`).
+    early: whether the weights over tokens are known before the pass ends (see `weights_before`).
     """
 
     @property
     def early(self) -> bool: ...
 
     def modules(self) -> dict[str, nn.Module]:
-        """Modules by the name under which their first input is kept."""
+        """Return modules, by the name under which their first input is kept."""
         ...
 
     def weights_before(self, tokens: Tensor) -> Tensor | None:
-        """Weights [image, 1, token], known before the pass; None for a class token."""
+        """Return weights [image, 1, token] that are known before the pass, or None for a class token."""
         ...
 
     def reading(self, seen: dict[str, Tensor]) -> Reading:
@@ -98,7 +99,7 @@ class ReadoutReader(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Tower:
-    """A vision tower opened up: the module, its weights as values, and where a forward pass is read.
+    """A decomposed vision tower: the module, its weights as values, and where a forward pass is read.
 
     activation: the MLPs' activation function, e.g. "QuickGELU"; family: the adapter's name for such towers.
     """
@@ -113,13 +114,15 @@ class Tower:
 
 
 def full(tensor: Tensor) -> Tensor:
-    """Return the tensor in float32, or in float64 where it is; detached."""
+    """Return the detached tensor in float32, or in float64 if it has that precision."""
     tensor = tensor.detach()
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def unmixed(device: torch.device) -> AbstractContextManager[Any]:
-    """Return no autocast inside: what is kept of a pass is formed in float32, whatever the pass itself runs in."""
+    """Disable autocast inside the block, so that everything recorded is computed in float32, whatever the pass
+    itself uses.
+    """
     return (
         torch.autocast(device.type, enabled=False) if device.type in ("cpu", "cuda", "xpu") else nullcontext()
     )
@@ -131,7 +134,7 @@ def deviation(tokens: Float[Tensor, "*rows d_model"], eps: float) -> Float[Tenso
 
 
 def check_norm(norm: nn.Module, where: str) -> nn.Module:
-    """Return the module, when it is a LayerNorm over its last axis with gamma and beta."""
+    """Return the module if it is a LayerNorm over its last axis with gamma and beta."""
     fits = isinstance(norm, nn.LayerNorm) and norm.weight is not None and norm.bias is not None
     if not fits:
         raise unsupported(f"{where} {type(norm).__name__}")
@@ -139,13 +142,13 @@ def check_norm(norm: nn.Module, where: str) -> nn.Module:
 
 
 def present(module: nn.Module | None) -> nn.Module | None:
-    """Return the module, or None where there is none or an identity stands in its place."""
+    """Return the module, or None if there is none or it is an identity."""
     return None if module is None or isinstance(module, nn.Identity) else module
 
 
 @dataclass(frozen=True, eq=False)
 class ClassToken:
-    """Token 0 through the final LayerNorm, whose input may be that token or all tokens."""
+    """Reads token 0 through the final LayerNorm, whose input may be that token or all tokens."""
 
     norm: nn.Module
     early: bool = True
@@ -164,7 +167,7 @@ class ClassToken:
 
 @dataclass(frozen=True, eq=False)
 class MeanThenNorm:
-    """The mean of the tokens from `first` on, through the final LayerNorm (CLIPA)."""
+    """Reads the mean of the tokens from `first` on, through the final LayerNorm (CLIPA)."""
 
     norm: nn.Module
     first: int
@@ -186,7 +189,7 @@ class MeanThenNorm:
 
 @dataclass(frozen=True, eq=False)
 class NormThenMean:
-    """Every token through the final LayerNorm, then the mean of those from `first` on."""
+    """Reads the mean over the tokens from `first` on, each through the final LayerNorm."""
 
     norm: nn.Module
     first: int
@@ -208,12 +211,12 @@ class NormThenMean:
 
 @dataclass(frozen=True, eq=False)
 class AttentionPool:
-    """Queries of its own attend to the LayerNormed tokens (SigLIP, PE, CoCa).
+    """Reads an attention pool, whose own queries attend to the LayerNormed tokens (SigLIP, PE, CoCa).
 
     norm: the LayerNorm before the pool; pool: its input is the normed tokens (None: norm them again, where the
-    pool has the norm inside); queries [readout_head, d_head], key matrices and biases; first: tokens in
-    front that the pool leaves out; post: a LayerNorm of the pooled vector; tail: its input, times tail_map, is
-    the tail. The one query is an input of no image, so that its attention follows from the tokens alone.
+    pool has the norm inside); queries [readout_head, d_head], key matrices and biases; first: index of the first
+    token that the pool reads; post: a LayerNorm of the pooled vector; tail: its input, times tail_map, is the
+    tail. The query does not depend on the image, so that its attention follows from the tokens alone.
     """
 
     norm: nn.Module
@@ -286,7 +289,8 @@ def pooling_readout(
 ) -> Readout:
     """Return the readout of an attention pool: M[p] = centre(gamma * W_V[p]^T W_O[p]^T H), H the map after the pool.
 
-    scaled_after: what the pool gives is divided by the image's std (a LayerNorm after it), its biases too.
+    scaled_after: the pool's output, including its biases, is divided by the image's std (a LayerNorm after the
+    pool).
     """
     gamma, beta = full(norm.weight), full(norm.bias)  # type: ignore[arg-type]
     linear = torch.einsum("ped,poe,ok->pdk", value, output, after)
@@ -304,7 +308,7 @@ def pooling_readout(
 
 
 def centred_readout(norm: Any, projection: Tensor, bias: Tensor | None) -> Readout:
-    """Return the mean of LayerNormed tokens, projected."""
+    """Return the readout of the projected mean of LayerNormed tokens."""
     plain = Readout.after_norm(full(norm.weight), full(norm.bias), projection, "mean of tokens", bias)
     matrices = plain.matrices - plain.matrices.mean(1, keepdim=True)
     return Readout(plain.kind, matrices, plain.bias, plain.constant)

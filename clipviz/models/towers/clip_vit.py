@@ -28,7 +28,7 @@ FAMILY = "open_clip VisionTransformer"
 
 
 def read(visual: nn.Module) -> Tower | None:
-    """Return the tower, or None when the module is of another family."""
+    """Return the tower, or None if the module belongs to another family."""
     tower: Any = visual
     if not all(hasattr(tower, part) for part in ("transformer", "ln_post", "class_embedding", "grid_size")):
         return None
@@ -71,7 +71,7 @@ def _readout(tower: Any) -> tuple[Readout, ReadoutReader]:
 
 
 def _pooler(pool: Any, norm: Any, projection: Tensor) -> tuple[Readout, ReadoutReader]:
-    """CoCa's pooler, of which the first query's answer is the embedding, LayerNormed and projected."""
+    """Return CoCa's pooler: the answer to its first query, LayerNormed and projected, is the embedding."""
     attention, before = pool.attn, check_norm(pool.ln_k, "an attention pool with key norm")
     n_heads, bias = attention.num_heads, full(attention.in_proj_bias)
     packed = attention.in_proj_weight

@@ -23,13 +23,13 @@ from clipviz.values import Readout, TowerWeights
 
 
 def read(visual: nn.Module) -> Tower | None:
-    """Return the tower of a models.hf.HfTower, or None when the module is of another family."""
+    """Return the tower of a models.hf.HfTower, or None if the module belongs to another family."""
     tower: Any = visual
     vision = getattr(tower, "vision_model", None)
     if vision is None:
         return None
     name = type(vision).__name__
-    vision = getattr(vision, "vision_model", vision)  # transformers 4 wraps the tower once more
+    vision = getattr(vision, "vision_model", vision)  # transformers 4 has one more wrapper around the tower
     layers = getattr(getattr(vision, "encoder", None), "layers", None)
     if layers is None or not hasattr(vision, "post_layernorm"):
         raise unsupported(f"Hugging Face vision model {name}")
@@ -91,7 +91,7 @@ def _readout(vision: Any, projection: Any, name: str) -> tuple[Readout, ReadoutR
 
 
 def _pooling_head(head: Any, norm: nn.Module) -> tuple[Readout, ReadoutReader]:
-    """SigLIP's probe that attends to the tokens; an MLP follows, which is the readout's tail."""
+    """Return SigLIP's probe, which attends to the tokens; an MLP follows it, which is the readout's tail."""
     attention = head.attention
     if not isinstance(attention, nn.MultiheadAttention) or head.probe.shape[1] != 1:
         raise unsupported(f"pooling head {type(head).__name__}")

@@ -24,9 +24,9 @@ class AttentionWeights(NamedTuple):
 
 
 def attention_weights(attention: nn.Module) -> AttentionWeights:
-    """Return the weights of an attention module, packed (in_proj, qkv) or apart (q_proj, k_proj, v_proj).
+    """Return the weights of an attention module, packed (in_proj, qkv) or separate (q_proj, k_proj, v_proj).
 
-    Raises ValueError for a module of another build.
+    Raises ValueError for a module of any other form.
     """
     module: Any = attention
     if getattr(module, "in_proj_weight", None) is not None:
@@ -62,7 +62,7 @@ def layer_weights(
     write_norm: Any = None,
     mlp_norm: Any = None,
 ) -> LayerWeights:
-    """Return one layer as the lenses read it.
+    """Return one layer in the form that lenses need.
 
     norm: the LayerNorm before the attention, None where there is none; mlp_output: the MLP's second matrix, a
     Linear; scale, mlp_scale: layer scales; inner_norm: a LayerNorm over the heads' outputs; write_norm, mlp_norm:
@@ -105,7 +105,7 @@ def layer_weights(
 
 
 def bias_of(linear: Any) -> Tensor:
-    """Return the bias, or zeros where there is none."""
+    """Return the bias, or zeros if there is none."""
     return full(linear.weight).new_zeros(linear.weight.shape[0]) if linear.bias is None else full(linear.bias)
 
 
@@ -114,16 +114,14 @@ def _packed(bias: Tensor | None, like: Tensor) -> Tensor:
 
 
 def _normed(matrix: Tensor, bias: Tensor, norm: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Return a matrix and its bias through a LayerNorm: both centred and times gamma; beta is what remains
-    undivided.
-    """
+    """Return a matrix and its bias with a LayerNorm folded in: both centred and times gamma; beta remains undivided."""
     gamma = full(norm.weight)
     centred = gamma[:, None] * (matrix - matrix.mean(0, keepdim=True))
     return centred, gamma * (bias - bias.mean()), full(norm.bias)
 
 
 def same_shapes(layers: list[LayerWeights]) -> tuple[LayerWeights, ...]:
-    """Return the layers as a tuple, once they agree on heads and widths."""
+    """Return the layers as a tuple after checking that they agree on heads and widths."""
     shapes = {(layer.value.shape, layer.post_norm) for layer in layers}
     if len(shapes) != 1:
         raise unsupported("layers of different heads or widths")

@@ -1,4 +1,6 @@
-"""One forward pass of a tower as a trace; hooks are context managers, and nothing else of the model is touched."""
+"""Recording of one forward pass of a tower as a trace. Hooks are context managers; nothing else in the model is
+touched.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ class Attended(NamedTuple):
 
 @contextmanager
 def recording(tower: Tower, tokens: bool, check: Callable[[], None] | None = None) -> Iterator[Recorder]:
-    """Hooks on the tower for one forward pass, which calls `check` before every layer; always removed."""
+    """Hook the tower for one forward pass, which calls `check` before every layer; hooks are always removed."""
     with listening(Recorder(tower, tokens)) as recorder, ExitStack() as stack:
         if check is not None:
             asking = partial(_call, check)
@@ -46,7 +48,7 @@ def _call(check: Callable[[], None], *_: Any) -> None:
 
 @contextmanager
 def listening(recorder: Listener) -> Iterator[Listener]:
-    """The hooks of a recorder, for one forward pass in the tower's turn; always removed."""
+    """Attach a recorder's hooks for one forward pass, holding the tower's lock; hooks are always removed."""
     tower = recorder.tower
     with turn(tower.visual), ExitStack() as stack:
         for handle in recorder.hooks():
@@ -57,7 +59,7 @@ def listening(recorder: Listener) -> Iterator[Listener]:
 
 
 class AttentionCalls(TorchFunctionMode):
-    """Sees every call of scaled dot-product attention while it is entered."""
+    """Intercepts every call of scaled dot-product attention while it is entered."""
 
     def __init__(self, note: Callable[..., None]) -> None:
         super().__init__()
@@ -71,35 +73,37 @@ class AttentionCalls(TorchFunctionMode):
 
 
 class Attending:
-    """Listens to the attention of some layers in one pass and reads it as the readout does.
+    """Records the attention of some layers in one pass, as the readout reads it.
 
-    Everything kept is float32 (or float64), whatever the model's precision. A class token's and an even mean's
-    weights are known beforehand, and a layer is contracted as it runs. Where the weights are the pass's last result,
-    what the attention read waits for them, and queries and keys are formed again if they can be: those of all layers
-    would take half the memory of a trace.
+    Everything is kept in float32 (or float64), whatever the model's precision. The weights of a class token or a
+    plain mean are known in advance, and each layer is contracted as it runs. If the weights are only known at the
+    end of the pass, the attention's inputs are kept until then, and queries and keys are recomputed if possible,
+    since those of all layers would take half the memory of a trace.
     """
 
     def __init__(self, tower: Tower, first_layer: int = 0) -> None:
         self.tower = tower
         self.layers = range(first_layer, tower.weights.n_layers)
-        self.tokens: dict[int, Tensor] = {}  # what a layer's attention reads
+        self.tokens: dict[int, Tensor] = {}  # the input of a layer's attention
         self.attended: dict[int, Attended] = {}
-        self.deviations: dict[int, Tensor] = {}  # [image, token], of what the heads write
+        self.deviations: dict[int, Tensor] = {}  # [image, token], deviations of the heads' output
         self.seen: dict[str, Tensor] = {}  # inputs of the readout's modules
         self.weights: Tensor | None = None
         self.running: int | None = None
 
     @property
     def one_row(self) -> bool:
-        """Whether only token 0 is read out."""
+        """Whether the readout uses token 0 only."""
         return self.tower.weights.readout.kind == "class token"
 
     def listens(self, block: Block) -> bool:
-        """Return whether queries and keys are taken from the attention's own call, not formed from the weights."""
+        """Return whether queries and keys are taken from the attention's own call rather than computed from the
+        weights.
+        """
         return block.reads == "calls" or (block.reads == "either" and self.tower.readout.early)
 
     def hooks(self) -> Iterator[Any]:
-        """Registers what listens to the pass, one handle after the other."""
+        """Register all hooks and yield their handles."""
         yield self.tower.blocks[0].module.register_forward_pre_hook(self.note_input)
         for layer in self.layers:
             block = self.tower.blocks[layer]
@@ -126,11 +130,11 @@ class Attending:
                 self.contract(layer)
 
     def contract(self, layer: int) -> None:
-        """What is kept of a layer, once the readout's weights are known."""
+        """Compute what is kept of a layer, once the readout's weights are known."""
         raise NotImplementedError
 
     def finish(self) -> Reading:
-        """Return the readout's reading, and what waited for its weights contracted."""
+        """Return the readout's reading, after contracting the layers that waited for its weights."""
         with unmixed(next(iter(self.seen.values())).device):
             reading = self.tower.readout.reading(self.seen)
             if not self.tower.readout.early:
@@ -160,7 +164,7 @@ class Attending:
         enable_gqa: bool = False,
     ) -> None:
         layer, self.running = self.running, None
-        if layer is None:  # a pooling head's own call
+        if layer is None:  # the call of a pooling head
             return
         if is_causal:
             raise unsupported("causal attention in an image tower")
@@ -178,7 +182,7 @@ class Attending:
         self.seen[name] = inputs[0]
 
     def read_paths(self, layer: int) -> tuple[Tensor, list[Tensor]]:
-        """Paths [image, head, readout_head, token] of a layer and the tallies of its codes."""
+        """Return the paths [image, head, readout_head, token] of a layer and the tallies of its codes."""
         tokens, weights = self.tokens[layer], self.tower.weights.layers[layer]
         if self.one_row and layer not in self.attended and layer not in self.deviations:
             return class_attention(tokens, weights)[:, :, None], []
@@ -216,7 +220,7 @@ class Attending:
 
 
 class Recorder(Attending):
-    """Collects what a trace is made of."""
+    """Collects the parts of a trace."""
 
     def __init__(self, tower: Tower, keep_tokens: bool) -> None:
         super().__init__(tower)
@@ -224,7 +228,7 @@ class Recorder(Attending):
         self.paths: dict[int, Tensor] = {}
         self.codes: dict[int, Tensor] = {}
         self.writes: dict[int, Tensor] = {}  # 0 the input, 1 + layer an MLP
-        self.final: Tensor | None = None  # what a pool reads
+        self.final: Tensor | None = None  # the input of a pool
 
     def hooks(self) -> Iterator[Any]:
         yield from super().hooks()
@@ -243,7 +247,7 @@ class Recorder(Attending):
         super().note_mlp(layer, _module, _inputs, output)
 
     def contract(self, layer: int) -> None:
-        """The layer's codes, and its paths where tokens are kept."""
+        """Return the layer's codes, and its paths if tokens are kept."""
         paths, tallies = self.read_paths(layer)
         weights = self.tower.weights.layers[layer]
         if self.one_row and self.tower.blocks[layer].scaling_norm is None:
@@ -256,7 +260,7 @@ class Recorder(Attending):
             del self.tokens[layer]
 
     def trace(self, embedding: Tensor) -> Trace:
-        """Return what the pass left, once it has run."""
+        """Return the trace once the pass has run."""
         reading = self.finish()
         if not self.tower.readout.early:
             assert reading.weights is not None
@@ -277,7 +281,7 @@ class Recorder(Attending):
         )
 
     def _read(self, written: Tensor) -> Tensor:
-        """Return a term as the readout reads it [image, d_model], or whole where the weights are not known yet."""
+        """Return a term as the readout reads it [image, d_model], or unreduced if the weights are not known yet."""
         if not self.tower.readout.early:
             return full(written)
         if self.weights is None:

@@ -1,10 +1,10 @@
-"""A tower that runs with one added token, which takes over what some neurons write: a register at test time.
+"""A tower that runs with one added token, a test-time register that takes over the activations of some neurons.
 
 Large norms that appear at a few image tokens come from a few neurons (Jiang, Dravid, Efros and Gandelsman 2025,
-"Vision transformers don't need trained registers"). The added token enters the first block as zeros, behind the tokens
-that have no place in the image. In every chosen neuron it takes the largest activation over all tokens, and all others
-take zero. The readout does not read the token: it is taken out behind the last block. Everything that a pass is read at
-is the same module as before, so that the lenses see the tower with its added token.
+"Vision transformers don't need trained registers"). The added token enters the first block as zeros, after the
+tokens that have no position in the image. In every chosen neuron it takes the largest activation over all tokens,
+and all others take zero. The readout does not read the token: it is removed after the last block. A pass is read
+at the same modules as before, so that lenses see the tower with its added token.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Registered(nn.Module):
 
     @contextmanager
     def _added(self) -> Iterator[None]:
-        """The hooks of one pass. They run before those that read the pass, but the token leaves after these."""
+        """Hook one pass. These hooks run before those that read the pass, but the token is removed after them."""
         with ExitStack() as stack:
             first, last = self.blocks[0][0], self.blocks[-1][0]
             stack.callback(first.register_forward_pre_hook(self._insert, prepend=True).remove)
@@ -66,7 +66,7 @@ class Registered(nn.Module):
                 hidden = self.blocks[layer][2]
                 stack.callback(hidden.register_forward_pre_hook(moving, prepend=True).remove)
             stack.callback(last.register_forward_hook(self._remove).remove)
-            for _, attention, _ in self.blocks:  # rotary positions begin behind the tokens without a place
+            for _, attention, _ in self.blocks:  # rotary positions start after the tokens without a position
                 if hasattr(attention, "num_prefix_tokens"):
                     stack.callback(setattr, attention, "num_prefix_tokens", attention.num_prefix_tokens)
                     attention.num_prefix_tokens += 1  # type: ignore[assignment, operator]
@@ -90,7 +90,7 @@ class Registered(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class WithoutRegister:
-    """A readout that gives the added token, at `at`, the weight 0; `inner` never sees it."""
+    """A readout that gives the added token at `at` the weight 0; `inner` never sees it."""
 
     inner: ReadoutReader
     at: int
@@ -113,7 +113,7 @@ class WithoutRegister:
 
 
 def with_gap(tokens: Tensor, at: int, axis: int) -> Tensor:
-    """Return the tokens along an axis with zeros put in at one place."""
+    """Return the tokens along an axis with zeros inserted at one index."""
     before, after = tokens.tensor_split([at], axis)
     shape = list(tokens.shape)
     shape[axis] = 1
@@ -121,6 +121,6 @@ def with_gap(tokens: Tensor, at: int, axis: int) -> Tensor:
 
 
 def without_gap(tokens: Tensor, at: int, axis: int) -> Tensor:
-    """Return the tokens along an axis without the one at a place."""
+    """Return the tokens along an axis without the one at an index."""
     before, after = tokens.tensor_split([at], axis)
     return torch.cat([before, after.narrow(axis, 1, after.shape[axis] - 1)], axis)

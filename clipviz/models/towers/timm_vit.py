@@ -31,8 +31,8 @@ _ATTENTION = ("Attention", "EvaAttention", "AttentionRope")
 
 
 def read(visual: nn.Module) -> Tower | None:
-    """Return the tower, or None when the module is of another family. Raises ValueError for timm trunks of another
-    kind.
+    """Return the tower, or None if the module belongs to another family. Raises ValueError for unsupported timm
+    trunks.
     """
     tower: Any = visual
     if not hasattr(tower, "trunk") or not hasattr(tower, "head"):
@@ -58,12 +58,12 @@ def read(visual: nn.Module) -> Tower | None:
 
 
 def check_trunk(trunk: Any) -> None:
-    """ValueError naming the trunk, unless it is a transformer whose blocks are known."""
+    """Raise ValueError, naming the trunk, unless it is a transformer whose blocks are known."""
     name = type(trunk).__name__
     if name.startswith("NaFlex"):
         raise unsupported(
-            f"timm tower {name}, whose grid of patches follows each image's shape, so that maps and tokens of two "
-            "images cannot be laid on one grid or kept in one index",
+            f"timm tower {name}, whose grid of patches depends on each image's shape, so that two "
+            "images have different token grids, which one index cannot hold",
             "open a checkpoint of fixed resolution instead",
         )
     if name not in _TRUNKS or not hasattr(trunk, "blocks"):
@@ -135,7 +135,7 @@ def _scale(block: Any, module: str, parameter: str) -> Tensor | None:
 
 
 def _projection(tower: Any) -> tuple[Tensor, Tensor | None]:
-    """Return what follows the pool, [d_model, d_embed] with its bias: the trunk's head, then open_clip's."""
+    """Return the projection after the pool, [d_model, d_embed] with its bias: the trunk's head, then open_clip's."""
     trunk, matrix, bias = tower.trunk, None, None
     for linear in (present(trunk.head), *tower.head.children()):
         if linear is None or isinstance(linear, nn.Dropout | nn.Identity):
@@ -177,7 +177,7 @@ def _readout(trunk: Any, projection: Tensor, bias: Tensor | None) -> tuple[Reado
 def _latent_pool(
     pool: Any, norm: nn.Module, projection: Tensor, bias: Tensor | None, first: int
 ) -> tuple[Readout, ReadoutReader]:
-    """Return a learnt query that attends to the tokens; an MLP follows, which is the readout's tail."""
+    """Return a learnt query that attends to the tokens; an MLP follows it, which is the readout's tail."""
     if pool.latent_len != 1 or pool.pos_embed is not None:
         raise unsupported("an attention pool with several queries or positions of its own")
     heads = (pool.num_heads, -1)
