@@ -52,10 +52,9 @@ def shortcuts(
 ) -> dict[Way, ShortcutRemoval]:
     """Accuracy by group before and after ablating the background heads, beside draws of as many late heads.
 
-    shortcut: the two directions whose difference is the background; birds: terms of the images of the task that could be
-    read, `kept`; late: terms of the general images' last layers;
-    found: role of each late head. Ways for which no head qualifies are left out. only_others: False also draws the
-    ablated heads, a stricter null.
+    shortcut: the two directions whose difference is the background; birds: terms of the task's readable images,
+    `kept`; late: terms of the general images' last layers; found: role of each late head. Ways for which no head
+    qualifies are left out. only_others: False also draws the ablated heads, a stricter null.
     """
     labels, groups = [task.labels[i] for i in kept], [task.groups[i] for i in kept]
     by_label = roles.heads_with(found, FAMILIES)
