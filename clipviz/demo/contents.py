@@ -51,6 +51,7 @@ def bundle() -> Bundle:
         tasks=world_tasks,
         index=shipped.ASSETS / "index",
         dictionary=shipped.ASSETS / "rosetta",
+        features=shipped.features,
         partners=PARTNERS,
         generator=lambda device: open_demo_generator(device=device),
         guides=shipped.ASSETS / "guides.safetensors",

@@ -14,6 +14,7 @@ from typing import Any
 from clipviz.data.images import Images
 from clipviz.data.sources import MemberSource
 from clipviz.data.texts import Texts, open_texts
+from clipviz.models.dictionaries import Dictionary
 
 ASSETS = Path(str(resources.files("clipviz.demo"))) / "assets"
 
@@ -34,6 +35,16 @@ def images() -> Images:
 def texts() -> Texts:
     """Descriptions of one property each, in the phrasing of the demo world's captions, with their families."""
     return open_texts(ASSETS / "texts" / "demo.tsv")
+
+
+@functools.cache
+def features() -> dict[str, Dictionary]:
+    """The dictionaries of directions of the demo model, by name; none where the file is missing."""
+    folder = ASSETS / "features"
+    if not (folder / "cfg.json").exists():
+        return {}
+    opened = Dictionary.load(folder)
+    return {f"L{opened.layer} features": opened}
 
 
 @functools.cache

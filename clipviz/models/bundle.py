@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from clipviz.data.texts import Texts
     from clipviz.lens.cues import Describe, Draw
     from clipviz.models.captioners import Painter, Writer
+    from clipviz.models.dictionaries import Dictionary
     from clipviz.models.zoo import Partner
     from clipviz.values import Task
 
@@ -139,17 +140,18 @@ def _called(one: Any) -> str:
 class Bundle:
     """The world that a model belongs to. Everything except the name is optional.
 
-    name: also accepted by `texts=`, where it means this bundle's pool. images, texts: open the collection and the
-    pool of descriptions. examples: texts worth trying first. first: what a new session shows. tour: steps of a
-    tour of the board. tasks: images -> name -> classification task, empty for images of another kind. index:
-    folder of the collection's index by this model. dictionary: folder of the units that the model shares with its
-    partners. partners: name -> networks of other kinds. studio: the writer and the drawer for spurious cues.
-    generator: device -> a generator of the world's pictures; guides: file of the generator's units that the
-    partners share; generator_concepts: file of these units' groups and names; generator_dictionary: folder of the
-    units that the model and all partners share with it. locate: pictures [image, 3, rows, cols] -> count,
-    centroid and area of the objects there, for generators whose true scenes are not known. truths: (texts,
-    images, which image) -> for each text whether it is true of that image, or None if unknown; None for images of
-    another kind.
+    name: also accepted by `texts=`, where it means this bundle's pool. images, texts: open the collection and
+    the pool of descriptions. examples: texts worth trying first. first: what a new session shows. tour: steps
+    of a tour of the board. tasks: images -> name -> classification task, empty for images of another kind.
+    index: folder of the collection's index by this model. dictionary: folder of the units that the model shares
+    with its partners. features: opens the model's dictionaries of directions, by name. partners: name ->
+    networks of other kinds. studio: the writer and the drawer for spurious cues. generator: device -> a
+    generator of the world's pictures; guides: file of the generator's units that the partners share;
+    generator_concepts: file of these units' groups and names; generator_dictionary: folder of the units that
+    the model and all partners share with it. locate: pictures [image, 3, rows, cols] -> count, centroid and
+    area of the objects there, for generators whose true scenes are not known. truths: (texts, images, which
+    image) -> for each text whether it is true of that image, or None if unknown; None for images of another
+    kind.
     """
 
     name: str
@@ -161,6 +163,7 @@ class Bundle:
     tasks: Callable[[Images], dict[str, Task]] | None = None
     index: Path | None = None
     dictionary: Path | None = None
+    features: Callable[[], Mapping[str, Dictionary]] | None = None
     partners: Mapping[str, BundledPartner] = field(default_factory=lambda: MappingProxyType({}))
     studio: Studio | None = None
     generator: Callable[[torch.device | str], Any] | None = None

@@ -20,6 +20,7 @@ from clipviz.lens.decompose import head_basis
 from clipviz.lens.neurons import NeuronBasis, SecondOrder
 from clipviz.lens.trace import Trace
 from clipviz.models.checksummed import digest_of
+from clipviz.models.dictionaries.dictionary import Dictionary
 from clipviz.models.forward_lock import turn
 from clipviz.models.numbers import check_weights
 from clipviz.models.preprocess import normalization, signature
@@ -28,6 +29,7 @@ from clipviz.models.text_towers import check_ids, encode_tokens
 from clipviz.models.towers import read_tower, unsupported
 from clipviz.models.towers.anatomy import full
 from clipviz.models.towers.recording import recording
+from clipviz.models.units import units_of
 from clipviz.models.vetting import (
     Watch,
     adapted,
@@ -40,7 +42,7 @@ from clipviz.values import HeadBasis, TowerWeights, check_characters
 
 if TYPE_CHECKING:
     from clipviz.models.bundle import Bundle
-    from clipviz.models.dictionaries import Dictionary, PointEffects, Reconstruction
+    from clipviz.models.dictionaries import PointEffects, Reconstruction
     from clipviz.models.registers import Registers
 
 Kind = TypeVar("Kind")
@@ -263,13 +265,15 @@ class ClipModel:
             embedding = self._forward(pixels)
         return recorder.trace(embedding)
 
-    def second_order(self, images: Tensor | Image.Image | Sequence[Image.Image], layer: int) -> SecondOrder:
+    def second_order(
+        self, images: Tensor | Image.Image | Sequence[Image.Image], layer: int | Dictionary
+    ) -> SecondOrder:
         """Return second-order effects of one layer's neurons on some images, from one pass (thesis Eq. 3.3, B.5).
 
         Args:
             images: As in `trace`.
             layer: An MLP layer, counted from 0; the last layer has no later attention and hence no second-order
-                effect.
+                effect. Or a dictionary, whose features stand where the neurons stand (see models.units).
 
         Returns:
             A SecondOrder, in the units of the embedding before it is normalised. The effects phi_n of all neurons are
@@ -278,6 +282,8 @@ class ClipModel:
         Raises:
             ValueError: The layer does not exist, or no attention follows it.
         """
+        if isinstance(layer, Dictionary):
+            return units_of(self, layer).second_order(images)
         return self.second_orders(images, [layer])[0]
 
     def second_orders(
@@ -315,8 +321,11 @@ class ClipModel:
 
         return measure(self, images, dictionary)
 
-    def neuron_basis(self, layer: int) -> NeuronBasis:
-        """Return the image-independent half of one layer's second-order effects, computed once; see lens.neurons."""
+    def neuron_basis(self, layer: int | Dictionary) -> NeuronBasis:
+        """Return the image-independent half of the second-order effects of one layer's neurons, or of a dictionary's
+        features; made once, see lens.neurons."""
+        if isinstance(layer, Dictionary):
+            return units_of(self, layer).basis
         return basis_of(self.weights, layer)
 
     def head_basis(self, layers: Sequence[int] | None = None) -> HeadBasis:

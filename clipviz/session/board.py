@@ -142,8 +142,11 @@ class Board:
         """Label every head behind everything else; panels are refreshed when that is done."""
         self._labels.behind()
 
-    def neuron_reading(self, layer: int) -> Reading:
-        """One layer's neurons as they are being read, step by step; session.neurons.layer reads them at once."""
+    def neuron_reading(self, layer: int | str) -> Reading:
+        """One layer's neurons, or a named dictionary's features, as they are read, step by step.
+
+        session.neurons.layer reads them at once.
+        """
         return reading_of(self._state, layer)
 
     def cue_steps(self, known: Sequence[LayerNeurons], m: int | None = None) -> Iterator[Source | None]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from clipviz.values import Ablation, Selection, check_characters, whole
 
 if TYPE_CHECKING:
     from clipviz.models.clip import ClipModel
+    from clipviz.models.dictionaries import Dictionary
 
 
 MOST_COUNTS = 1_000
@@ -65,6 +67,13 @@ def several(name: str, numbers: Iterable[Any], limit: int) -> tuple[int, ...]:
     if wrong:
         raise ValueError(f"expected {name} within 0..{limit - 1}, got {wrong}")
     return tuple(given)
+
+
+def unit(name: str, given: Any) -> tuple[int | str, int]:
+    """A layer, or the name of a dictionary, and a number; ValueError for anything else."""
+    if isinstance(given, Sequence) and len(given) == 2 and isinstance(given[0], str) and given[0]:
+        return given[0], whole(f"a {name}", given[1])
+    return pair(name, given)
 
 
 def pair(name: str, numbers: Any) -> tuple[int, int]:
@@ -125,8 +134,16 @@ def layers(model: ClipModel, chosen: Iterable[Any]) -> tuple[int, ...]:
     return found
 
 
-def selection(model: ClipModel, n_images: int, chosen: Any) -> Selection:
-    """The selection, if everything that it names is there; ValueError says what is not."""
+def selection(
+    model: ClipModel,
+    n_images: int,
+    chosen: Any,
+    dictionaries: Mapping[str, Dictionary] = MappingProxyType({}),
+) -> Selection:
+    """The selection, if everything that it names is there; ValueError says what is not.
+
+    dictionaries: those in use, by name.
+    """
     if not isinstance(chosen, Selection):
         raise ValueError(
             f"expected a clipviz.Selection, got {type(chosen).__name__}; change a field with "
@@ -136,7 +153,7 @@ def selection(model: ClipModel, n_images: int, chosen: Any) -> Selection:
         "image": n_images,
         "layer": model.n_layers,
         "head": model.n_heads,
-        "neuron": model.weights.n_neurons,
+        "neuron": _n_units(model, chosen, dictionaries),
         "token": _n_tokens(model),
     }
     for name, limit in limits.items():
@@ -146,6 +163,30 @@ def selection(model: ClipModel, n_images: int, chosen: Any) -> Selection:
     several("images", chosen.images, n_images)
     ablation(model, chosen.ablation)
     return chosen
+
+
+def in_use(name: str, dictionaries: Mapping[str, Dictionary]) -> Dictionary:
+    """The dictionary of a name; ValueError names those that are in use."""
+    found = dictionaries.get(name)
+    if found is None:
+        known = f"one of {', '.join(map(repr, dictionaries))}" if dictionaries else "one in use, and none is"
+        raise ValueError(
+            f"expected the name of a dictionary, {known}, got {name!r}; session.neurons.use(dictionary) names it"
+        )
+    return found
+
+
+def _n_units(model: ClipModel, chosen: Selection, dictionaries: Mapping[str, Dictionary]) -> int:
+    """Neurons of a layer, or features of the dictionary that the selection names."""
+    if not chosen.dictionary:
+        return model.weights.n_neurons
+    found = in_use(chosen.dictionary, dictionaries)
+    if chosen.layer != found.layer:
+        raise ValueError(
+            f"expected layer {found.layer}, which the dictionary {chosen.dictionary!r} belongs to, got "
+            f"{chosen.layer!r}; select both"
+        )
+    return found.n_units
 
 
 def ablation(model: ClipModel, chosen: Any) -> Ablation:

@@ -113,7 +113,9 @@ class Session(traitlets.HasTraits):
 
     def _checked(self, selection: Selection) -> Selection:
         """The selection, if everything that it names is there; ValueError says what is not."""
-        return checks.selection(self.model, len(self.images), selection)
+        named = getattr(selection, "dictionary", "")  # those of the model are opened when one is named
+        known = self._state.dictionaries if named else {}
+        return checks.selection(self.model, len(self.images), selection, known)
 
     def select(self, **changes: Unpack[SelectionFields]) -> Selection:
         """Change some fields of the selection: session.select(layer=5, head=3)."""
@@ -161,20 +163,25 @@ class Session(traitlets.HasTraits):
         self.selection = selection
 
     def open(
-        self, head: Head | None = None, neuron: tuple[int, int] | None = None, desk: str = ""
+        self, head: Head | None = None, neuron: tuple[int | str, int] | None = None, desk: str = ""
     ) -> Selection:
         """Go to a head's page (the board) or a neuron's (the Neurons desk), given as (layer, head or neuron).
 
-        desk: a desk to open, such as "ablate". Without a dashboard, the next one opens there. Raises ValueError, and
-        changes nothing, for what is not there.
+        A feature is given by the name of its dictionary instead of a layer. desk: a desk to open, such as "ablate".
+        Without a dashboard, the next one opens there. Raises ValueError, and changes nothing, for what is not there.
         """
         chosen = self.selection
         if head is not None:
             layer, number = checks.pair("head", head)
             chosen = self._checked(chosen.replace(layer=layer, head=number))
         if neuron is not None:
-            layer, number = checks.pair("neuron", neuron)
-            chosen = self._checked(chosen.replace(layer=layer, neuron=number))
+            place, number = checks.unit("neuron", neuron)
+            if isinstance(place, str):
+                layer = checks.in_use(place, self._state.dictionaries).layer
+                chosen = chosen.replace(layer=layer, neuron=number, dictionary=place)
+            else:
+                chosen = chosen.replace(layer=place, neuron=number)
+            chosen = self._checked(chosen)
             desk = desk or "neurons"
         if desk:
             self._options.set({**self._options.known, "desks": {"shown": desk}})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from torch import Tensor
@@ -23,6 +24,7 @@ from clipviz.worker import Overtaken, Stale, Worker
 
 if TYPE_CHECKING:
     from clipviz.models.clip import ClipModel
+    from clipviz.models.dictionaries import Dictionary
 
 Made = TypeVar("Made")
 REMEMBERED = 256  # answers kept
@@ -79,7 +81,24 @@ class State:
         self.drawn: set[int] = set()
         self.painted: dict[int, Any] = {}
         self.changed = ""
+        self._used: dict[str, Dictionary] = {}
         self.forget_all()
+
+    @cached_property
+    def _bundled(self) -> Mapping[str, Dictionary]:
+        """The dictionaries that the model brings along; opened when they are first asked for."""
+        bundle, own = self.model.bundle, ("", self.model.weights_fingerprint)
+        opened = {} if bundle is None or bundle.features is None else bundle.features()
+        return {name: dictionary for name, dictionary in opened.items() if dictionary.model in own}
+
+    @property
+    def dictionaries(self) -> Mapping[str, Dictionary]:
+        """The dictionaries of directions in use, by name: the model's own, and those that were added."""
+        return {**self._bundled, **self._used}
+
+    def use(self, name: str, dictionary: Dictionary) -> None:
+        """Add a dictionary under a name."""
+        self._used = {**self._used, name: dictionary}  # another one, since the worker may be reading it
 
     # -- the worker and those who wait for it ------------------------------------------------------------------
 

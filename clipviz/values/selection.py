@@ -118,6 +118,7 @@ class SelectionFields(TypedDict, total=False):
     head: int | None
     token: int | None
     neuron: int | None
+    dictionary: str
     text: str
     text_b: str
     concept: int | None
@@ -128,9 +129,10 @@ class SelectionFields(TypedDict, total=False):
 class Selection:
     """The current selection, the only state that panels share. It is replaced as a whole and never edited.
 
-    image: index into the session's images; images: a chosen set (for "describe these"); layer, head, token: indices
-    or None; neuron: a neuron of the MLP of `layer`, or None; text, text_b: the query and the text it is compared
-    with ("" = none); concept: a Rosetta concept's index; ablation: the ablation set.
+    image: index into the session's images; images: a chosen set (for "describe these"); layer, head, token: indices or
+    None; neuron: a neuron of the MLP of `layer`, or None; dictionary: where it is not "", `neuron` is the number of a
+    feature of the dictionary of this name (see session.neurons.use); text, text_b: the query and the text it is
+    compared with ("" = none); concept: a Rosetta concept's index; ablation: the ablation set.
     """
 
     image: int | None = None
@@ -139,6 +141,7 @@ class Selection:
     head: int | None = None
     token: int | None = None
     neuron: int | None = None
+    dictionary: str = ""
     text: str = ""
     text_b: str = ""
     concept: int | None = None
@@ -150,18 +153,21 @@ class Selection:
             number = getattr(self, name)
             if number is not None:
                 object.__setattr__(self, name, whole(name, number))
-        for name in ("text", "text_b"):
+        for name in ("text", "text_b", "dictionary"):
             text = getattr(self, name)
             if not isinstance(text, str):
                 raise ValueError(
                     f"expected {name} to be a string, got {type(text).__name__} {text!r}; put the words in quotes"
                 )
             check_characters(name, text)
+        if self.neuron is None:
+            object.__setattr__(self, "dictionary", "")
 
     def replace(self, **changes: Unpack[SelectionFields]) -> Selection:
         """Return a copy with some fields changed. An unknown field raises ValueError, which lists the valid ones.
 
         A neuron belongs to its layer: selecting another layer without naming a neuron clears the neuron.
+        A neuron named without a dictionary is one of the MLP.
         """
         names = {field.name for field in dataclasses.fields(self)}
         unknown = sorted(set(changes) - names)
@@ -171,6 +177,8 @@ class Selection:
             )
         if changes.get("layer", self.layer) != self.layer:
             changes.setdefault("neuron", None)
+        if "neuron" in changes:
+            changes.setdefault("dictionary", "")
         fields: dict[str, Any] = {**changes}
         return dataclasses.replace(self, **fields)
 

@@ -8,10 +8,12 @@ import weakref
 
 import numpy as np
 import pytest
+import torch
 from session.test_neurons import TEXTS
 
 import clipviz
 from clipviz.data.recent import Recent
+from clipviz.models.dictionaries import Dictionary
 from clipviz.panels.neurons.panel import Neurons
 from clipviz.session import Board
 from clipviz.session.state import REMEMBERED
@@ -239,3 +241,45 @@ def test_close_leaves_nothing(session):
     del panel
     gc.collect()
     assert gone() is None
+
+
+@pytest.fixture
+def features(session):
+    """The name of a dictionary of forty random directions of the stream after layer 3."""
+    rng = torch.Generator().manual_seed(8)
+    drawn = torch.randn(40, session.model.weights.d_model, generator=rng)
+    drawn = drawn / drawn.norm(dim=1, keepdim=True)
+    made = Dictionary(3, "residual", drawn, torch.zeros(40), drawn, torch.zeros(drawn.shape[1]), "topk", k=6)
+    return session.neurons.use(made).name
+
+
+def test_the_chooser_offers_a_dictionary_and_its_features_are_shown_as_neurons_are(panel, session, features):
+    session.wait(60, background=True)
+    assert features in panel.data()["dictionaries"]
+    ask(panel, {"neuron": None}, options={"layer": features, "find": "strength"})
+    shown = panel.data()
+    known = session.neurons.layer(features)
+    assert (shown["dictionary"], shown["layer"], shown["n_neurons"]) == (features, 3, 40)
+    assert [row["neuron"] for row in shown["list"]] == [one for one, _ in known.strongest(14)]
+    assert shown["reconstruction"] == str(session.neurons.reconstruction(features))
+    ask(panel, {"layer": 3, "neuron": 30, "dictionary": features})
+    shown = panel.data()
+    assert shown["neuron"]["number"] == 30
+    assert shown["pinned"]
+    assert np.allclose(shown["maps"], known.top(30, 24).maps)
+    ask(panel, {"image": 7}, options={"indirect": True})
+    rows = panel.data()["current"]["effects"]["rows"]
+    found = session.neurons.effects(30, 7, features)
+    assert rows["indirect"][0] == pytest.approx(float(found.indirect.norm()), rel=1e-4)
+    assert rows["first order"][0] == pytest.approx(float(found.first_order.norm()), rel=1e-4)
+    ask(panel, {"layer": 3, "neuron": 30})  # without a dictionary, one of the MLP
+    shown = panel.data()
+    assert (shown["dictionary"], shown["reconstruction"], shown["n_neurons"]) == ("", "", 768)
+
+
+def test_a_feature_that_the_session_no_longer_knows_is_refused(panel, session):
+    with pytest.raises(ValueError, match="expected the name of a dictionary"):
+        session.select(layer=3, neuron=1, dictionary="gone")
+    panel.layer = "gone"
+    session.wait(60, background=True)
+    assert panel.data()["layer"] == session.neurons.default_layer

@@ -19,6 +19,7 @@ from clipviz.values import Task
 
 if TYPE_CHECKING:
     from clipviz.models.clip import ClipModel
+    from clipviz.models.units import Place
 
 NOTHING = "nothing changed"
 CONDITIONS = ("w/o all neurons", "w/o small norm", "w/o large norm", "reconstruction from PC 1")
@@ -52,6 +53,7 @@ def accuracies(
     task: Task,
     classes: Tensor,
     chosen: Sequence[int],
+    place: Place,
     stats: NeuronStats,
     line: RankOne,
     thresholds: Tensor,
@@ -60,14 +62,14 @@ def accuracies(
 ) -> dict[str, Accuracy]:
     """Return zero-shot accuracy on some images of a task after every replacement of a layer's effects.
 
-    classes: [class, d_embed]; thresholds: [neuron], above which a norm is large; directions: as in `replaced`.
-    check: called after each batch; an exception that it raises ends the work. Raises ValueError if no image of
-    the task can be read.
+    classes: [class, d_embed]; place: the layer, or the dictionary whose features are replaced; thresholds: [neuron],
+    above which a norm is large; directions: as in `replaced`. check: called after each batch; an exception that it
+    raises ends the work. Raises ValueError if no image of the task can be read.
     """
     parts: dict[str, list[Tensor]] = {}
     rows: list[int] = []
     for some, pictures in batches(images, chosen):
-        second = model.second_order(pictures, stats.layer)
+        second = model.second_order(pictures, place)
         large = second.norms() > thresholds.to(second.embedding.device)
         for name, embeddings in replaced(second, stats, line, large, directions).items():
             parts.setdefault(name, []).append(embeddings)

@@ -157,6 +157,9 @@ class Dictionary:
         """Return the same dictionary on another device or in another precision."""
         from dataclasses import replace
 
+        parts = (self.encoder, self.encoder_bias, self.decoder, self.bias)
+        if all(part.to(device=device, dtype=dtype) is part for part in parts):
+            return self
         moved = {
             name: getattr(self, name).to(device=device, dtype=dtype)
             for name in ("encoder", "encoder_bias", "decoder", "bias")
@@ -187,6 +190,15 @@ class Dictionary:
         if scale is None:
             return Encoded(activations, self.bias.expand_as(inputs))
         return Encoded(activations * scale, self.bias * scale + mean)
+
+    def on_tokens(self, stream: Float[Tensor, "image token d_in"]) -> Encoded:
+        """The same for all tokens of images. A dictionary of the class token leaves every other token to its error."""
+        found = self.encode(stream)
+        if self.cls_token_only:
+            seen = torch.zeros_like(stream[:1, :, :1])
+            seen[:, 0] = 1
+            return Encoded(found.activations * seen, found.offset * seen)
+        return found
 
     def reconstruct(self, inputs: Float[Tensor, "*rows d_in"]) -> Float[Tensor, "*rows d_in"]:
         """Return the dictionary's reconstruction of the inputs: activations @ decoder + offset."""

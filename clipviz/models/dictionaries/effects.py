@@ -11,14 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from clipviz.lens.neurons import Passage, SecondOrder, neuron_basis, second_order
-from clipviz.models.dictionaries.dictionary import Dictionary
+from clipviz.lens.neurons import NeuronBasis, Passage, SecondOrder, neuron_basis, second_order
+from clipviz.models.dictionaries.dictionary import Dictionary, Encoded
 from clipviz.models.dictionaries.fitting import check_fits
 from clipviz.models.dictionaries.kinds import Point
 from clipviz.models.dictionaries.points import hook
@@ -35,11 +36,10 @@ if TYPE_CHECKING:
 class PointEffects:
     """Effects of one dictionary's features on some images, as parts of the unnormalised embedding.
 
-    units: coordinates, directions and maps of the features, as for neurons (its `shared` part has no meaning
-    here). offset, error, total: [image, d_embed], the contributions of the dictionary's bias, of its error, and
-    of the whole stream; features(None).sum(1) + offset + error = total. explained: the share of the inputs'
-    variance over tokens and images that the dictionary explains; n_active: features that are active for a token,
-    on average.
+    units: coordinates, directions and maps of the features, as for neurons.
+    offset, error, total: [image, d_embed], the contributions of the dictionary's bias, of its error, and of the whole
+    stream; features(None).sum(1) + offset + error = total. explained: the share of the inputs' variance over tokens and
+    images that the dictionary explains; n_active: features that are active for a token, on average.
     """
 
     dictionary: Dictionary
@@ -88,39 +88,95 @@ def point_effects(model: Opened, images: Pictures, dictionary: Dictionary) -> Po
 
     Raises ValueError if the dictionary has another width or layer, or if the tower does not have its point.
     """
-    tower, weights = model.tower, model.weights
+    seen, weights = _seen(model, images, dictionary), model.weights
+    here, encoded, stream = seen.dictionary, seen.encoded, seen.stream
+    written = _written(weights, dictionary.layer, dictionary.point)
+    with unmixed(stream.device):
+        error = stream - encoded.activations @ here.decoder - encoded.offset
+        contribution = partial(contributed, seen.passage, weights, dictionary.layer, seen.read)
+        told = stream[:, :1] if dictionary.cls_token_only else stream
+        left, centred = error[:, : told.shape[1]], told - told.mean((0, 1))
+        return PointEffects(
+            dictionary,
+            _effects(model, seen),
+            contribution(written(encoded.offset)),
+            contribution(written(error)),
+            contribution(written(stream)),
+            float(1 - left.square().sum() / centred.square().sum()),
+            float((encoded.activations[:, : told.shape[1]] != 0).sum(-1).double().mean()),
+        )
+
+
+@torch.no_grad()
+def feature_effects(model: Opened, images: Pictures, dictionary: Dictionary) -> SecondOrder:
+    """Return the features' effects alone, from one forward pass: coordinates, directions and maps, as of neurons.
+
+    A feature has no share of biases and means, which belong to the dictionary's offset: its `shared` parts are 0.
+    """
+    return _effects(model, _seen(model, images, dictionary))
+
+
+# Image independent, as neurons' bases are; gone with the tower or the dictionary.
+_BASES: WeakKeyDictionary[TowerWeights, WeakKeyDictionary[Dictionary, NeuronBasis]] = WeakKeyDictionary()
+
+
+def dictionary_basis(weights: TowerWeights, dictionary: Dictionary) -> NeuronBasis:
+    """Return the image-independent half of the features' effects, made on first use and kept with the dictionary."""
+    bases = _BASES.setdefault(weights, WeakKeyDictionary())
+    found = bases.get(dictionary)
+    if found is None:
+        matrices = weights.readout.matrices
+        with unmixed(matrices.device), torch.no_grad():
+            decoder = dictionary.decoder.to(matrices)
+            directions = _written(weights, dictionary.layer, dictionary.point)(decoder)
+            found = neuron_basis(_with_units(weights, dictionary.layer, directions), dictionary.layer)
+        bases[dictionary] = found
+    return found
+
+
+class _Seen(NamedTuple):
+    """One pass as a dictionary sees it. dictionary: in the stream's precision; read: how the readout reads tokens."""
+
+    given: Dictionary
+    dictionary: Dictionary
+    stream: Tensor
+    encoded: Encoded
+    passage: Passage
+    read: Tensor | None
+
+
+def _seen(model: Opened, images: Pictures, dictionary: Dictionary) -> _Seen:
     check_fits(model, dictionary)
     pixels = model.prepare(images)
-    recorder = PointRecorder(tower, dictionary.layer, dictionary.point)
+    recorder = PointRecorder(model.tower, dictionary.layer, dictionary.point)
     with listening(recorder):
         embedding = model.encode_images(pixels)
     recorder.finish_pass()
     with unmixed(pixels.device):
-        stream = recorder.stream
-        here = dictionary.to(stream.device, stream.dtype)
-        encoded = here.encode(stream)
+        here = dictionary.to(recorder.stream.device, recorder.stream.dtype)
         passage = recorder.passage(dictionary.layer, embedding)
         passage = replace(passage, divisors=None, read_divided=None)
-        read = _read_weights(passage, recorder)
-        written = _written(weights, dictionary.layer, dictionary.point)
-        features = replace(
-            passage,
-            activations=encoded.activations,
-            read=None if read is None else read @ encoded.activations,
-        )
-        basis = neuron_basis(_with_units(weights, dictionary.layer, written(here.decoder)), dictionary.layer)
-        error = stream - encoded.activations @ here.decoder - encoded.offset
-        contribution = partial(contributed, passage, weights, dictionary.layer, read)
-        centred = stream - stream.mean((0, 1))
-        return PointEffects(
+        return _Seen(
             dictionary,
-            second_order(features, basis),
-            contribution(written(encoded.offset)),
-            contribution(written(error)),
-            contribution(written(stream)),
-            float(1 - error.square().sum() / centred.square().sum()),
-            float((encoded.activations != 0).sum(-1).double().mean()),
+            here,
+            recorder.stream,
+            here.on_tokens(recorder.stream),
+            passage,
+            _read_weights(passage, recorder),
         )
+
+
+def _effects(model: Opened, seen: _Seen) -> SecondOrder:
+    activations = seen.encoded.activations
+    read = None if seen.read is None else seen.read @ activations
+    with unmixed(activations.device):
+        basis = dictionary_basis(model.weights, seen.given)
+        found = second_order(replace(seen.passage, activations=activations, read=read), basis)
+    return replace(
+        found,
+        shared=torch.zeros_like(found.shared),
+        direct_shared=torch.zeros_like(found.direct_shared),
+    )
 
 
 def contributed(

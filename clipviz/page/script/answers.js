@@ -7,7 +7,8 @@ import { apart, meanOf, textspan, varianceAlong } from "./textspan.js";
 
 /**
  * @typedef {{ image: number | null, images: number[], layer: number | null, head: number | null, token:
- *   number | null, neuron: number | null, text: string, text_b: string, concept: number | null, ablation:
+ *   number | null, neuron: number | null, dictionary: string, text: string, text_b: string, concept: number |
+ *   null, ablation:
  *   import("./collection.js").Ablation }} Selection
  * @typedef {{ view: Record<string, any>, arrays: Record<string, any>, traits?: Record<string, any> }} Answer
  * @typedef {object} About what the page knows of the published session besides its model

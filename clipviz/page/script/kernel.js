@@ -108,6 +108,7 @@ export class Kernel {
     }
     next.ablation.layers.forEach((layer) => within("a layer", layer, L));
     next.neuron = null;
+    next.dictionary = "";
     if (JSON.stringify(next) === JSON.stringify(this.selection)) return;
     this.made = [...this.made.slice(0, this.place + 1), next];
     this.place += 1;

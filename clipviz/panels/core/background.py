@@ -84,20 +84,31 @@ class CodedDesk(WorkingDesk):
 
 
 class NeuronDesk(CodedDesk):
-    """A desk about the neurons of one layer. layer: whose, default the session's default_layer."""
+    """A desk about the neurons of one layer. layer: whose, default the session's default_layer; or the name of a
+    dictionary in use, for its features."""
 
-    layer = traitlets.Int(None, allow_none=True, min=0).tag(**ASKED)
+    layer = traitlets.Union(
+        [traitlets.Int(min=0), traitlets.Unicode()], default_value=None, allow_none=True
+    ).tag(**ASKED)
 
-    def layer_shown(self) -> int | None:
-        """The layer on show; None where no later attention reads any neurons."""
+    def layer_shown(self) -> int | str | None:
+        """The layer, or the name of the dictionary, on show; None where no later attention reads any neurons."""
         return self.session.neurons.readable(self.layer)
 
-    def about_layer(self, layer: int | None) -> View:
-        """What the view says of the layer, with a message where there is none."""
+    def about_layer(self, shown: int | str | None) -> View:
+        """What the view says of the layer or dictionary, with a message where there is none."""
+        neurons, name = self.session.neurons, shown if isinstance(shown, str) else ""
         message = (
-            "" if layer is not None else "This model has one layer: no later attention reads its neurons."
+            "" if shown is not None else "This model has one layer: no later attention reads its neurons."
         )
-        about = {"layer": layer, "n_layers": self.session.model.n_layers, "message": message}
+        about = {
+            "layer": neurons.dictionaries[name].layer if name else shown,
+            "n_layers": self.session.model.n_layers,
+            "dictionary": name,
+            "dictionaries": list(neurons.dictionaries),
+            "reconstruction": str(neurons.reconstruction(name)) if name else "",
+            "message": message,
+        }
         return {**about, **self.about_codes()}
 
 

@@ -399,7 +399,7 @@ class Panel(Scripted):
         desk = request.text("desk")
         if desk and desk not in DESKS:
             raise ValueError(f"expected one of {', '.join(DESKS)}, got {desk!r}")
-        self.session.open(request.pair("head"), request.pair("neuron"), desk)
+        self.session.open(request.pair("head"), request.unit("neuron"), desk)
 
     def _send_figure(self, kind: str) -> None:
         """The figure as a file for the browser to save."""

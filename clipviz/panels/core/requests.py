@@ -65,6 +65,13 @@ class Request:
             raise ValueError(f"expected {name} to be a whole number, got {_short(value)}")
         return value
 
+    def unit(self, name: str) -> tuple[int | str, int] | None:
+        """A layer, or the name of a dictionary, and a number, None where the field is missing; else ValueError."""
+        value = self.fields.get(name)
+        if isinstance(value, list | tuple) and len(value) == 2 and isinstance(value[0], str):
+            return value[0], whole(f"a {name}", value[1])
+        return self.pair(name)
+
     def pair(self, name: str) -> tuple[int, int] | None:
         """Two whole numbers such as (layer, head), None where the field is missing; ValueError for anything else."""
         value = self.fields.get(name)

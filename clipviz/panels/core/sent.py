@@ -33,6 +33,7 @@ class SelectionShown(TypedDict):
     head: int | None
     token: int | None
     neuron: int | None
+    dictionary: str
     concept: int | None
     ablation: AblationShown
 
@@ -64,6 +65,18 @@ class CodeSizes(TypedDict, total=False):
 
     sizes: list[tuple[int, bool]]
     m: int
+
+
+class UnitsShown(CodeSizes, total=False):
+    """Whose neurons are on show. dictionary: the name of the one whose features are, "" for the neurons of `layer`;
+    dictionaries: the names of all in use; reconstruction: how well the one on show stands for its point, in words."""
+
+    layer: int | None
+    n_layers: int
+    dictionary: str
+    dictionaries: list[str]
+    reconstruction: str
+    message: str
 
 
 class Scored(TypedDict):

@@ -135,7 +135,9 @@ const answering = (store, content, tell) => {
     const next = { ...selection, ...wanted(request) };
     if ("image" in wanted(request) && next.image !== selection.image && !("token" in wanted(request)))
       next.token = null;
-    next.neuron = next.layer === store.selection.layer ? store.selection.neuron : null;
+    const stays = next.layer === store.selection.layer;
+    next.neuron = stays ? store.selection.neuron : null;
+    next.dictionary = stays ? store.selection.dictionary : "";
     selection = next;
     for (const one of models) show(one, request.seq);
   };

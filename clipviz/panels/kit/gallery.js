@@ -163,41 +163,52 @@ export const layersChooser = (choose) => {
 
 export const FEW_LAYERS = 8;
 /**
- * The layers whose MLPs have later attention: buttons where they are few, a list where not. Returns the
- * element and set(layer, number of layers).
- * @param {(layer: number) => void} choose @returns {[any, (layer: number, nLayers: number) => void]}
+ * Whose units: the layers whose MLPs have later attention, and the dictionaries in use. Buttons where they are
+ * few, a list where not. Returns the element and set(view).
+ * @param {(layer: number | string) => void} choose
+ * @returns {[any, (view: UnitsShown) => void]}
  */
 export const layerChooser = (choose) => {
   const slot = h("span", { class: "layers" });
   let mark = (/** @type {any} */ _layer) => {};
-  let n = 0;
-  const make = () => {
+  let made = "";
+  /** @param {string} value "layer:3", or "dictionary:" and its name */
+  const chosen = (value) =>
+    choose(value.startsWith("layer:") ? Number(value.slice(6)) : value.slice("dictionary:".length));
+  /**
+   * @param {number} n
+   * @param {string[]} names
+   */
+  const make = (n, names) => {
     const layers = Array.from({ length: n - 1 }, (_, layer) => layer);
-    if (layers.length <= FEW_LAYERS) {
-      const [element, set] = segmented(
-        "Layer",
-        layers.map((layer) => [layer, `L${layer}`, `Neurons of the MLP of layer ${layer}`]),
-        (value) => choose(Number(value)),
-      );
+    const options = [
+      ...layers.map((layer) => [`layer:${layer}`, `L${layer}`, `Neurons of the MLP of layer ${layer}`]),
+      ...names.map((name) => [`dictionary:${name}`, name, `Features of the dictionary “${name}”`]),
+    ];
+    if (options.length <= FEW_LAYERS) {
+      const [element, set] = segmented("Layer", options, chosen);
       mark = set;
       return slot.replaceChildren(element);
     }
     const list = h(
       "select",
-      { "aria-label": "Layer", onchange: () => choose(Number(list.value)) },
-      ...layers.map((layer) => h("option", { value: layer }, `Layer ${layer}`)),
+      { "aria-label": "Layer", onchange: () => chosen(list.value) },
+      ...options.map(([value, text]) =>
+        h("option", { value }, value.startsWith("layer:") ? `Layer ${text.slice(1)}` : text),
+      ),
     );
-    mark = (layer) => (list.value = layer);
+    mark = (value) => (list.value = value);
     return slot.replaceChildren(list);
   };
   return [
     slot,
-    (layer, nLayers) => {
-      if (n !== nLayers) {
-        n = nLayers;
-        make();
+    ({ layer, n_layers: nLayers, dictionary, dictionaries }) => {
+      const wanted = JSON.stringify([nLayers, dictionaries]);
+      if (made !== wanted) {
+        made = wanted;
+        make(nLayers, dictionaries);
       }
-      mark(layer);
+      mark(dictionary ? `dictionary:${dictionary}` : `layer:${layer}`);
     },
   ];
 };

@@ -125,6 +125,7 @@ interface SelectionShown {
   head: number | null;
   token: number | null;
   neuron: number | null;
+  dictionary: string;
   concept: number | null;
   ablation: AblationShown;
 }
@@ -153,6 +154,18 @@ interface Shown {
 interface CodeSizes {
   sizes?: [number, boolean][];
   m?: number;
+}
+
+/** Whose neurons are on show. dictionary: the name of the one whose features are, "" for the neurons of `layer`; dictionaries: the names of all in use; reconstruction: how well the one on show stands for its point, in words. */
+interface UnitsShown {
+  sizes?: [number, boolean][];
+  m?: number;
+  layer?: number | null;
+  n_layers?: number;
+  dictionary?: string;
+  dictionaries?: string[];
+  reconstruction?: string;
+  message?: string;
 }
 
 /** A text with its score. */
@@ -511,6 +524,9 @@ interface NeuronsView extends Shown {
   m?: number;
   layer?: number | null;
   n_layers?: number;
+  dictionary?: string;
+  dictionaries?: string[];
+  reconstruction?: string;
   message?: string;
   n_neurons?: number;
   n_read?: number;
@@ -776,6 +792,9 @@ interface WordsView extends Shown {
   m?: number;
   layer?: number | null;
   n_layers?: number;
+  dictionary?: string;
+  dictionaries?: string[];
+  reconstruction?: string;
   message?: string;
   columns?: TextColumn[];
   complete?: boolean;

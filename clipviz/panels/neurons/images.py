@@ -61,17 +61,17 @@ def current(
         "norm": norm,
         "along": float(here.along[0]),
         "rank": known.rank(neuron, norm),
-        "effects": _effects(board, reading.layer, neuron, selection) if indirect else None,
+        "effects": _effects(board, reading, neuron, selection) if indirect else None,
     }, {
         "picture": pictures.picture(board.session.images, image, PICTURE),
         "map": here.maps[0].astype(np.float32),
     }
 
 
-def _effects(board: Board, layer: int, neuron: int, selection: Selection) -> View:
+def _effects(board: Board, reading: Reading, neuron: int, selection: Selection) -> View:
     """Size, and part in the text's cosine, of the neuron's effects on the image: first and second order, indirect."""
     session = board.session
-    found = session.neurons.effects(neuron, selection.image, layer)
+    found = session.neurons.effects(neuron, selection.image, reading.place)
     text = session.texts.direction(selection.text, selection.text_b).cpu() if selection.text else None
     rows = {
         name: [float(effect.norm()), None if text is None else float(effect.cpu() @ text)]

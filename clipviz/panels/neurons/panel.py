@@ -28,7 +28,7 @@ GALLERIES = ("top", "groups", "intervals", "quantiles", "random")
 class NeuronsOptions(TypedDict, total=False):
     find: Literal["text", "image", "strength"]
     show: Literal["top", "groups", "intervals", "quantiles", "random"]
-    layer: int | None
+    layer: int | str | None
     m: int | None
     indirect: bool
     opacity: float
@@ -43,12 +43,11 @@ class Neurons(NeuronDesk):
     """Which neurons write towards the text, or are most active on the image; what one says, and where it fires.
 
     find: how neurons are listed: by "text" (their effect on text A's cosine, or on A minus B), by "image" (largest
-    second-order norm on the selected image) or by "strength". show: which images of the neuron: "top" by norm,
-    "groups" of the top ones that belong together, a few of each of the histogram's "intervals", even "quantiles" of
-    the norm, or "random" ones. layer: whose neurons; a selected neuron brings its own. m: texts of a
-    code, of which the n_words largest are shown. indirect: on the image, the indirect effect too, by an intervention
-    (thesis 3.3). n_images: images read, spread
-    over the collection (None: all).
+    second-order norm on the selected image) or by "strength". show: which images of the neuron: "top" by norm, "groups"
+    of the top ones that belong together, a few of each of the histogram's "intervals", even "quantiles" of the norm, or
+    "random" ones. layer: whose neurons, or the name of a dictionary for its features; a selected neuron brings its own.
+    m: texts of a code, of which the n_words largest are shown. indirect: on the image, the indirect effect too, by an
+    intervention (thesis 3.3). n_images: images read, spread over the collection (None: all).
     """
 
     name = "neurons"
@@ -74,7 +73,7 @@ class Neurons(NeuronDesk):
         s, layer = selection, self._layer(selection)
         # the first version is made by compute itself
         version = None if layer is None else max(1, self.board.neuron_reading(layer).version)
-        return s.image, layer, s.neuron, s.text, s.text_b, version
+        return s.image, layer, s.neuron, s.text, s.text_b, version, tuple(self.session.neurons.dictionaries)
 
     def compute_shown(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
         session, layer = self.session, self._layer(selection)
@@ -88,7 +87,7 @@ class Neurons(NeuronDesk):
         self.follow()
         s = selection
         listed = reading.find(known, self.find, self.n_listed, s.text, s.text_b, s.image)
-        neuron = s.neuron if s.layer == layer else None
+        neuron = s.neuron if layer == (s.dictionary or s.layer) else None
         shown = listed.neurons[0] if neuron is None else neuron
         if stale():
             return None
@@ -121,7 +120,9 @@ class Neurons(NeuronDesk):
         shown = self.data()
         ids, about = shown["gallery"]["ids"][: 8 if width > 5 else 4], shown["neuron"]
         row = NeuronRow(
-            f"layer {shown['layer']}, neuron {about['number']}",
+            f"{shown['dictionary']}, feature {about['number']}"
+            if shown["dictionary"]
+            else f"layer {shown['layer']}, neuron {about['number']}",
             [(text, weight) for text, weight in about["words"]],
             [self.session.images.pixels(i) for i in ids],
             list(shown["maps"][: len(ids)]),
@@ -140,9 +141,9 @@ class Neurons(NeuronDesk):
             self.board.refresh()
         return more
 
-    def _layer(self, selection: Selection) -> int | None:
-        """The layer on show: the selected neuron's, else the panel's own."""
-        own = selection.layer if selection.neuron is not None else None
+    def _layer(self, selection: Selection) -> int | str | None:
+        """The layer or dictionary on show: the selected neuron's, else the panel's own."""
+        own = (selection.dictionary or selection.layer) if selection.neuron is not None else None
         shown = self.layer_shown()
         return own if own is not None and own == self.session.neurons.readable(own) else shown
 

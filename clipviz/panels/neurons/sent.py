@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from clipviz.panels.core.sent import CodeSizes, Floats, Ints, Uint8s
+from clipviz.panels.core.sent import Floats, Ints, Uint8s, UnitsShown
 
 
 class NeuronRow(TypedDict):
@@ -72,10 +72,7 @@ class CurrentShown(TypedDict):
     effects: EffectsShown | None
 
 
-class NeuronsView(CodeSizes, total=False):
-    layer: int | None
-    n_layers: int
-    message: str
+class NeuronsView(UnitsShown, total=False):
     n_neurons: int
     n_read: int
     complete: bool

@@ -8,6 +8,16 @@ import { followVisibility, mount, readingMeter } from "../kit/protocol.js";
 const SIDE = 240;
 
 /**
+ * The fields of the selection that name a unit of those on show.
+ * @param {NeuronsView} view
+ * @param {number} neuron
+ */
+const named = ({ layer, dictionary }, neuron) => ({ layer, neuron, dictionary });
+
+/** What one of the units on show is called. @param {NeuronsView} view */
+const noun = ({ dictionary }) => (dictionary ? "feature" : "neuron");
+
+/**
  * Ways to find neurons: a text, the image, their strength, a layer, a number.
  * @param {NeuronsApi} api
  */
@@ -34,8 +44,7 @@ const finder = (api) => {
   );
   const [layers, setLayer] = layerChooser((layer) => api.ask({ neuron: null }, { options: { layer } }));
   /** @param {string} value */
-  const open = (value) =>
-    value !== "" && api.view.seq && api.ask({ layer: api.view.layer, neuron: Number(value) });
+  const open = (value) => value !== "" && api.view.seq && api.ask(named(api.view, Number(value)));
   const number = h("input", {
     type: "number",
     min: 0,
@@ -46,7 +55,7 @@ const finder = (api) => {
   });
   /** @param {NeuronsView} view */
   const set = (view) => {
-    setLayer(view.layer, view.n_layers);
+    setLayer(view);
     setFind(view.found_by);
     if (document.activeElement !== text) text.value = view.selection.text;
     finds.children[1].disabled = view.selection.image === null;
@@ -74,7 +83,7 @@ const neuronList = (api) => {
   /** @param {number} neuron */
   const pick = (neuron) => {
     markSelected([...list.children], (row) => Number(row.dataset.neuron) === neuron);
-    api.ask({ layer: api.view.layer, neuron });
+    api.ask(named(api.view, neuron));
   };
   list.addEventListener("click", (/** @type {On<MouseEvent>} */ event) => {
     const row = closest(event, "[data-neuron]");
@@ -128,6 +137,7 @@ const neuronList = (api) => {
 const neuronAbout = (api, lookFor) => {
   const title = h("h3", { class: "title" });
   const facts = h("p", { class: "facts" });
+  const measured = h("p", { class: "note", "data-reconstruction": "", hidden: true });
   const note = h("p", { class: "note" });
   const code = h("div", { class: "code", role: "list", "aria-label": "Sparse text code" });
   code.addEventListener("click", (/** @type {On<MouseEvent>} */ event) =>
@@ -153,9 +163,14 @@ const neuronAbout = (api, lookFor) => {
     );
   /** @param {NeuronsView} view */
   const draw = (view) => {
-    const { neuron, layer, m } = view;
+    const { neuron, layer, dictionary, m } = view;
     setSize(view);
-    title.replaceChildren(`Neuron ${neuron.number}`, h("small", {}, `layer ${layer}`));
+    title.replaceChildren(
+      `${dictionary ? "Feature" : "Neuron"} ${neuron.number}`,
+      h("small", {}, dictionary || `layer ${layer}`),
+    );
+    measured.textContent = view.reconstruction;
+    measured.hidden = !view.reconstruction;
     facts.replaceChildren(
       "One direction explains ",
       h("b", { class: "num" }, percent(neuron.rank_one)),
@@ -167,7 +182,7 @@ const neuronAbout = (api, lookFor) => {
     code.dataset.differs = String(neuron.differs);
     note.textContent = `${counted(m, "text rebuilds", "texts rebuild")} ${percent(neuron.code_share)} of that direction, and ${percent(neuron.random_share)} of random directions on average${neuron.differs ? "" : ", so these words say nothing"}${neuron.words.length < m ? `; the ${neuron.words.length} largest are shown` : ""}. Click a text to search with it.`;
   };
-  return { parts: [title, facts, sizes, code, note], draw };
+  return { parts: [title, facts, sizes, code, note, measured], draw };
 };
 
 /**
@@ -274,7 +289,7 @@ const effectTable = (api) => {
         line("cell", name, size.toFixed(4), along === null ? "" : signed(along, 4)),
       ),
     );
-    note.textContent = `All against their means (over ${counted(effects.n_images, "image")}); cosine of second order and indirect ${effects.cosine.toFixed(2)}. First order: straight to the embedding. Indirect: the model runs again with the neuron at its mean, and later layers may repair the loss.`;
+    note.textContent = `All against their means (over ${counted(effects.n_images, "image")}); cosine of second order and indirect ${effects.cosine.toFixed(2)}. First order: straight to the embedding. Indirect: the model runs again with the ${noun(api.view)} at its mean, and later layers may repair the loss.`;
   };
   return { parts: [table, note, ask], draw };
 };
@@ -328,7 +343,7 @@ const onThisImage = (api, profile) => {
     );
     effects.draw(api.view);
     canvas.title = name;
-    canvas.setAttribute("aria-label", `Activation map of neuron ${neuron.number} on ${name}`);
+    canvas.setAttribute("aria-label", `Activation map of ${noun(api.view)} ${neuron.number} on ${name}`);
     load(arrays.picture, (made) => {
       picture = made;
       paint();
@@ -471,7 +486,7 @@ const neuronImages = (api, paint) => {
     const first = gallery.querySelector(".tile");
     if (first) first.tabIndex = 0;
     note.textContent = {
-      top: `The ${counted(ids.length, "image")} with the largest effects. Bars: size of the effect; orange above the neuron's mean along the direction, blue below.`,
+      top: `The ${counted(ids.length, "image")} with the largest effects. Bars: size of the effect; orange above the ${noun(api.view)}'s mean along the direction, blue below.`,
       groups: many
         ? `The ${ids.length} top images form ${groups.length} groups: silhouette ${separation.toFixed(2)}, images without groups up to ${chance.toFixed(2)}.`
         : `The ${ids.length} top images form no groups that part more clearly than images without any (silhouette up to ${chance.toFixed(2)}).`,
@@ -536,6 +551,7 @@ function build(api) {
     images.draw(view, arrays);
     Object.assign(api.root.dataset, {
       layer: view.layer,
+      dictionary: view.dictionary,
       m: view.m,
       neuron: neuron.number,
       pinned: String(view.pinned),

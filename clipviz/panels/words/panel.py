@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class WordsOptions(TypedDict, total=False):
-    layer: int | None
+    layer: int | str | None
     m: int | None
     n_texts: int
     visible: bool
@@ -28,8 +28,8 @@ class WordsOptions(TypedDict, total=False):
 class Words(NeuronDesk):
     """Concept discovery (thesis 3.5, Figure B.1): which texts of the pool the image's active neurons contribute.
 
-    layer: whose neurons, default the last but two. m: texts of a neuron's code. n_texts: rows of each list. A click on
-    a text selects it everywhere.
+    layer: whose neurons, default the last but two, or the name of a dictionary for its features. m: texts of a neuron's
+    code. n_texts: rows of each list. A click on a text selects it everywhere.
     """
 
     name = "words"
@@ -41,13 +41,13 @@ class Words(NeuronDesk):
 
     n_texts = traitlets.Int(12, min=1, max=50).tag(**FIXED)
 
-    _known: int | None = None  # the layer whose neurons have been read
+    _known: int | str | None = None  # whose neurons have been read
 
     def __init__(self, session: Session, **options: Unpack[WordsOptions]) -> None:
         super().__init__(session, **options)
 
     def looks_at(self, selection: Selection) -> Any:
-        return selection.image, selection.text, self._known
+        return selection.image, selection.text, self._known, tuple(self.session.neurons.dictionaries)
 
     def compute_shown(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
         session, layer = self.session, self.layer_shown()
@@ -61,7 +61,8 @@ class Words(NeuronDesk):
         columns = [_column("Nearest by cosine", "cosine with the image", nearest)]
         if self._known == layer:
             found = session.neurons.concepts(selection.image, layer, self.n_texts, self.m)
-            columns.insert(0, _column("Written by active neurons", "summed contribution, as a share", found))
+            whose = "features" if isinstance(layer, str) else "neurons"
+            columns.insert(0, _column(f"Written by active {whose}", "summed contribution, as a share", found))
         if stale():
             return None
         return {**view, "columns": columns, "complete": self._known == layer}, {}

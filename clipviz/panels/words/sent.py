@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from clipviz.panels.core.sent import CodeSizes, Scored
+from clipviz.panels.core.sent import Scored, UnitsShown
 
 
 class TextColumn(TypedDict):
@@ -16,10 +16,7 @@ class TextColumn(TypedDict):
     most: float
 
 
-class WordsView(CodeSizes, total=False):
-    layer: int | None
-    n_layers: int
-    message: str
+class WordsView(UnitsShown, total=False):
     columns: list[TextColumn]
     complete: bool
 

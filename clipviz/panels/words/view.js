@@ -55,14 +55,14 @@ function build(api) {
   followVisibility(api);
   return (view) => {
     tell();
-    if (view.layer !== null) setLayer(view.layer, view.n_layers);
+    if (view.layer !== null) setLayer(view);
     setSize(view);
     const texts = view.columns.map(({ rows }) => new Set(rows.map(({ text }) => text)));
     columns.replaceChildren(
       ...view.columns.map((column, i) => textColumn(api, column, texts[1 - i] ?? new Set())),
     );
     note.textContent = view.complete
-      ? "Bold: in both lists. Click a text to see it in every panel."
+      ? `Bold: in both lists. Click a text to see it in every panel.${view.reconstruction ? ` ${view.reconstruction}` : ""}`
       : api.standalone
         ? "The neurons' list was not complete when this page was saved."
         : "The neurons' list appears once the images have been read.";

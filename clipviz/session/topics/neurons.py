@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -13,34 +16,118 @@ from clipviz.analysis.heads.ablation import worth_tracing
 from clipviz.analysis.neurons import replacement
 from clipviz.analysis.neurons.layer import N_WORDS, Code, Effects, Histogram, LayerNeurons, to_numpy
 from clipviz.lens.cues import N_SEGMENT_NEURONS, map_towards, neuron_heatmap
+from clipviz.lens.neurons import check_layer
 from clipviz.lens.sparse import code_size, reconstruct, sparse_codes
 from clipviz.lens.zeroshot import Accuracy
+from clipviz.models.dictionaries import Dictionary, Reconstruction
 from clipviz.models.interventions import indirect_effects, mean_activations
 from clipviz.models.towers.anatomy import unmixed
+from clipviz.models.units import units_of
 from clipviz.session import checks
 from clipviz.session.state import State
 from clipviz.session.topics import readings
 from clipviz.session.topics.ablation import AblationTopic
-from clipviz.session.topics.readings import Listed, against_pool, reading_of
+from clipviz.session.topics.readings import Listed, Reading, against_pool, reading_of
 from clipviz.values import Task, neuron_layers
 
 MOST_BINS = 1_000
 """Intervals of a histogram, more than a screen can show."""
 
 
+UnitsOf: TypeAlias = int | str | Dictionary
+"""Whose units: a layer's neurons, by its number, or the features of a dictionary, which may be named if in use."""
+
+
+@dataclass(frozen=True)
+class InUse:
+    """A dictionary in use by a session. reconstruction: how well it stands for its point on the session's images."""
+
+    name: str
+    dictionary: Dictionary
+    reconstruction: Reconstruction
+
+    def __repr__(self) -> str:
+        return f"{self.name!r}: {self.dictionary!r}. {self.reconstruction}"
+
+
 class NeuronTopic:
-    """What is asked of neurons. A neuron is a layer and a number, counted from 0; no layer is `default_layer`."""
+    """What is asked of neurons. A neuron is a layer and a number, counted from 0; no layer is `default_layer`.
+
+    Where a layer is asked for, a dictionary of directions can stand, or the name of one in use: its features are units
+    as neurons are (see models.units), and what is said of a neuron is said of a feature then.
+    """
 
     def __init__(self, state: State, ablation: AblationTopic) -> None:
         self._state, self._ablation = state, ablation
 
     def __repr__(self) -> str:
+        rows = (f"{one.n_units:,} features {name!r}" for name, one in self.dictionaries.items())
+        return ", ".join([self._neurons(), *rows])
+
+    def _neurons(self) -> str:
         n_neurons, last = self._state.model.weights.n_neurons, self._state.model.n_layers - 2
         return (
             f"{n_neurons:,} neurons in each of layers 0 to {last}"
             if last >= 0
             else "no neurons that are read"
         )
+
+    def use(self, dictionary: Dictionary | str | Path, name: str = "") -> InUse:
+        """Add a dictionary of directions, whose features the Neurons desk then offers beside the layers' neurons.
+
+        Args:
+            dictionary: A clipviz.Dictionary, or the path of one.
+            name: What it is called from now on; "L3 features" if nothing is given.
+
+        Returns:
+            Its name, and how well it stands for its point on the session's own images. Look at that first: a dictionary
+            that is read by the wrong convention explains little of the variance.
+
+        Raises:
+            ValueError: The dictionary belongs to another model, or the name is taken by another one.
+        """
+        opened = dictionary if isinstance(dictionary, Dictionary) else Dictionary.load(dictionary)
+        units_of(self._state.model, opened)
+        check_layer(self._state.model.weights, opened.layer)
+        chosen = checks.text("name", name) or self._free_name(opened)
+        if self.dictionaries.get(chosen, opened) is not opened:
+            raise ValueError(
+                f"expected a name of its own for {opened!r}, got {chosen!r}; choose another name"
+            )
+        found = InUse(chosen, opened, self._measured(opened))
+        self._state.use(chosen, opened)
+        self._state.refresh()
+        return found
+
+    def _free_name(self, dictionary: Dictionary) -> str:
+        """A name that no other dictionary has."""
+        base, taken = f"L{dictionary.layer} features", self.dictionaries
+        names = (base, *(f"{base} {count}" for count in range(2, len(taken) + 2)))
+        return next(name for name in names if taken.get(name, dictionary) is dictionary)
+
+    @property
+    def dictionaries(self) -> Mapping[str, Dictionary]:
+        """The dictionaries of directions in use, by name: those that the model brings along, and those added."""
+        return self._state.dictionaries
+
+    def reconstruction(self, name: str) -> Reconstruction:
+        """How well a dictionary in use stands for its point, on up to 64 of the session's images spread evenly."""
+        return self._measured(checks.in_use(name, self.dictionaries))
+
+    def _measured(self, dictionary: Dictionary) -> Reconstruction:
+        state = self._state
+
+        def make() -> Reconstruction:
+            n_all = len(state.images)
+            rows = np.linspace(0, n_all - 1, min(n_all, readings.FIRST)).round().astype(int)
+            _, pictures, _ = read_pictures(state.images, np.unique(rows).tolist())
+            if not pictures:
+                raise ValueError(
+                    "expected at least one readable image, got none; open the session with more images"
+                )
+            return state.model.measure_dictionary(pictures, dictionary)
+
+        return state.keep(("reconstruction", dictionary, len(state.images)), make)
 
     @property
     def default_layer(self) -> int:
@@ -51,13 +138,18 @@ class NeuronTopic:
         model = self._state.model
         return max(0, model.n_layers - (3 if model.weights.readout.n_heads == 1 else 2))
 
-    def readable(self, layer: int | None = None) -> int | None:
+    def readable(self, layer: int | str | None = None) -> int | str | None:
         """The layer whose neurons are shown when `layer` is asked for: at most the last that later attention reads.
 
-        None for a model of one layer, where nothing reads the neurons.
+        The name of a dictionary in use is itself; that of another one stands for `default_layer`. None for a model of
+        one layer, where nothing reads the neurons.
         """
         last = self._state.model.n_layers - 2
-        return None if last < 0 else min(self._chosen(layer), last)
+        if isinstance(layer, str):
+            if layer in self.dictionaries:
+                return layer
+            layer = None
+        return None if last < 0 else min(self.default_layer if layer is None else layer, last)
 
     @property
     def late_layers(self) -> range:
@@ -69,12 +161,18 @@ class NeuronTopic:
         """Texts of a neuron's code unless told otherwise (thesis: 128 for an embedding of 512), at most the pool's."""
         return min(code_size(self._state.model.weights.d_embed), len(self._state.texts))
 
-    def _chosen(self, layer: int | None) -> int:
+    def _chosen(self, layer: UnitsOf | None) -> UnitsOf:
         return self.default_layer if layer is None else layer
 
-    def layer(self, layer: int | None = None, n_images: int | None = None) -> LayerNeurons:
-        """One layer's neurons over the collection (at most 5,000 images, spread evenly), read now or from the index."""
-        state, reading = self._state, reading_of(self._state, self._chosen(layer))
+    def _reading(self, layer: UnitsOf | None) -> Reading:
+        return reading_of(self._state, self._chosen(layer))
+
+    def layer(self, layer: UnitsOf | None = None, n_images: int | None = None) -> LayerNeurons:
+        """One layer's neurons, or one dictionary's features, over the collection, read now or from the index.
+
+        At most 5,000 images are read, spread evenly.
+        """
+        state, reading = self._state, self._reading(layer)
         with unmixed(state.model.device):
             while reading.step(n_images, early=False):
                 state.tell(reading.work)
@@ -90,7 +188,7 @@ class NeuronTopic:
         return against_pool(self._state, text, text_b)
 
     def find(
-        self, by: str = "text", layer: int | None = None, k: int = 14, image: int | None = None
+        self, by: str = "text", layer: UnitsOf | None = None, k: int = 14, image: int | None = None
     ) -> Listed:
         """The k neurons of a layer that answer a search for what is selected, best first.
 
@@ -100,11 +198,10 @@ class NeuronTopic:
         """
         known, s = self.layer(layer), self._state.selection
         image = s.image if image is None else self._state.an_image(image)
-        reading = reading_of(self._state, known.stats.layer)
-        return reading.find(known, by, checks.count("k", k), s.text, s.text_b, image)
+        return self._reading(layer).find(known, by, checks.count("k", k), s.text, s.text_b, image)
 
     def describe(
-        self, layer: int, neurons: Sequence[int], n_texts: int = N_WORDS, m: int | None = None
+        self, layer: UnitsOf, neurons: Sequence[int], n_texts: int = N_WORDS, m: int | None = None
     ) -> list[Code]:
         """Sparse text codes of some neurons (thesis 3.4): signed texts and the share of the direction they rebuild.
 
@@ -116,21 +213,21 @@ class NeuronTopic:
         count, codes = checks.count("n_texts", n_texts), known.codes(chosen, checks.code_size(m))
         return [code._replace(words=code.words[:count]) for code in codes]
 
-    def histogram(self, neuron: int, layer: int | None = None, n_bins: int = 8) -> Histogram:
+    def histogram(self, neuron: int, layer: UnitsOf | None = None, n_bins: int = 8) -> Histogram:
         """A histogram of a neuron's effect sizes over the images, in even intervals, with images of each."""
         known = self.layer(layer)
         chosen = checks.within("neuron", neuron, known.n_neurons)
         return known.histogram(chosen, checks.count("n_bins", n_bins, most=MOST_BINS))
 
-    def effects(self, neuron: int, image: int | None = None, layer: int | None = None) -> Effects:
+    def effects(self, neuron: int, image: int | None = None, layer: UnitsOf | None = None) -> Effects:
         """A neuron's first-order, second-order and indirect effects on an image (thesis 3.3), each against its mean.
 
         The first goes straight to the embedding, the second by way of later attention. The indirect effect is a real
         intervention: the model runs again with the neuron at its per-token mean over a few images.
         """
         state, known = self._state, self.layer(layer, readings.FIRST)
-        at, chosen = known.stats.layer, checks.within("neuron", neuron, known.n_neurons)
-        reading, i = reading_of(state, at), state.an_image(image)
+        reading, chosen = self._reading(layer), checks.within("neuron", neuron, known.n_neurons)
+        at, i = reading.place, state.an_image(image)
 
         def make() -> tuple[Tensor, int]:
             batch = readings.BATCH
@@ -150,8 +247,8 @@ class NeuronTopic:
         text: str = "",
         image: int | None = None,
         text_b: str = "",
-        neurons: Sequence[tuple[int, int]] | None = None,
-        layers: Sequence[int] | None = None,
+        neurons: Sequence[tuple[UnitsOf, int]] | None = None,
+        layers: Sequence[UnitsOf] | None = None,
         n_neurons: int = N_SEGMENT_NEURONS,
         n_images: int | None = None,
     ) -> np.ndarray:
@@ -162,7 +259,8 @@ class NeuronTopic:
         their directions come from, spread over the collection (None: all). As a mask, it is cut at 0.5.
         """
         state, i = self._state, self._state.an_image(image)
-        chosen, count = self.late_layers if layers is None else layers, checks.count("n_neurons", n_neurons)
+        chosen: Sequence[UnitsOf] = self.late_layers if layers is None else layers
+        count = checks.count("n_neurons", n_neurons)
         if neurons is None:
             target = state.contrast(text, text_b)
             if not chosen:
@@ -178,7 +276,7 @@ class NeuronTopic:
         return to_numpy(neuron_heatmap(torch.stack(maps, 1))[0])
 
     def concepts(
-        self, image: int | None = None, layer: int | None = None, k: int = 10, m: int | None = None
+        self, image: int | None = None, layer: UnitsOf | None = None, k: int = 10, m: int | None = None
     ) -> list[tuple[str, float]]:
         """The texts that an image's activated neurons write, with their scores, best first (thesis 3.5, Fig. B.1).
 
@@ -191,7 +289,7 @@ class NeuronTopic:
 
     def ablate(
         self,
-        layer: int | None = None,
+        layer: UnitsOf | None = None,
         task: Task | str | None = None,
         m: int | Sequence[int] = (),
         n_images: int | None = None,
@@ -219,6 +317,7 @@ class NeuronTopic:
             chosen,
             classes,
             worth_tracing(chosen, len(state.images)),
+            self._reading(layer).place,
             known.stats,
             known.line,
             known.thresholds,

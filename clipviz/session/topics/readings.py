@@ -18,6 +18,9 @@ from clipviz.data.recent import Recent
 from clipviz.lens.neuron_stats import NeuronStats, rank_one
 from clipviz.lens.neurons import SecondOrder, check_layer
 from clipviz.lens.sparse import prepare_dictionary
+from clipviz.models.dictionaries import Dictionary
+from clipviz.models.units import Place, units_of
+from clipviz.session import checks
 from clipviz.session.state import State
 from clipviz.values import whole
 from clipviz.waits import Work
@@ -43,26 +46,29 @@ class Listed(NamedTuple):
 
 
 class Reading:
-    """One layer's neurons, read from the collection in steps, spread so that the first few represent all.
+    """One layer's neurons, or a dictionary's features, read from the collection in steps, spread so that the first few
+    represent all.
 
-    Where the session's index holds the layer's statistics, they are taken from it, and only FIRST images are read, for
-    the distribution of the norms.
+    place: the layer, or the dictionary. Where the session's index holds the layer's statistics, they are taken from it,
+    and only FIRST images are read, for the distribution of the norms.
     """
 
-    def __init__(self, state: State, layer: int) -> None:
-        self.layer = check_layer(state.model.weights, layer)
+    def __init__(self, state: State, place: Place) -> None:
+        self.units = units_of(state.model, place)
+        self.place, self.layer = place, check_layer(state.model.weights, self.units.layer)
         self.latest: LayerNeurons | None = None
         self.version = 0
         self._state = weakref.ref(state)
         self._sums = NeuronSums(N_TOP, scatter=False)
-        self._indexed = _from_index(state, self.layer)
+        self._indexed = _from_index(state, self.layer) if self.neurons else None
         self._ids: list[int] = []
         self._embedding: list[Tensor] = []
         # sums of what first-order effects are linear in: [readout_head, neuron], and what all share, [d_embed]
         self._direct, self._direct_shared = torch.zeros(()), torch.zeros(())
         self._done: set[int] = set()  # read or broken
         self._seconds: Recent[int, SecondOrder] = Recent(KEPT)
-        self.work = Work(f"Reading the neurons of layer {self.layer}", 0)
+        what = "neurons" if self.neurons else "features"
+        self.work = Work(f"Reading the {what} of layer {self.layer}", 0)
         self._lock = threading.RLock()  # a panel reads in the worker, a notebook in its own thread
 
     @property
@@ -70,6 +76,11 @@ class Reading:
         state = self._state()
         assert state is not None, "the session is gone"
         return state
+
+    @property
+    def neurons(self) -> bool:
+        """Whether these are a layer's neurons, and not the features of a dictionary."""
+        return isinstance(self.place, int)
 
     @property
     def n_read(self) -> int:
@@ -102,7 +113,7 @@ class Reading:
             self.state.images, wanted[:BATCH]
         )  # the collection counts broken ones
         if ids:
-            self._add(ids, self.state.model.second_order(pictures, self.layer))
+            self._add(ids, self.units.second_order(pictures))
         complete = len(wanted) <= BATCH
         shown = 0 if self.latest is None else len(self.latest.ids)
         if self._sums.count and (complete or (early and self.n_read >= max(FIRST, 2 * shown))):
@@ -117,8 +128,8 @@ class Reading:
     def second(self, image: int) -> SecondOrder:
         """Every neuron's effect on one image; the last few are kept."""
         with self._lock:
-            state = self.state
-            return self._seconds.get(image, lambda: state.model.second_order(state.images[image], self.layer))
+            images = self.state.images
+            return self._seconds.get(image, lambda: self.units.second_order(images[image]))
 
     def on_image(self, known: LayerNeurons, image: int, neuron: int) -> Samples:
         """One neuron on one image, which need not be among those read."""
@@ -168,10 +179,10 @@ class Reading:
                 ids = [i for images in known.histogram(neuron).images[::-1] for i in images]
             else:
                 ids = known.spread(neuron, how, k)
-            model, images = self.state.model, self.state.images
-            return samples_of(known, model.second_order([images[i] for i in ids], self.layer), ids, neuron)
+            images = self.state.images
+            return samples_of(known, self.units.second_order([images[i] for i in ids]), ids, neuron)
 
-        return self.state.remember(("neuron samples", self.layer, self.version, neuron, how, k), make)
+        return self.state.remember(("neuron samples", self.place, self.version, neuron, how, k), make)
 
     def first_order(self, image: int, neuron: int) -> Tensor:
         """A neuron's first-order effect on an image minus its mean over the images read, [d_embed] (Eq. 3.1)."""
@@ -203,7 +214,7 @@ class Reading:
             embedding = normalize(state.collection.embedding.to(embedding), dim=1)
         return LayerNeurons(
             stats=stats,
-            line=rank_one(stats, state.model.neuron_basis(self.layer)),
+            line=rank_one(stats, self.units.basis),
             ids=ids,
             norms=self._sums.norms,
             embedded=embedded,
@@ -221,10 +232,19 @@ def _from_index(state: State, layer: int) -> NeuronStats | None:
     return index.neurons(layer, state.model.device)
 
 
-def reading_of(state: State, layer: int) -> Reading:
-    """The reading of one layer, made on first use."""
-    layer = check_layer(state.model.weights, whole("a layer", layer))
-    return state.keep(("neurons", layer), lambda: Reading(state, layer))
+def place_of(state: State, layer: int | str | Dictionary) -> Place:
+    """Whose units are meant: a layer's number, the name of a dictionary in use, or a dictionary."""
+    if isinstance(layer, str):
+        return checks.in_use(layer, state.dictionaries)
+    return layer if isinstance(layer, Dictionary) else whole("a layer", layer)
+
+
+def reading_of(state: State, layer: int | str | Dictionary) -> Reading:
+    """The reading of one layer's neurons or one dictionary's features, made on first use."""
+    place = place_of(state, layer)
+    if not isinstance(place, Dictionary):
+        place = check_layer(state.model.weights, place)
+    return state.keep(("neurons", place), lambda: Reading(state, place))
 
 
 def against_pool(state: State, text: str, text_b: str = "") -> Tensor:
