@@ -23,14 +23,19 @@ from scipy.stats import binom
 from torch import Tensor
 
 import clipviz
+from clipviz.analysis.neurons.layer import N_TOP
+from clipviz.analysis.neurons.sums import NeuronSums
 from clipviz.demo.model.evaluate import HELD_OUT_SEEDS, Encoder, zero_shot
 from clipviz.demo.shipped import ASSETS
 from clipviz.demo.world.scenes import Scenes, render
 from clipviz.files import write_whole
 from clipviz.lens import intervals
+from clipviz.lens.neuron_stats import rank_one
+from clipviz.lens.sparse import prepare_dictionary
 from clipviz.models import ClipModel
 from clipviz.models.dictionaries import Dictionary, Reconstruction
 from clipviz.models.dictionaries.points import read_point, reading
+from clipviz.models.units import Place
 from clipviz.models.untrained import untrained_module
 
 FOLDER = ASSETS / "features"
@@ -42,24 +47,28 @@ STRONGEST = 20
 """Images of a unit that are looked at."""
 RARE = 1e-3
 """Chance of so many images of one attribute among these, below which a unit shows it."""
+BEYOND, N_RANDOM = 0.95, 2000
+"""Random directions of the embedding, and the share of them that a unit's nearest text has to be nearer than."""
 BATCH = 64
 
 
 @dataclass(frozen=True)
 class Sizes:
     """n: features; k: active per token; scenes: to train on; chosen_on, held_out: scenes to choose the layer on and to
-    report on; passes: over the training scenes; tried: passes for each layer that is tried."""
+    report on; passes: over the training scenes; tried: passes for each layer that is tried; coded: held-out scenes from
+    which the directions that are coded in texts are read."""
 
     n: int = 1280
     k: int = 16
     scenes: int = 3000
     chosen_on: int = 1000
     held_out: int = 2000
-    passes: float = 12
+    passes: float = 6
     tried: float = 2
+    coded: int = 400
 
 
-QUICK = Sizes(n=256, k=8, scenes=200, chosen_on=200, held_out=300, passes=2, tried=0.5)
+QUICK = Sizes(n=256, k=8, scenes=200, chosen_on=200, held_out=300, passes=2, tried=0.5, coded=64)
 
 
 def pictures(scenes: Scenes) -> list[Image.Image]:
@@ -120,15 +129,31 @@ def feature_scores(model: ClipModel, images: Sequence[Image.Image], dictionary: 
     return strongest(model, images, lambda stream: here.encode(stream).activations, here)
 
 
-def random_scores(
-    model: ClipModel, images: Sequence[Image.Image], dictionary: Dictionary, seed: int = 0
-) -> Tensor:
-    """As many random directions as a dictionary has features, read from what is at its point minus its bias."""
+def random_directions(dictionary: Dictionary, seed: int = 0) -> Dictionary:
+    """Return as many random directions as a dictionary has features, read from what is at its point minus its bias."""
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randn(dictionary.n_units, dictionary.d_in, generator=generator)
-    drawn = (drawn / drawn.norm(dim=1, keepdim=True)).to(model.device)
-    bias = dictionary.bias.to(model.device)
-    return strongest(model, images, lambda stream: torch.relu((stream - bias) @ drawn.T), dictionary)
+    drawn = drawn / drawn.norm(dim=1, keepdim=True)
+    nothing = torch.zeros(dictionary.n_units)
+    return Dictionary(dictionary.layer, dictionary.point, drawn, nothing, drawn, dictionary.bias)
+
+
+def worded(model: ClipModel, images: Sequence[Image.Image], place: Place) -> np.ndarray:
+    """Return which units have a text beyond chance, [unit]: one nearer than the nearest of 95% of random directions.
+
+    A unit's direction is the first component of its second-order effect over its top images. Its sign is arbitrary, so
+    that a text may be near to either end.
+    """
+    sums = NeuronSums(n_top=N_TOP, norms=False, scatter=False)
+    for start in range(0, len(images), BATCH):
+        shown = images[start : start + BATCH]
+        sums.add(range(start, start + len(shown)), model.second_order(list(shown), place))
+    directions = rank_one(sums.stats, model.neuron_basis(place)).directions
+    texts = prepare_dictionary(model.encode_texts(list(clipviz.demo.texts())).to(directions))
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randn(N_RANDOM, directions.shape[1], generator=generator).to(directions)
+    null = (drawn / drawn.norm(dim=1, keepdim=True) @ texts.T).abs().amax(1).quantile(BEYOND)
+    return ((directions @ texts.T).abs().amax(1) > null).cpu().numpy()
 
 
 def neuron_scores(model: ClipModel, images: Sequence[Image.Image], layer: int) -> Tensor:
@@ -168,16 +193,30 @@ def untrained(model: ClipModel) -> ClipModel:
 
 
 def choose_layer(
-    model: ClipModel, train_on: Sequence[Image.Image], scenes: Scenes, sizes: Sizes, print: Callable
+    model: ClipModel,
+    train_on: Sequence[Image.Image],
+    scenes: Scenes,
+    sizes: Sizes,
+    work: Path,
+    print: Callable,
 ) -> int:
     """Return the layer whose features most often show one attribute after a short training; the last has no later
     heads.
+
+    work: where the shares are kept, so that a run that was stopped goes on.
     """
-    shares = {}
+    path = work / "layers.json"
+    known = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    asked = f"{model.weights_fingerprint} {sizes}"
+    shares = {int(layer): share for layer, share in known.get(asked, {}).items()}
     for layer in range(model.n_layers - 1):
+        if layer in shares:
+            continue
         tried = Dictionary.train(model, train_on, layer, sizes.n, sizes.k, passes=sizes.tried)
         shares[layer] = float(showing(feature_scores(model, pictures(scenes), tried), scenes).mean())
         print(f"layer {layer}: {shares[layer]:.1%} of the features show one attribute")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps({asked: shares}).encode())
     return max(shares, key=shares.__getitem__)
 
 
@@ -187,18 +226,32 @@ def report(
     other_seed: Dictionary,
     control: tuple[ClipModel, Dictionary],
     scenes: Scenes,
+    coded: int,
 ) -> dict[str, Any]:
-    """Return what the dictionary is worth on held-out scenes, as plain values."""
+    """Return what the dictionary is worth on held-out scenes, as plain values.
+
+    coded: scenes from which the directions that are compared with texts are read.
+    """
     shown = pictures(scenes)
     measured: Reconstruction = model.measure_dictionary(shown[:500], dictionary)
     of_control = control[0].measure_dictionary(shown[:500], control[1])
     units = {
         "features": feature_scores(model, shown, dictionary),
         "neurons of the layer": neuron_scores(model, shown, dictionary.layer),
-        "random directions": random_scores(model, shown, dictionary),
+        "random directions": feature_scores(model, shown, random_directions(dictionary)),
         "features of a random network": feature_scores(*(control[0], shown, control[1])),
     }
     attributes = {name: asdict(intervals.share_of(showing(scores, scenes))) for name, scores in units.items()}
+    places: dict[str, tuple[ClipModel, Place]] = {
+        "features": (model, dictionary),
+        "neurons of the layer": (model, dictionary.layer),
+        "random directions": (model, random_directions(dictionary)),
+        "features of a random network": control,
+    }
+    texts = {
+        name: asdict(intervals.share_of(worded(one, shown[:coded], place)))
+        for name, (one, place) in places.items()
+    }
     whole, rebuilt = (zero_shot(encoder(model, given), scenes) for given in (None, dictionary))
     cosines = alike(dictionary, other_seed)
     generator = torch.Generator().manual_seed(1)
@@ -212,6 +265,7 @@ def report(
         "reconstruction": vars(measured),
         "reconstruction of a random network": vars(of_control),
         "units with one attribute": attributes,
+        "units with a text": texts,
         "zero-shot": {
             family: {
                 "plain": accuracy["accuracy"],
@@ -268,6 +322,18 @@ def as_markdown(found: Mapping[str, Any]) -> str:
         )
     lines += [
         "",
+        f"Units with a text beyond chance: the text nearest to the direction that they write is nearer than that of "
+        f"{BEYOND:.0%} of {N_RANDOM:,} random directions, of which {1 - BEYOND:.0%} have one by this measure.",
+        "",
+        "| units | share | 95% | n |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name, one in found["units with a text"].items():
+        lines.append(
+            f"| {name} | {one['value']:.3f} | {one['low']:.3f} to {one['high']:.3f} | {one['n']:,} |"
+        )
+    lines += [
+        "",
         "| zero-shot accuracy | plain | reconstruction in place | chance | n |",
         "| --- | --- | --- | --- | --- |",
     ]
@@ -299,7 +365,7 @@ def make(
     if only_report:
         layer = Dictionary.load(folder).layer
     else:
-        layer = choose_layer(model, train_on, render(sizes.chosen_on, CHOOSING_SEED), sizes, print)
+        layer = choose_layer(model, train_on, render(sizes.chosen_on, CHOOSING_SEED), sizes, work, print)
 
     def trained(name: str, of: ClipModel, seed: int) -> Dictionary:
         if (work / name / "cfg.json").exists():
@@ -327,7 +393,12 @@ def make(
     shipped = Dictionary.load(folder)
     control = (random_network, trained("random network", random_network, 0))
     found = report(
-        model, shipped, trained("second", model, 1), control, render(sizes.held_out, HELD_OUT_SEEDS[0])
+        model,
+        shipped,
+        trained("second", model, 1),
+        control,
+        render(sizes.held_out, HELD_OUT_SEEDS[0]),
+        sizes.coded,
     )
     write_whole(folder / "report.json", (json.dumps(found, indent=1) + "\n").encode())
     write_whole(folder / "REPORT.md", as_markdown(found).encode())
