@@ -1,4 +1,4 @@
-"""The demo: a world with known answers, a CLIP trained on it, its Rosetta partners and what ships with them.
+"""The demo: a world with known answers, a CLIP trained on it, its Rosetta partners, and their data.
 
 clipviz.demo.bundle()      # all of it as the one value that clipviz.load("demo") carries
 clipviz.demo.images()      # the embedded collection, with captions, attributes and true masks

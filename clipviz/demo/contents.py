@@ -1,4 +1,4 @@
-"""The demo as one value: everything that the demo model brings along, by name."""
+"""The demo as one value: everything that comes with the demo model, by name."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FIRST = {"class": "flamingo", "size": "large", "treatment": "none", "second clas
 
 
 def _locate(images: Tensor) -> Located:
-    """Return what the locator sees; its network is opened when it is first asked."""
+    """Locate objects on pictures; the locator's network is opened on first use."""
     from clipviz.demo.generator.locator import locate
 
     return locate(images)
@@ -38,7 +38,7 @@ def _locate(images: Tensor) -> Located:
 
 @functools.cache
 def bundle() -> Bundle:
-    """Return the demo world, its model's index and dictionary, its partners, and who writes and draws in it."""
+    """Return the demo world, its model's index and dictionary, its partners, and its writer and drawer."""
     return Bundle(
         NAME,
         images=shipped.images,
@@ -66,7 +66,7 @@ def bundle() -> Bundle:
 
 
 def tour() -> tuple[TourStep, ...]:
-    """From a heatmap through a head, its texts and its neighbours to a mistake corrected."""
+    """Return the tour: from a heatmap to a head, its texts and its neighbours, and to a corrected mistake."""
     told = shipped.chosen()["tour"]
     bird, text, written = told["bird"], told["text"], told["written"]
     return (
@@ -118,14 +118,14 @@ def tour() -> tuple[TourStep, ...]:
             {"ablate": {"task": BIRDS}},
             image=_chosen(
                 told["image"], forest_flamingo
-            ),  # whoever comes here at once, or has looked elsewhere
+            ),  # for a reader who starts here or has selected something else
             without_shortcut=BIRDS,
         ),
     )
 
 
 def _chosen(name: str, otherwise: Callable[[Images], int]) -> Callable[[Images], int]:
-    """Images -> where the image of this name is among them; what `otherwise` finds where it is not."""
+    """Return a function that finds the image of this name among images, or what `otherwise` finds if it is missing."""
     return lambda images: images.names.index(name) if name in images.names else otherwise(images)
 
 
@@ -164,7 +164,7 @@ def large_flamingo(images: Images) -> int:
 
 
 def truths(texts: Sequence[str], images: Images, image: int) -> list[bool | None] | None:
-    """Of each text whether it is true of an image of the world; None for images whose truth is not known."""
+    """Return for each text whether it is true of an image of the world; None for images whose truth is unknown."""
     table = images.attributes or {}
     if not set(ATTRIBUTE_COLUMNS) <= set(table) or table["kind"][image] is None:
         return None

@@ -1,4 +1,4 @@
-"""What ships with the demo model: a collection of pictures whose truth is known, and descriptions of them."""
+"""Data that come with the demo model: a collection of pictures whose truth is known, and descriptions of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ ASSETS = Path(str(resources.files("clipviz.demo"))) / "assets"
 
 @functools.cache
 def images() -> Images:
-    """Return the embedded collection: small pictures of a made-up world, with captions, attributes and true masks."""
+    """Return the embedded collection: small pictures of an artificial world, with captions, attributes and true
+    masks.
+    """
     archive = zipfile.ZipFile(io.BytesIO((ASSETS / "collection.zip").read_bytes()))
     members = {info.filename: info for info in archive.infolist()}
     names = sorted(name for name in members if name.startswith("images/") and not name.endswith("/"))
@@ -33,7 +35,7 @@ def images() -> Images:
 
 @functools.cache
 def texts() -> Texts:
-    """Descriptions of one property each, in the phrasing of the demo world's captions, with their families."""
+    """Return descriptions of one property each, phrased like the demo world's captions, with their families."""
     return open_texts(ASSETS / "texts" / "demo.tsv")
 
 
@@ -49,7 +51,7 @@ def features() -> dict[str, Dictionary]:
 
 @functools.cache
 def chosen() -> dict[str, Any]:
-    """Return what is shown first and in the tour, chosen by rule for the model that ships (tools/demo/choices.py)."""
+    """Return what is shown first and in the tour, chosen by rule for the embedded model (tools/demo/choices.py)."""
     found: dict[str, Any] = json.loads((ASSETS / "chosen.json").read_text(encoding="utf-8"))
     return found
 
@@ -69,14 +71,14 @@ def _json(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], name: s
 
 
 def _captions(captions: Any, n_images: int) -> list[str] | None:
-    """Return the first caption of each image, whether the file holds one or several an image."""
+    """Return the first caption of each image, whether the file has one or several per image."""
     if not isinstance(captions, list) or len(captions) != n_images:
         return None
     return [caption if isinstance(caption, str) else (caption or [""])[0] for caption in captions]
 
 
 def _attributes(table: Any, n_images: int) -> dict[str, list[str | None]] | None:
-    """Columns of words from {"columns", "rows", "vocabularies"}; columns without a vocabulary are numbers."""
+    """Return columns of words from {"columns", "rows", "vocabularies"}; columns without a vocabulary are numbers."""
     if not isinstance(table, dict) or len(table.get("rows") or ()) != n_images:
         return None
     words = table.get("vocabularies") or {}

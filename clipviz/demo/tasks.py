@@ -1,4 +1,4 @@
-"""The classification tasks that the demo world poses: objects, colours, backgrounds, and birds in the wrong place."""
+"""The classification tasks of the demo world: objects, colours, backgrounds, and birds in unusual places."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def world_tasks(images: Images) -> dict[str, Task]:
     """Return the demo world's tasks: objects, colours, backgrounds, and birds in groups of class and background, by
     their names and by example.
 
-    Empty for images of another kind. Objects are judged on lone kinds of object without a treatment, colours without a
-    second thing.
+    The result is empty for other images. Objects are judged on scenes with one kind of object and without a
+    treatment, colours on scenes without a second object.
     """
     table = images.attributes or {}
     if not table.keys() >= COLUMNS:
@@ -65,10 +65,10 @@ def world_tasks(images: Images) -> dict[str, Task]:
 
 
 def _birds_by_example(birds: Task) -> dict[str, Task]:
-    """Return the birds once more, each class learnt from pictures of which 80% show it in its usual habitat.
+    """Return the birds task with each class learnt from pictures of which 80% show it in its usual habitat.
 
-    Up to two in five of a class in its habitat are examples, and a quarter as many elsewhere, for both classes alike.
-    None where the images have too few birds.
+    Up to two in five of a class in its habitat are examples, and a quarter as many elsewhere, for both classes
+    alike. Returns nothing if the images have too few birds.
     """
     rows = rows_of(birds.groups)
     wet, misplaced, odd, wooded = (rows[name] for name in words.BIRD_GROUP_PHRASES)

@@ -1,4 +1,4 @@
-"""A session's model, texts and images as the contents of a published folder, which the page's engine opens."""
+"""The contents of a published folder, which the page's engine reads: a session's model, texts and images."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ Say = Callable[[str], None]
 
 
 def carry(session: Session, folder: Folder, precision: str, say: Say = lambda _: None) -> dict[str, Any]:
-    """Write the contents that answer without Python; returns the manifest. The whole collection has to be read.
+    """Write the data that the page needs without Python; return the manifest. The whole collection has to be read
+    first.
 
-    The session's model computes in float32 on the CPU, see export.in_precision. Raises CannotExport where the model
-    cannot be carried.
+    The session's model computes in float32 on the CPU, see export.in_precision. Raises CannotExport if the model
+    cannot be published.
     """
     model, collection = session.model, session.images.codes
     steps, tokens = steps_of(model), tokens_of(model)
@@ -70,7 +71,7 @@ def carry(session: Session, folder: Folder, precision: str, say: Say = lambda _:
 
 
 def _picture(fitted: np.ndarray) -> bytes:
-    """Pixels as differences to their neighbours on the left, which compress better."""
+    """Return pixels as differences from their left neighbours, which compress better."""
     differences = fitted.copy()
     differences[:, 1:] = fitted[:, 1:] - fitted[:, :-1]
     return differences.tobytes()

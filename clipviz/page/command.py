@@ -1,4 +1,4 @@
-"""`clipviz publish`: the board of a model and images as a folder of static files, from the command line."""
+"""`clipviz publish`: write the board of a model and images as a folder of static files, from the command line."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from clipviz.page.export import PRECISIONS
 from clipviz.page.publishing import N_IMAGES
 
 DESCRIPTION = """\
-The board of a session with its model inside, as a folder that any web server shows. In the page texts are typed and
-pictures dropped, and every head and token answers; nothing leaves the browser. Needs clipviz[web].
+Write the board of a session with its model inside, as a folder that any web server can serve. Readers of the page
+type texts and drop pictures, and every head and token responds; nothing leaves the browser. Needs clipviz[web].
 
   clipviz publish site/
   clipviz publish site/ --model ViT-B-32 --pretrained laion2b_s34b_b79k --images photos/ --precision float16
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Publish what the options name, and say where it is and what it weighs."""
+    """Publish what the options name, and print the folder and its size."""
     from clipviz.loading import load
     from clipviz.page.publishing import publish
     from clipviz.session import Session

@@ -1,7 +1,7 @@
-"""A model as files that run without Python: its towers as ONNX, and the weights that the page's own lenses read.
+"""A model as files that run without Python: its towers as ONNX, and the weights that the page's own lenses need.
 
 The image tower's network gives the taps of one forward pass (lens.trace): the page's script computes every effect
-from them, so that one export serves every text. The taps are read by the recorder that Python reads a trace with.
+from them, so that one export serves every text. The taps are taken by the same recorder as a trace in Python.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from clipviz.values import TowerWeights
 Precision = Literal["float32", "float16"]
 PRECISIONS = ("float32", "float16")
 MEMORY = 3.5e9
-"""Bytes that WebAssembly can be counted on to have: its memory ends at 4 GB."""
-COPIES = 2.2  # of the weights while the network is opened: the file, and what the runtime makes of it
+"""Bytes that WebAssembly can be expected to have: its memory is limited to 4 GB."""
+COPIES = 2.2  # copies of the weights while the network is opened: the file, and the runtime's own
 TAP = "tap:"
-LARGE = 1024  # numbers from which an array of the network is kept in half precision, where that changes none
+LARGE = 1024  # arrays of at least this many numbers are stored in half precision if that is lossless
 
 
 class CannotExport(ValueError):
-    """The model cannot be carried by a page; the message says why."""
+    """Raised for a model that a page cannot carry; the message says why."""
 
 
 class Exported(NamedTuple):
-    """image, text: the towers as ONNX files; text is None where the page cannot encode texts. taps: names of the
-    image network's outputs in their order. lens: the arrays that the script reads; facts: the sizes that go with them.
+    """The exported model. image, text: the towers as ONNX files; text is None if the page cannot encode texts. taps:
+    names of the image network's outputs in order. lens: the arrays that the script reads; facts: their sizes.
     """
 
     image: bytes
@@ -50,9 +50,9 @@ class Exported(NamedTuple):
 
 
 def export(model: ClipModel, texts: bool = True) -> Exported:
-    """Both towers of a model on the CPU in float32, see `in_precision`; texts=False leaves the text tower out.
+    """Export both towers of a model on the CPU in float32, see `in_precision`; texts=False omits the text tower.
 
-    Raises CannotExport for a model that is too large for a browser, and where the exporter fails.
+    Raises CannotExport for a model that is too large for a browser, and if the exporter fails.
     """
     check_exporter()
     check_carried(model)
@@ -69,9 +69,9 @@ def export(model: ClipModel, texts: bool = True) -> Exported:
 
 
 def in_precision(model: ClipModel, precision: Precision) -> ClipModel:
-    """Return the model on the CPU in float32: as it is, or a copy whose weights are rounded to half precision.
+    """Return the model on the CPU in float32: unchanged, or a copy whose weights are rounded to half precision.
 
-    The page computes in float32 with the weights it is given, so what Python says of this model is what the page says.
+    The page computes in float32 with the same weights, so this model gives the page's results in Python.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"expected precision {' or '.join(map(repr, PRECISIONS))}, got {precision!r}")
@@ -87,20 +87,21 @@ def in_precision(model: ClipModel, precision: Precision) -> ClipModel:
 
 
 def memory_needed(model: ClipModel) -> int:
-    """Bytes that the page needs for the network, and for what one picture's taps take."""
+    """Return the bytes that the page needs for the network, and for the taps of one picture."""
     weights, numbers = model.weights, sum(p.numel() for p in model.network.parameters())
     taps = weights.n_layers * weights.n_tokens * (weights.d_model + weights.n_heads * weights.readout.n_heads)
     return int(4 * (COPIES * numbers + 3 * taps))
 
 
 def check_carried(model: ClipModel) -> None:
-    """CannotExport, before anything is exported, for a model with registers or one that WebAssembly's memory does not
-    hold."""
+    """Raise CannotExport, before the export, for a model with registers or one that does not fit in WebAssembly's
+    memory.
+    """
     if model.registers:
         raise CannotExport(
-            f"expected a model that runs as its network does, got {model.name!r} with {len(model.registers)} moved "
-            "register neurons, which a page does not do; publish the model without registers, or the saved page "
-            "without a model: model=False"
+            f"expected a model without registers, got {model.name!r} with {len(model.registers)} "
+            "moved register neurons, which a page does not support; publish the model without "
+            "registers, or the saved page without a model: model=False"
         )
     needed = memory_needed(model)
     if needed > MEMORY:
@@ -111,13 +112,13 @@ def check_carried(model: ClipModel) -> None:
 
 
 def check_exporter() -> None:
-    """ImportError naming the extra, where the exporter's packages are missing."""
+    """Raise ImportError, naming the extra, if the exporter's packages are missing."""
     if lacking := extras.lacking("web"):
-        raise ImportError(f"publishing a model takes an exporter, and {lacking}")
+        raise ImportError(f"publishing a model needs an exporter, and {lacking}")
 
 
 class Tapped(nn.Module):
-    """An image tower whose outputs are those of a trace, with each head's values in the place of its inputs."""
+    """An image tower whose outputs are those of a trace, with each head's values in place of its inputs."""
 
     def __init__(self, model: ClipModel) -> None:
         super().__init__()
@@ -152,7 +153,7 @@ class Tapped(nn.Module):
 
 
 class Encoded(nn.Module):
-    """A text tower on token ids of 32 bits, which is what a page's script has at hand."""
+    """A text tower on 32-bit token ids, the type that a page's script has."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -164,8 +165,8 @@ class Encoded(nn.Module):
 
 
 def lens_arrays(weights: TowerWeights) -> dict[str, np.ndarray]:
-    """Return what the page's script multiplies taps with: output matrices [layer, head, d_head, d_model], their
-    biases, and the readout (values.Readout).
+    """Return the arrays that the page's script multiplies with taps: output matrices [layer, head, d_head, d_model],
+    their biases, and the readout (values.Readout).
     """
     layers, readout = weights.layers, weights.readout
     arrays = {
@@ -182,7 +183,7 @@ def lens_arrays(weights: TowerWeights) -> dict[str, np.ndarray]:
 
 
 def facts(model: ClipModel) -> dict[str, Any]:
-    """Sizes and shares of a tower, as the page's script names them."""
+    """Return sizes and shares of a tower under the names of the page's script."""
     weights, readout = model.weights, model.weights.readout
     return {
         "n_layers": weights.n_layers,
@@ -212,7 +213,7 @@ def _text_tower(model: ClipModel) -> bytes:
 
 
 def _onnx(module: nn.Module, example: Tensor, given: str, outputs: Sequence[str], what: str) -> bytes:
-    """Return a module as an ONNX file for one example at a time; CannotExport where torch cannot."""
+    """Return a module as an ONNX file for one example at a time. Raises CannotExport if torch cannot export it."""
     try:
         with torch.no_grad(), _quiet():
             program = torch.export.export(module.eval(), (example,), strict=False)
@@ -220,7 +221,9 @@ def _onnx(module: nn.Module, example: Tensor, given: str, outputs: Sequence[str]
                 program,
                 (),
                 input_names=[given],
-                output_names=[f"{TAP}{name}" for name in outputs],  # torch names inner results "mean" too
+                output_names=[
+                    f"{TAP}{name}" for name in outputs
+                ],  # torch also names intermediate results "mean"
                 external_data=False,
                 dynamo=True,
                 verbose=False,
@@ -228,7 +231,7 @@ def _onnx(module: nn.Module, example: Tensor, given: str, outputs: Sequence[str]
     except Exception as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise CannotExport(
-            f"expected a model whose computation can be exported, got the {what}, at which torch's exporter failed: "
+            f"expected a model that torch can export, but the exporter failed at the {what}: "
             f"{reason[:300]}; publish the saved page without a model: model=False"
         ) from error
     assert made is not None
@@ -240,7 +243,7 @@ def _onnx(module: nn.Module, example: Tensor, given: str, outputs: Sequence[str]
 
 
 def _halve(proto: Any) -> None:
-    """Keep large arrays in half precision where that changes no number; a Cast gives the network its float32."""
+    """Store large arrays in half precision if that is lossless; a Cast gives the network its float32."""
     from onnx import TensorProto, helper, numpy_helper
 
     casts = []
@@ -260,7 +263,7 @@ def _halve(proto: Any) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter's own remarks are about its insides."""
+    """Silence the exporter's remarks about its own internals."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
     levels = [one.level for one in loggers]
     for one in loggers:

@@ -1,4 +1,4 @@
-"""Arrays and files in parts: named by their content, below a size that hosts take, with a manifest that says where."""
+"""Arrays and files in parts, named by their content and below the size limits of web hosts, with a manifest."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ import numpy as np
 from clipviz.files import write_whole
 
 PART = 20_000_000
-"""Bytes of a part before it is compressed; the usual hosts take files below 25 MB."""
+"""Bytes of a part before compression; common hosts accept files below 25 MB."""
 ALIGN = 8
 
 
 def halves(array: np.ndarray) -> np.ndarray | None:
-    """Return the array in half precision where every number stays what it is, else None."""
+    """Return the array in half precision if that is lossless, else None."""
     with np.errstate(over="ignore"):
         half = array.astype(np.float16)
     return half if np.array_equal(half.astype(array.dtype), array) else None
 
 
 def packed(arrays: Mapping[str, np.ndarray]) -> tuple[bytes, dict[str, Any]]:
-    """Arrays in one buffer, and where each begins; float32 in half precision where that changes no number."""
+    """Pack arrays into one buffer, with their offsets; float32 is stored in half precision if that is lossless."""
     places, content = {}, bytearray()
     for name, array in arrays.items():
         kept = np.ascontiguousarray(array)
@@ -39,14 +39,16 @@ def packed(arrays: Mapping[str, np.ndarray]) -> tuple[bytes, dict[str, Any]]:
 
 
 class Folder:
-    """A folder of parts. `add` writes one file's content in parts and returns what the manifest says of it."""
+    """A folder of parts. `add` writes a file's content in parts and returns its entry in the manifest."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.parts: list[str] = []
 
     def add(self, content: bytes) -> dict[str, Any]:
-        """bytes: of the content; sent: compressed; parts: their names, which are the first half of their SHA-256."""
+        """Return the entry of a content. bytes: its size; sent: compressed size; parts: their names, the first half
+        of their SHA-256.
+        """
         names, sent = [], 0
         for start in range(0, max(1, len(content)), PART):
             squeezed = gzip.compress(content[start : start + PART], 6, mtime=0)
@@ -58,17 +60,17 @@ class Folder:
         return {"bytes": len(content), "sent": sent, "parts": names}
 
     def add_arrays(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """Arrays as one content, with their places."""
+        """Add arrays as one content, with their offsets."""
         content, places = packed(arrays)
         return {**self.add(content), "arrays": places}
 
     def keep_only_these(self) -> None:
-        """Remove parts of an earlier page that this one does not name."""
+        """Remove parts of an earlier page that this one does not use."""
         for found in self.path.glob("*.bin"):
             if found.name not in self.parts:
                 found.unlink()
 
 
 def manifest(path: Path, said: Mapping[str, Any]) -> None:
-    """Write the manifest, last of all: a page that is half written has none."""
+    """Write the manifest last, so that an incomplete page has none."""
     write_whole(path, json.dumps(said, allow_nan=False, ensure_ascii=False).encode())

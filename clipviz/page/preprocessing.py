@@ -1,4 +1,4 @@
-"""How a model's preprocessing makes pixels of a picture, in steps that the page's script carries out too."""
+"""A model's preprocessing as steps that the page's script carries out too."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from clipviz.models.hf import HfPreprocess
 from clipviz.page.export import CannotExport
 
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-CLOSE = 1e-5  # of a normalised pixel
+CLOSE = 1e-5  # tolerance for a normalised pixel
 SELDOM = (
-    0.01  # of the pixels, which may be rounded to the next of 255 levels: libraries round between two passes
+    0.01  # share of pixels that may be off by one of 255 levels, since libraries round between two passes
 )
-TRIED = ((131, 97), (60, 201), (300, 240))  # rows and columns of the pictures that the steps are tried on
+TRIED = ((131, 97), (60, 201), (300, 240))  # rows and columns of the test pictures
 
 
 @dataclass(frozen=True)
 class Steps:
-    """resize: {"short": side} keeps the proportions, {"size": [rows, cols]} does not; crop: [rows, cols] around the
-    centre, or None, whose odd pixel is left to the "even" side or to the one "below"; filter: how pixels are resampled;
-    mean, std: of each channel, for pixels in 0..1."""
+    """The steps of a preprocessing. resize: {"short": side} keeps the proportions, {"size": [rows, cols]} does not;
+    crop: [rows, cols] around the centre, or None; an odd pixel goes to the "even" side or to the one "below";
+    filter: the resampling; mean, std: of each channel, for pixels in 0..1.
+    """
 
     resize: dict[Literal["short", "size"], Any] | None
     crop: list[int] | None
@@ -46,7 +47,7 @@ class Steps:
         return np.asarray(made)
 
     def pixels(self, fitted: np.ndarray) -> np.ndarray:
-        """Normalised pixels [3, rows, cols]."""
+        """Return normalised pixels [3, rows, cols]."""
         mean, std = (np.array(v, np.float32)[:, None, None] for v in (self.mean, self.std))
         return (fitted.transpose(2, 0, 1).astype(np.float32) / np.float32(255) - mean) / std
 
@@ -65,8 +66,8 @@ class Steps:
 
 
 def steps_of(model: ClipModel) -> Steps:
-    """Return the steps of a model's preprocessing, tried on pictures; CannotExport where they do not give its
-    pixels.
+    """Return the steps of a model's preprocessing, tested on pictures. Raises CannotExport if they do not reproduce
+    its pixels.
     """
     found = _of_processor(model) if isinstance(model.preprocess, HfPreprocess) else _of_transforms(model)
     draw = np.random.default_rng(0)
@@ -83,7 +84,7 @@ def steps_of(model: ClipModel) -> Steps:
 
 
 def _of_transforms(model: ClipModel) -> Steps:
-    """Of torchvision's steps, as open_clip composes them."""
+    """Return the steps of a composition of torchvision transforms, as open_clip builds them."""
     resize: dict[Any, Any] | None = None
     crop, kind, mean, std = None, "bicubic", [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]
     steps = getattr(model.preprocess, "transforms", None)
@@ -111,7 +112,7 @@ def _of_transforms(model: ClipModel) -> Steps:
 
 
 def _of_processor(model: ClipModel) -> Steps:
-    """Of a Hugging Face image processor."""
+    """Return the steps of a Hugging Face image processor."""
     one: Any = model.preprocess.image_processor  # type: ignore[attr-defined]
     kind = {2: "bilinear", 3: "bicubic"}.get(int(one.resample or 0), "other")
     if kind not in FILTERS:

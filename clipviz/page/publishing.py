@@ -1,4 +1,4 @@
-"""clipviz.publish: a session as a folder of static files, the board with the model inside."""
+"""clipviz.publish: write a session as a folder of static files, the board with the model inside."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from clipviz.version import __version__
 
 N_IMAGES = 240
 LIVE = ("query", "images", "heatmap", "heads", "textspan", "receipts", "ablate")
-"""Panels that the page answers itself."""
+"""Panels that the page answers by itself."""
 
 POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'; "
     "style-src 'self'; img-src 'self' blob: data:; base-uri 'none'; form-action 'none'"
 )
-"""The page's own rule: nothing comes from elsewhere, and nothing goes there."""
+"""The page's content security policy: nothing is loaded from or sent to other hosts."""
 
 
 def publish(
@@ -50,18 +50,19 @@ def publish(
     desks: Sequence[str] = ("ablate",),
     title: str | None = None,
 ) -> Path:
-    """Write the board of a session with its model inside as a folder that any web server shows; returns the folder.
+    """Write the board of a session with its model inside as a folder that any web server can serve; return the
+    folder.
 
-    In the page, without Python: texts are typed, pictures dropped, pasted or taken with the camera, and every head,
-    token and text answers. Nothing leaves the browser.
+    In the page, readers type texts and drop, paste or photograph pictures, and every head, token and text
+    responds without Python. Nothing leaves the browser.
 
     path: a folder, new, empty, or one that was published before. model=False writes the saved page alone, as
-    Dashboard.save_html does. precision: "float32", or "float16" for weights rounded to half precision, which take half
-    the room; the page computes in float32 either way. images: those published, or how many, evenly spaced over the
-    collection; TextSpan, search and ablations are over these. desks: names of desks below the board; "ablate" answers
-    in the page, the others ("neurons", "rosetta", ...) compute with Python and are shown as they are now.
-    Needs clipviz[web]. Raises ValueError for a folder that holds something else, for images and desks that are not
-    there, and, as CannotExport, for a model that the page cannot carry, with the reason.
+    Dashboard.save_html does. precision: "float32", or "float16" for weights rounded to half precision, which take
+    half the space; the page computes in float32 either way. images: the images to publish, or their number,
+    evenly spaced over the collection; TextSpan, search and ablations use these. desks: names of desks below the
+    board; "ablate" answers in the page, the others ("neurons", "rosetta", ...) compute with Python and are shown
+    in their current state. Needs clipviz[web]. Raises ValueError for a folder with other content, for unknown
+    images and desks, and CannotExport, with the reason, for a model that cannot be published.
     """
     folder = _folder(path)
     if not model:
@@ -90,17 +91,20 @@ def publish(
 def _folder(path: str | Path) -> Path:
     folder = Path(path).expanduser()
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"expected a folder to publish in, got the file {str(folder)!r}; name another")
+        raise ValueError(
+            f"expected a folder to publish in, got the file {str(folder)!r}; choose another path"
+        )
     known = ("manifest.json", "index.html")
     if folder.is_dir() and any(folder.iterdir()) and not any((folder / name).exists() for name in known):
         raise ValueError(
-            f"expected a new, an empty or a published folder, got {str(folder)!r} with other files; name another"
+            f"expected a new, an empty or a published folder, got {str(folder)!r} with other files; "
+            "choose another folder"
         )
     return folder
 
 
 def _chosen(session: Session, images: int | Sequence[int]) -> list[int]:
-    """Return the images to publish, in the collection's order, the selected one among them."""
+    """Return the images to publish, in the collection's order, including the selected one."""
     n_images = len(session.images)
     if isinstance(images, int):
         if images < 2:
@@ -121,7 +125,7 @@ def _chosen(session: Session, images: int | Sequence[int]) -> list[int]:
 
 @contextmanager
 def _published(session: Session, chosen: list[int], precision: Precision) -> Iterator[Session]:
-    """A session of what is published: the model as the page computes with it, and the chosen images."""
+    """Return a session of the published data: the model as the page computes with it, and the chosen images."""
     model, place = in_precision(session.model, precision), {image: i for i, image in enumerate(chosen)}
     shown = Session(
         model,
@@ -135,7 +139,7 @@ def _published(session: Session, chosen: list[int], precision: Precision) -> Ite
         if broken:
             raise ValueError(
                 f"expected images that can be read, got {len(broken)} that cannot, the first because "
-                f"{next(iter(broken.values()))}; leave them out with images=..."
+                f"{next(iter(broken.values()))}; exclude them with images=..."
             )
         s = session.selection
         shown.selection = s.replace(
@@ -155,7 +159,7 @@ def _write(
 ) -> None:
     (folder / "parts").mkdir(parents=True, exist_ok=True)
     parts = Folder(folder / "parts")
-    (folder / "manifest.json").unlink(missing_ok=True)  # a page that is half written has none
+    (folder / "manifest.json").unlink(missing_ok=True)  # an incomplete page has none
     said = carry(shown, parts, precision)
     contents = said["contents"]
     contents["runtime"] = parts.add(vendor.runtime())
@@ -178,7 +182,9 @@ def _write(
 
 
 def _board(shown: Session, desks: Sequence[str], heading: str) -> tuple[dict[str, Any], str]:
-    """Return what the page draws before the model is loaded: the panels as they are; and their style sheets."""
+    """Return what the page shows before the model is loaded: the panels in their current state, and their style
+    sheets.
+    """
     shown.heads.summaries()
     dashboard = Dashboard(shown, tour=())
     try:
@@ -206,7 +212,7 @@ def _board(shown: Session, desks: Sequence[str], heading: str) -> tuple[dict[str
 
 
 def _elsewhere(name: str, drawn: dict[str, Any]) -> dict[str, Any]:
-    """Return a panel's traits without what the page cannot answer, and with the device that answers there."""
+    """Return a panel's traits, without those that the page cannot answer, and with the browser as device."""
     views: dict[str, dict[str, Any]] = {
         "heatmap": {"baselines": [], "ignoring": [], "neuron_layers": []},
         "query": {"device": "this browser"},
@@ -222,14 +228,14 @@ def _elsewhere(name: str, drawn: dict[str, Any]) -> dict[str, Any]:
 
 
 def _styles(sheets: Sequence[str]) -> str:
-    """Style sheets one after the other, what they share once."""
+    """Return style sheets one after the other, with shared parts only once."""
     own = dict.fromkeys(sheets)
     around = [text(name) for name in ("dashboard.css", "core/standalone.css")]
     return "\n".join([text("core/base.css"), *own, *around, _resource("page.css")])
 
 
 def _about(shown: Session) -> dict[str, Any]:
-    """Return what the page's answers rest on besides the model."""
+    """Return what the page's answers depend on besides the model."""
     bundle, n_images = shown.model.bundle, len(shown.images)
     labels = {f"{layer},{head}": shown.heads.label(layer, head)._asdict() for layer, head in shown.heads.kept}
     return {
@@ -265,13 +271,13 @@ def _task(task: Task) -> dict[str, Any]:
 
 
 def _masks(shown: Session) -> bytes | None:
-    """Return the true masks one after the other, those of images that have one."""
+    """Return the true masks one after the other, for images that have one."""
     found = [mask for i in range(len(shown.images)) if (mask := shown.maps.truth(i)) is not None]
     return b"".join(mask.astype(np.uint8).tobytes() for mask in found) if found else None
 
 
 def _scripts(folder: Path, board: dict[str, Any], css: str, tokens: str) -> None:
-    """The modules, the panels' own scripts, the runtime and the style sheet."""
+    """Return the modules, the panels' own scripts, the runtime and the style sheet."""
     for name in ("script", "panels", "runtime"):
         (folder / name).mkdir(exist_ok=True)
     for found in resources.files("clipviz.page").joinpath("script").iterdir():

@@ -3,8 +3,8 @@
     clipviz reproduce all [--model ViT-L-14 --pretrained laion2b_s32b_b82k --data FOLDER] [--quick]
     clipviz.reproduce.run("chapter2", "demo", "reproduction").tables
 Every chapter is a folder here with `chapter.run(model, out, **options) -> Path of its report`; `everything` runs
-them all and writes one page. Finished steps are kept beside the report, so that an interrupted run continues where it
-stopped.
+all of them and writes one page. Finished steps are stored beside the report, so that an interrupted run continues
+where it stopped.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ def run(chapter: str, model: Any = "demo", out: str | Path = "reproduction", **o
         chapter: One of CHAPTERS, or "all".
         model: A ClipModel, or a name for `clipviz.load` (with pretrained=...).
         out: Folder for the report, its figures and finished steps.
-        options: Those of the chapter.
+        options: The options of the chapter.
 
     Returns:
-        The report as it was written: its path, and its tables and figures as values.
+        The written report: its path, and its tables and figures as values.
 
     Raises:
         ValueError: The chapter or an option does not exist.

@@ -1,4 +1,4 @@
-"""`clipviz reproduce`: a report from the command line, which prints where it lies."""
+"""`clipviz reproduce`: write a report from the command line and print its path."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from clipviz.reproduce import run as reproduce
 
 
 def run(options: argparse.Namespace) -> int:
-    """Reproduce what the options say and print the path of the report; the exit code."""
+    """Reproduce what the options name and print the path of the report; return the exit code."""
     fixed = ("command", "room", "chapter", "model", "out")
     given = {name: value for name, value in vars(options).items() if name not in fixed}
     chosen = {name: value for name, value in given.items() if value is not None and value is not False}
@@ -18,7 +18,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `clipviz reproduce`."""
+    """Add the options of `clipviz reproduce`."""
     parser.add_argument("chapter", choices=[ALL, *CHAPTERS])
     parser.add_argument("--model", default="demo", help="'demo', an open_clip name or hf-hub:owner/model")
     parser.add_argument("--pretrained", help="open_clip tag or local checkpoint")
@@ -49,7 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--limit", type=int, help="use at most this many images (below 256, chapter 4 is a small version)"
     )
-    parser.add_argument("--quick", action="store_true", help="all, chapter3: a small version, to look at")
+    parser.add_argument(
+        "--quick", action="store_true", help="all, chapter3: a small version for a first look"
+    )
     parser.add_argument(
         "--summed",
         choices=("late", "all"),
@@ -65,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--draw", help="chapter3: the text-to-image model that draws them, by name")
     parser.add_argument(
-        "--pairs", help="chapter3: cifar10, traffic, or 'class drawn/class taken for, ...' for these scenes"
+        "--pairs", help="chapter3: cifar10, traffic, or 'class drawn/wrong class, ...' for these scenes"
     )
-    parser.add_argument("--shifted", help="chapter3: the same classes in another style, as ImageNet-R")
+    parser.add_argument("--shifted", help="chapter3: the same classes in another style, such as ImageNet-R")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")

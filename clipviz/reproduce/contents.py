@@ -1,4 +1,4 @@
-"""The tables and figures of the thesis by their numbers: which there are, and where a report shows them."""
+"""The tables and figures of the thesis by number: a list of them, and where a report shows each."""
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ ITEMS: dict[str, tuple[str, ...]] = {
         *(f"Figure C.{n}" for n in range(1, 14)),
     ),
 }
-"""What is measured or shown, by chapter. Left out: drawings of the method (Figures 2.1, 3.1, 3.2, 4.3) and prompts,
-which clipviz.models.captioners holds (Tables A.2, B.2, B.3)."""
+"""The tables and figures that are measured or shown, by chapter, without drawings of the method (Figures 2.1, 3.1,
+3.2, 4.3) and prompts, which are in clipviz.models.captioners (Tables A.2, B.2, B.3).
+"""
 
 _NUMBER = r"[A-C2-4]\.\d+"
 _LIST = re.compile(rf"(Table|Figure)s? ({_NUMBER}[ab]?(?:(?:-|–|, | and ){_NUMBER}[ab]?)*)")
 
 
 def named_in(text: str) -> list[str]:
-    """Return the tables and figures that a title or a caption names: "Tables 2.3 and A.7-A.9" are four."""
+    """Return the tables and figures that a title or caption names: "Tables 2.3 and A.7-A.9" names four."""
     found = []
     for kind, numbers in _LIST.findall(text):
         for part in re.split(r", | and ", numbers):
@@ -47,9 +48,9 @@ def named_in(text: str) -> list[str]:
 
 
 def where_shown(blocks: Sequence[Block]) -> dict[str, tuple[str, str]]:
-    """Table or figure -> the section that shows it, and the option that it needs, "" where it is measured.
+    """Return table or figure -> the section that shows it, and the option that it needs, or "" if it is measured.
 
-    What a figure's caption names is measured, whatever else its section lacks.
+    A figure that a caption names counts as measured, even if its section lacks something else.
     """
     found: dict[str, tuple[str, str]] = {}
     section, titled = "", []

@@ -1,8 +1,8 @@
-"""What chapter 2 is measured on: images with classification tasks, texts, groups and masks.
+"""The data of chapter 2: images with classification tasks, texts, groups and masks.
 
-On the demo world everything comes from the embedded collection. With a folder of images (a subfolder per class, or a
-table of labels) there is one task, its classes; groups and masks come from Waterbirds and a segmentation set where the
-user has them.
+On the demo world everything comes from the embedded collection. With a folder of images (a subfolder per class,
+or a table of labels) there is one task, its classes. Groups and masks come from Waterbirds and a segmentation set
+if the user has them.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ CHUNK, BATCH = 96, 32
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Everything that the chapter is measured on; birds and masks may be missing.
+    """All data of the chapter; birds and masks may be missing.
 
-    tasks: of the images, each with a classifier. birds: pictures in groups of class and background, and their task with
-    the classifiers of its names and of examples (Table 2.3); shortcut: the directions whose difference is the
-    background. masks: pictures with the mask of their class. pairs: pictures of two classes, once for each with its
-    mask alone. published: which of the thesis's data sets these are.
+    tasks: of the images, each with a classifier. birds: pictures in groups of class and background, and their
+    task with the classifiers of its names and of examples (Table 2.3); shortcut: the directions whose difference
+    is the background. masks: pictures with the mask of their class. pairs: pictures of two classes, once for each
+    class with its mask alone. published: which data sets of the thesis these are.
     """
 
     name: str
@@ -74,8 +74,9 @@ def in_demo_world(model: ClipModel) -> bool:
 def demo_evaluation(model: ClipModel, limit: int | None = None, with_birds: bool = True) -> Evaluation:
     """Return the embedded collection: objects, colours and backgrounds, birds on two backgrounds, true masks.
 
-    An even sample of `limit` images (default 600) keeps it under a few minutes on two cores. with_birds: their classes
-    are learnt from many pictures, which chapter 3 needs not wait for. ValueError for a model of another world.
+    An even sample of `limit` images (default 600) keeps the run under a few minutes on two cores. with_birds:
+    include the birds, whose classes are learnt from many pictures; chapter 3 does not need them. Raises
+    ValueError for a model of another world.
     """
     if not in_demo_world(model):
         raise ValueError(
@@ -122,8 +123,8 @@ def folder_evaluation(
 ) -> Evaluation:
     """Return a folder of images with one subfolder per class, or with a table that names their classes.
 
-    As a session reads them (analysis.collection.tasks.class_labels). ImageNet's folders are known by their WordNet ids.
-    Images without a class are left out.
+    Classes are found as in a session (analysis.collection.tasks.class_labels). ImageNet's folders are recognised
+    by their WordNet ids. Images without a class are excluded.
     """
     everything = image_data.open_images(data)
     folders, said = class_folders(everything, data), class_labels(everything)
@@ -153,7 +154,9 @@ def folder_evaluation(
 
 
 def class_folders(images: Images, data: str) -> list[str]:
-    """Return the classes of a folder of images, which its subfolders or a table name. ValueError for fewer than two."""
+    """Return the classes of a folder of images, from its subfolders or a table. Raises ValueError for fewer than
+    two.
+    """
     folders = sorted({label for label in class_labels(images) if label is not None})
     if len(folders) < 2:
         raise ValueError(
@@ -166,8 +169,8 @@ def class_folders(images: Images, data: str) -> list[str]:
 def the_published(
     folders: Sequence[str], masks: str | None, birds: tuple[Images, Task] | None
 ) -> dict[str, bool]:
-    """Return which of the data are the thesis's: ImageNet by its classes, the masks by their file, Waterbirds by its
-    size.
+    """Return which of the data are those of the thesis: ImageNet by its classes, the masks by their file, Waterbirds
+    by its size.
     """
     return {
         published.IMAGENET: is_imagenet(folders),
@@ -179,12 +182,14 @@ def the_published(
 def batches(
     images: Sequence[Image.Image], name: str, quiet: bool
 ) -> Iterator[tuple[list[int], list[Image.Image]]]:
-    """(rows, pictures) of the images that can be read, with a progress bar of that name."""
+    """Yield (rows, pictures) of the readable images, with a progress bar of that name."""
     return reading.batches(images, bar="" if quiet else name)
 
 
 def class_names(folders: Sequence[str]) -> tuple[list[str], list[str] | None]:
-    """Names and templates for class folders: ImageNet's own (from open_clip) for its 1,000 ids, else the names."""
+    """Return names and templates for class folders: those of ImageNet (from open_clip) for its 1,000 ids, else the
+    folders' names.
+    """
     if is_imagenet(folders):
         names, templates = imagenet_prompts()
         return names, [template("{}") for template in templates]
@@ -197,25 +202,26 @@ def is_imagenet(folders: Sequence[str]) -> bool:
 
 
 def said_of_chance(name: str, top1: float, n_images: int, n_classes: int) -> str:
-    """That a task is not solved, where it is not, so that nobody reads its changes; "" where it is."""
+    """Return a warning that a task is not solved, so that its changes are not interpreted; "" if it is solved."""
     if zeroshot.above_chance(top1, n_images, n_classes):
         return ""
     return (
-        f"**{name}**: accuracy {top1:.3f} on {n_images:,} images is no better than chance ({1 / n_classes:.3f} for "
-        f"{n_classes} classes), so that what a replacement changes says nothing here; take more images, or classes "
-        "that the model knows."
+        f"**{name}**: accuracy {top1:.3f} on {n_images:,} images is no better than chance "
+        f"({1 / n_classes:.3f} for {n_classes} classes), so that changes by a replacement have no "
+        "meaning here; use more images, or classes that the model knows."
     )
 
 
 def traced_steps(folder: Path, model: ClipModel, images: Images) -> Steps:
-    """Return where traced images are kept: chapters that look at the same ones share them."""
+    """Return where traced images are stored, so that chapters with the same images share them."""
     return Steps(folder, {**model.identity(), "images": images.fingerprint})
 
 
 def trace_terms(
     model: ClipModel, images: Sequence[Image.Image], steps: Steps, name: str, quiet: bool = False
 ) -> tuple[Terms, list[int], list[tuple[int, str]]]:
-    """Ablation terms of a collection, class token included; in chunks that are kept, so that it can be resumed.
+    """Return ablation terms of a collection, including the class token; chunks are stored, so that the run can be
+    resumed.
 
     Returns the terms, the indices of the images that could be read, and (index, reason) of the others.
     """
@@ -234,12 +240,12 @@ def trace_terms(
 
 
 def spaced(n_all: int, n_chosen: int) -> list[int]:
-    """n_chosen indices spread evenly over n_all; all of them where there are fewer."""
+    """Return n_chosen indices spread evenly over n_all, or all of them if there are fewer."""
     return sorted(set(np.linspace(0, n_all - 1, min(n_chosen, n_all)).round().astype(int).tolist()))
 
 
 def single_words(pool: Texts) -> Texts:
-    """Return the different words of a pool as texts of one word, the thesis's "most common words" baseline."""
+    """Return the distinct words of a pool as texts of one word, the thesis's baseline of the most common words."""
     found = sorted({word.strip(".,'\"").lower() for text in pool for word in text.split()})
     return Texts([word for word in found if word.isalpha()], None, "single words")
 
@@ -304,7 +310,7 @@ def _waterbirds(model: ClipModel, folder: str, limit: int | None) -> tuple[Image
 
 
 def _waterbird_examples(model: ClipModel, folder: str, limit: int | None) -> tuple[dict[str, Tensor], str]:
-    """Classes learnt from the data set's training part (95% in the usual habitat); nothing where it is not there."""
+    """Return examples from the data set's training part (95% in the usual habitat), or none without it."""
     try:
         seen = waterbirds(folder, "train")
         task = waterbird_task(seen)
@@ -319,7 +325,9 @@ def _waterbird_examples(model: ClipModel, folder: str, limit: int | None) -> tup
 
 
 def _demo_masks(images: Images, n: int) -> MaskedImages:
-    """Lone objects without a treatment, n of them; every object has a mask, so that no other mask has to be read."""
+    """Return up to n lone objects without a treatment. Every object has a mask, so that no other mask has to be
+    read.
+    """
     table = images.attributes or {}
     columns = zip(table["kind"], table["second kind"], table["treatment"], strict=True)
     rows = [
@@ -331,7 +339,7 @@ def _demo_masks(images: Images, n: int) -> MaskedImages:
 
 
 def _demo_pairs(images: Images, n: int) -> MaskedImages | None:
-    """Untreated scenes of two different objects, once for each of them."""
+    """Return untreated scenes of two different objects, once for each object."""
     table = images.attributes or {}
     columns = zip(table["kind"], table["second kind"], table["treatment"], strict=True)
     rows = [

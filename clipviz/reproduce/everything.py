@@ -1,6 +1,7 @@
-"""All chapters at once, and one page that shows them: `clipviz reproduce all`.
+"""Run all chapters and write one page that shows them: `clipviz reproduce all`.
 
-Finished chapters are kept beside the report, as finished steps are: an interrupted run continues where it stopped.
+Finished chapters are stored beside the report, like finished steps, so that an interrupted run continues where it
+stopped.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ TITLES = {
     "chapter4": "Chapter 4: Rosetta neurons",
 }
 QUICK = {"world": 200, "chapter2": 90, "chapter4": 24}
-"""Images of each chapter's quick version; chapter 3 has one of its own."""
+"""Number of images in each chapter's quick version; chapter 3 has its own."""
 
 
 def run(
@@ -42,11 +43,11 @@ def run(
     quiet: bool = False,
     **options: Any,
 ) -> Written:
-    """Return every chapter's report, and one HTML page of them all with the interactive figures, whose path is
-    returned.
+    """Write every chapter's report, and one HTML page of all of them with the interactive figures; return the page's
+    path.
 
-    data: a folder with one subfolder per class; without it the demo world, whose report card comes first. quick: few
-    images. Every chapter takes those of the options that it has. A chapter that was finished with the same model,
+    data: a folder with one subfolder per class; without it the demo world, whose report card comes first. quick:
+    use few images. Every chapter uses the options that it has. A chapter that was finished with the same model,
     images and options is not run again. Raises ValueError for an option that no chapter has.
     """
     model = load(model, pretrained) if isinstance(model, str) else model
@@ -70,10 +71,11 @@ def run(
         reports[chapter] = chapter_report(model, folder, chapter, chosen, images, quiet)
     seconds = sum(report.seconds for report in reports.values())
     lead = (
-        f"{model.name}{', ' + model.pretrained if model.pretrained else ''} (fingerprint {model.fingerprint}) on "
+        f"{model.name}{', ' + model.pretrained if model.pretrained else ''} (fingerprint "
+        f"{model.fingerprint}) on "
         f"{'the demo world' if data is None else Path(data).name}{', quick version' if quick else ''}: "
         f"{seconds:,.0f} s in all ({time.monotonic() - started:,.0f} s in the last run) on "
-        f"{described(model.device)}, {peak_memory(model.device)} at most."
+        f"{described(model.device)}, at most {peak_memory(model.device)}."
     )
     title = "The thesis's tables and figures, measured"
     path = write_page(folder / PAGE, title, lead, reports)
@@ -83,8 +85,8 @@ def run(
 def chapter_report(
     model: ClipModel, folder: Path, chapter: str, options: Mapping[str, Any], images: str, quiet: bool
 ) -> Written:
-    """Return a chapter's report as it was written: made now unless it is there. What it needs, where it cannot be
-    made.
+    """Return a chapter's report, written now unless it exists, or a statement of what it needs if it cannot be
+    written.
     """
     key = {**model.identity(), "images": images, "options": identity_of(options), "version": __version__}
     steps = Steps(folder / "steps", key)
@@ -98,7 +100,7 @@ def chapter_report(
     try:
         if steps.get(f"all-{chapter}", make)["blocks"] != digest_of(
             place
-        ):  # written again with other options
+        ):  # it was written again with other options
             (folder / "steps" / f"all-{chapter}.npz").unlink()
             steps.get(f"all-{chapter}", make)
     except Needed as lacking:
@@ -109,7 +111,7 @@ def chapter_report(
 
 
 def run_of(chapter: str) -> Callable[..., Path]:
-    """Return the function that makes a chapter's report."""
+    """Return the function that writes a chapter's report."""
     from clipviz.reproduce.chapter2 import chapter as chapter2
     from clipviz.reproduce.chapter3 import chapter as chapter3
     from clipviz.reproduce.chapter4 import chapter as chapter4
@@ -123,15 +125,16 @@ def run_of(chapter: str) -> Callable[..., Path]:
 
 
 def options_of(chapter: str) -> set[str]:
-    """Return the options of a chapter's run, without model and place."""
+    """Return the options of a chapter's run, except model and output folder."""
     taken = inspect.signature(run_of(chapter)).parameters
     named = {name for name, one in taken.items() if one.kind is not inspect.Parameter.VAR_KEYWORD}
     return named - {"model", "out", "pretrained"}
 
 
 def identity_of(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as a key: of files and folders also when they were written last, of others their name where they have
-    one."""
+    """Return options as a key: files and folders with their modification time, other values with their name if they
+    have one.
+    """
     found = {}
     for name, value in options.items():
         files = value if isinstance(value, Mapping) else {"": value}
@@ -144,5 +147,5 @@ def identity_of(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def digest_of(path: Path) -> str:
-    """Return the hash of a file, "" where there is none."""
+    """Return the hash of a file, or "" if it does not exist."""
     return hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest() if path.exists() else ""

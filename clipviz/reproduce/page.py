@@ -1,4 +1,6 @@
-"""Reports as one HTML page that needs no network: tables, figures, and the interactive ones on one copy of plotly."""
+"""Reports as one HTML page that works offline: tables, figures, and interactive figures with a single copy of
+plotly.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ STYLE, SCRIPT = (Path(__file__).with_suffix(suffix).read_text(encoding="utf-8") 
 
 
 def write_page(path: Path, title: str, lead: str, reports: Mapping[str, Written]) -> Path:
-    """Return one page of several reports, by chapter, with a list of all tables and figures; figures lie beside it."""
+    """Write several reports, by chapter, as one page with a list of all tables and figures, which are stored beside
+    it.
+    """
     parts = [f"<h1>{_text(title)}</h1>", f'<p class="lead">{_text(lead)}</p>', *_overview(reports)]
     for chapter, report in reports.items():
         parts.append(f'<h2 id="{chapter}">{_text(report.title)}</h2>')
@@ -37,8 +41,9 @@ def write_page(path: Path, title: str, lead: str, reports: Mapping[str, Written]
 
 
 def rows_of(reports: Mapping[str, Written]) -> list[tuple[str, str, str, str]]:
-    """(table or figure, chapter, section, option that it needs or "") for all of the thesis's that these chapters
-    have."""
+    """Return (table or figure, chapter, section, option that it needs or "") for everything in these chapters of the
+    thesis.
+    """
     rows = []
     for chapter, report in reports.items():
         found = where_shown(report.blocks)
@@ -94,7 +99,7 @@ def _row(cells: Sequence[str], tag: str) -> str:
 
 
 def _plotly(reports: Mapping[str, Written]) -> str:
-    """plotly once, where a report has an interactive figure."""
+    """Return plotly once, if a report has an interactive figure."""
     if not any(block["kind"] == "interactive" for report in reports.values() for block in report.blocks):
         return ""
     from plotly.offline import get_plotlyjs
@@ -107,7 +112,7 @@ def _anchor(chapter: str, section: str) -> str:
 
 
 def _plain(section: str) -> str:
-    """Return a section's title without the numbers of what it shows."""
+    """Return a section's title without the numbers of its tables and figures."""
     return re.sub(r" \((Table|Figure)s? .*\)$", "", section)
 
 
@@ -116,6 +121,6 @@ def _text(text: str) -> str:
 
 
 def _marked(text: str) -> str:
-    """**strong** and `code`, as the reports have them."""
+    """Return text with **strong** and `code` markup of the reports as HTML."""
     text = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", _text(text))
     return re.sub(r"`(.+?)`", r"<code>\1</code>", text)

@@ -1,7 +1,8 @@
-"""Pools of texts that TextSpan and the sparse codes choose from (Figures 2.3, A.1, 3.4): built in, added, written.
+"""Pools of texts for TextSpan and sparse codes (Figures 2.3, A.1, 3.4): built in, added, or written by a model.
 
-Added ones are named on the command line, --pool NAME=FILE or --pool words:10000. Descriptions of classes are written by
-a language model, as the thesis's are (Tables A.2, B.3), and kept in steps by a hash of who wrote them.
+Pools are added on the command line, with --pool NAME=FILE or --pool words:10000. Descriptions of classes are
+written by a language model, as in the thesis (Tables A.2, B.3), and stored in steps under a hash of the writer's
+name.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from clipviz.reproduce.report import Report, Steps
 GENERAL, COMMON, CLASSES = "descriptions", "common words", "class descriptions"
 RANDOM = "random vectors"
 MOST_COMMON = (10_000, 30_000)
-AT_ONCE = 50  # classes whose descriptions are kept together
+AT_ONCE = 50  # classes whose descriptions are stored together
 
 _ENCODED: WeakKeyDictionary[ClipModel, dict[tuple[str, ...], Tensor]] = WeakKeyDictionary()
 
@@ -32,14 +33,14 @@ DescribeClass = Callable[[str], Sequence[str]]
 
 
 def open_pools(added: Added) -> dict[str, Texts]:
-    """Return the added pools, opened: what cannot be read is said before anything is measured."""
+    """Return the opened added pools; unreadable ones are reported before anything is measured."""
     return {name: open_texts(source) for name, source in named_pools(added).items()}
 
 
 def named_pools(added: Added) -> dict[str, Any]:
-    """name -> file or words:N, from a mapping or from words as on the command line: NAME=FILE, or words:N alone.
+    """Return name -> file or words:N, from a mapping or from command line words: NAME=FILE, or words:N alone.
 
-    ValueError for one without a name, or a name that stands for a pool already.
+    Raises ValueError for a pool without a name, or a name that is already used.
     """
     if added is None:
         return {}
@@ -48,7 +49,7 @@ def named_pools(added: Added) -> dict[str, Any]:
     for name, _ in pairs:
         if name in taken:
             raise ValueError(
-                f"expected a name of its own for every pool, got {name!r} again; call it otherwise"
+                f"expected a different name for every pool, got {name!r} again; choose another name"
             )
         taken.add(name)
     return dict(pairs)
@@ -59,7 +60,9 @@ def _pair(word: str) -> tuple[str, str]:
     if not equals and WORDS.fullmatch(word):
         return f"{int(word.split(':')[1]):,} common words", word
     if not name.strip() or not source.strip():
-        raise ValueError(f"expected NAME=FILE or words:N as a pool, got {word!r}; 'birds=birds.txt' is one")
+        raise ValueError(
+            f"expected NAME=FILE or words:N as a pool, got {word!r}; for example 'birds=birds.txt'"
+        )
     return name.strip(), source.strip()
 
 
@@ -71,11 +74,11 @@ def text_pools(
     steps: Steps | None = None,
     n_words: Sequence[int] = (),
 ) -> dict[str, Texts]:
-    """Return the evaluation's pools, those that are added, and class descriptions where somebody, or a model of some
-    name, writes them.
+    """Return the evaluation's pools, the added ones, and class descriptions if a callable or a named model writes
+    them.
 
-    n_words: for models of the open world, also so many of the most common words, where the package for them is there;
-    0 stands for as many as there are descriptions, which then take the place of the words of the descriptions.
+    n_words: for models not limited to one world, also this many of the most common words, if their package is
+    installed; 0 means as many as there are descriptions, in place of the words of the descriptions.
     """
     pools = dict(evaluation.pools)
     if not in_demo_world(model) and words_at_hand():
@@ -88,7 +91,7 @@ def text_pools(
 
 
 def words_at_hand() -> bool:
-    """Return whether the most common words can be had."""
+    """Return whether the most common words are available."""
     try:
         common_words(1)
     except ImportError:
@@ -97,7 +100,7 @@ def words_at_hand() -> bool:
 
 
 def say_what_is_missing(report: Report, model: ClipModel, described: bool, figure: str) -> None:
-    """Which of the thesis's pools are left out, and what they need."""
+    """State which of the thesis's pools are missing, and what they need."""
     if in_demo_world(model):
         return
     if not words_at_hand():
@@ -114,14 +117,16 @@ def say_what_is_missing(report: Report, model: ClipModel, described: bool, figur
 
 
 def class_descriptions(classes: Sequence[str], describe: DescribeClass, steps: Steps | None = None) -> Texts:
-    """Return all that a writer says about the classes, each text once; kept in `steps` by a hash of the writer's
-    name.
+    """Return everything that a writer says about the classes, without duplicates; stored in `steps` under a hash of
+    the writer's name.
 
-    describe(class name) -> texts; what it is called is its attribute `name`, or its type's. A text that names its
-    class is left out, as the thesis's prompt asks.
+    describe(class name) -> texts; its name is the attribute `name`, or that of its type. A text that names its
+    class is excluded, as the thesis's prompt requests.
     """
     writer = str(getattr(describe, "name", type(describe).__name__))
-    kept = None if steps is None else Steps(steps.folder, {})  # whatever the images: all chapters share them
+    kept = (
+        None if steps is None else Steps(steps.folder, {})
+    )  # independent of the images: chapters share them
     texts: list[str] = []
     for start in range(0, len(classes), AT_ONCE):
         some = list(classes[start : start + AT_ONCE])
@@ -137,14 +142,15 @@ def class_descriptions(classes: Sequence[str], describe: DescribeClass, steps: S
     pool = Texts([text for text in texts if text], None, CLASSES)
     if len(pool) < 2:
         raise ValueError(
-            f"expected descriptions of {len(classes)} classes, got {len(pool)} from {writer}; check what it answers"
+            f"expected descriptions of {len(classes)} classes, got {len(pool)} from {writer}; check "
+            "its answers"
         )
     return pool
 
 
 def encoded_pool(model: ClipModel, pool: Sequence[str]) -> Tensor:
-    """Return a pool's unit vectors, encoded once for all sections: a large text tower takes minutes for thousands of
-    texts.
+    """Return a pool's unit vectors, encoded once for all sections, since a large text tower takes minutes for
+    thousands of texts.
     """
     known, texts = _ENCODED.setdefault(model, {}), tuple(pool)
     if texts not in known:
@@ -153,7 +159,7 @@ def encoded_pool(model: ClipModel, pool: Sequence[str]) -> Tensor:
 
 
 def encoded_pools(model: ClipModel, pools: Mapping[str, Texts]) -> dict[str, Tensor]:
-    """Return the pools, encoded, and as many random Gaussian vectors as there are descriptions (thesis App. A)."""
+    """Return the encoded pools, and as many random Gaussian vectors as there are descriptions (thesis App. A)."""
     encoded = {name: encoded_pool(model, pool) for name, pool in pools.items()}
     random = torch.randn(encoded[GENERAL].shape, generator=torch.Generator().manual_seed(0))
     return {**encoded, RANDOM: random.to(model.device)}

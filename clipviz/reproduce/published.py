@@ -1,6 +1,6 @@
-"""The numbers that the thesis prints, by open_clip architecture (weights trained on LAION-2B), in 0..1.
+"""The numbers printed in the thesis, by open_clip architecture (weights trained on LAION-2B), in 0..1.
 
-They stand beside measured ones where the model is the published one; `heading` says whether the data are too.
+They are shown beside measured ones if the model is the published one; `heading` states whether the data are too.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ TABLE_A_1 = {  # base, class token mean-ablated, and the MLPs too
     "ViT-H-14": (0.7795, 0.7689, 0.7629),
 }
 FIGURE_2_3 = {"ViT-L-14": (60, 0.7277)}  # texts per head, accuracy with general descriptions
-TABLE_2_3 = {  # worst group on Waterbirds: base, best of 5 random draws, ours
+TABLE_2_3 = {  # worst group on Waterbirds: base, best of 5 random draws, background heads ablated
     "ViT-B-16": (0.456, 0.523, 0.575),
     "ViT-L-14": (0.477, 0.577, 0.729),
     "ViT-H-14": (0.372, 0.370, 0.433),
 }
-TABLE_A_7 = {  # all of Waterbirds: base, ours
+TABLE_A_7 = {  # all of Waterbirds: base, background heads ablated
     "ViT-B-16": (0.767, 0.838),
     "ViT-L-14": (0.731, 0.842),
     "ViT-H-14": (0.770, 0.841),
 }
-TABLES_A_8_TO_10 = {  # Waterbirds by group: base, ours
+TABLES_A_8_TO_10 = {  # Waterbirds by group: base, background heads ablated
     "ViT-L-14": {
         "waterbird on water": (0.931, 0.921),
         "waterbird on land": (0.662, 0.778),
@@ -80,21 +80,21 @@ TABLE_3_4 = {  # ImageNet-Segmentation: pixel accuracy, mIoU, mAP
 LAION_2B = "laion2b"
 IMAGENET, WATERBIRDS, SEGMENTATION = "ImageNet", "Waterbirds", "ImageNet-Segmentation"
 N_WATERBIRDS = 5_794
-"""Images of the test part, by which the data set is known."""
+"""Number of images in the test part, by which the data set is recognised."""
 
 
 def heading(data: str, same: bool) -> str:
-    """Return what published numbers are called beside measured ones, on the thesis's data or, for reference, on
+    """Return the heading of published numbers beside measured ones, on the thesis's data or, for reference, on
     others.
     """
     return f"thesis, {data}" if same else f"published, on {data}"
 
 
 def for_model(table: dict, name: str, pretrained: str) -> tuple[float, ...] | dict | None:  # type: ignore[type-arg]
-    """Return a row of a table, when the model is the one that the thesis measured."""
+    """Return a row of a table if the model is the one that the thesis measured."""
     return table.get(name.replace("/", "-")) if pretrained.startswith(LAION_2B) else None
 
 
 def chapter_3_model(name: str, pretrained: str) -> bool:
-    """Return whether the model is the one that chapter 3's tables were measured on: OpenAI's ViT-B/32."""
+    """Return whether the model is the one in chapter 3's tables: OpenAI's ViT-B/32."""
     return name.replace("/", "-") in ("ViT-B-32", "ViT-B-32-quickgelu") and pretrained == "openai"

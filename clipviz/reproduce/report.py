@@ -1,4 +1,4 @@
-"""What every chapter's reproduction needs: a report with figures, and steps that can be resumed."""
+"""Shared parts of every chapter's reproduction: a report with figures, and resumable steps."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from clipviz.figures import style
 from clipviz.files import replacing, write_whole
 
 Result = dict[str, Any]
-"""What a step leaves: numpy arrays and values that JSON can hold."""
+"""The result of a step: NumPy arrays and values that JSON can hold."""
 Block = dict[str, Any]
-"""A piece of a report, of a kind: section, text, needs, table, figure, interactive."""
+"""A block of a report, of one kind: section, text, needs, table, figure, interactive."""
 
 
 class Steps:
-    """Finished steps of a reproduction, on disk: a second run with the same key takes them from there.
+    """Finished steps of a reproduction on disk; a second run with the same key reuses them.
 
-    folder: where they are kept; key: what they depend on (model, data, options). A step with another key, or a
-    file cut short, is done again. Files are npz without pickle, written beside and moved into place.
+    folder: their location; key: what they depend on (model, data, options). A step with another key, or a
+    truncated file, is repeated. Files are npz without pickle, and are written atomically.
     """
 
     def __init__(self, folder: Path, key: Mapping[str, Any]) -> None:
@@ -40,11 +40,11 @@ class Steps:
         folder.mkdir(parents=True, exist_ok=True)
 
     def get(self, name: str, make: Callable[[], Result]) -> Result:
-        """Return the result of a step, made now unless it is there."""
+        """Return the result of a step, computed now unless it is stored."""
         return self.get_all([name], lambda _: [make()])[0]
 
     def get_all(self, names: Sequence[str], make: Callable[[list[int]], Iterable[Result]]) -> list[Result]:
-        """Return the results of several steps; make(places): of those among them that are not there, one after the
+        """Return the results of several steps; make(places): computes the missing ones among them, one after the
         other.
         """
         kept = [self._read(self.folder / f"{name}.npz") for name in names]
@@ -57,7 +57,7 @@ class Steps:
         return [result for result in kept if result is not None]
 
     def forget(self, pattern: str) -> None:
-        """Remove steps by a pattern of their names: those of which another step holds the whole."""
+        """Remove steps by a pattern of their names, once another step holds their combined result."""
         for path in self.folder.glob(f"{pattern}.npz"):
             path.unlink()
 
@@ -72,7 +72,7 @@ class Steps:
                 return {**{name: archive[name] for name in archive.files if name != "values"}, **values}
         except (OSError, ValueError, KeyError, EOFError, json.JSONDecodeError):
             return None
-        except Exception as error:  # zipfile raises its own errors for a file cut short
+        except Exception as error:  # zipfile raises its own errors for a truncated file
             if type(error).__name__ == "BadZipFile":
                 return None
             raise
@@ -86,18 +86,18 @@ class Steps:
 
 
 class Needed(ValueError):
-    """What a chapter needs to be measured at all. args: the option to give, and what it holds."""
+    """Raised if a chapter cannot be measured without an option. args: the option, and what it should hold."""
 
     def __str__(self) -> str:
         return f"needs {self.args[0]}, {self.args[1]}"
 
 
 class Report:
-    """A report that grows by blocks; `write` puts it and its figures in a folder, as Markdown and as blocks.
+    """A report that consists of blocks; `write` saves it and its figures to a folder, as Markdown and as blocks.
 
-    device: where it is computed, said with the time. prefix: of its figures' names, which keeps reports in one folder
-    apart. started: when the work on it began (time.monotonic), default now. Blocks are plain values, which `page` shows
-    in a browser.
+    device: the device used, which is reported with the time. prefix: prefix of its figures' names, which
+    separates reports in one folder. started: when the work began (time.monotonic), default now. Blocks are plain
+    values, which `page` shows in a browser.
     """
 
     def __init__(
@@ -122,27 +122,29 @@ class Report:
         self.blocks += [{"kind": "text", "text": text}]
 
     def needs(self, option: str, what: str, about: str = "") -> None:
-        """Say what has to be given for this section to be measured: an option, and what it holds.
+        """State what is needed for this section to be measured: an option, and what it should hold.
 
-        about: the tables and figures that need it, where they are not all of the section's.
+        about: the tables and figures that need it, if these are not all of the section.
         """
         text = f"{about + ': n' if about else 'N'}eeds `{option}`, {what}."
         self.blocks += [{"kind": "needs", "option": option, "about": about, "text": text}]
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """A table; numbers between 0 and 1 that are floats are shown with three digits."""
+        """Add a table; floats between 0 and 1 are shown with three digits."""
         cells = [[cell(value) for value in row] for row in rows]
         values = [[plain(value) for value in row] for row in rows]
         self.blocks += [{"kind": "table", "head": list(map(str, head)), "rows": cells, "values": values}]
 
     def figure(self, name: str, figure: Figure, caption: str) -> None:
-        """A figure as SVG (shown), PDF and PNG."""
+        """Add a figure as SVG (shown), PDF and PNG."""
         name = f"{self.prefix}{name}"
         style.save(figure, self.folder / "figures" / name)
         self.blocks += [{"kind": "figure", "file": f"figures/{name}.svg", "caption": caption}]
 
     def interactive(self, name: str, figure: Any, caption: str) -> None:
-        """A plotly figure as HTML that needs no network (plotly.min.js lies beside it), linked from the report."""
+        """Add a plotly figure as HTML that works offline (plotly.min.js is stored beside it), linked from the
+        report.
+        """
         name = f"{self.prefix}{name}"
         path = self.folder / "figures" / f"{name}.html"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -153,7 +155,7 @@ class Report:
         ]
 
     def write(self, name: str) -> Path:
-        """Return the report as `name`.md, written at once, and its blocks in `blocks`; returns the first's path."""
+        """Write the report atomically as `name`.md, and its blocks to `blocks`; return the first path."""
         seconds = time.monotonic() - self.started
         on = "" if self.device is None else f" on {described(self.device)}"
         text = "\n".join(
@@ -168,7 +170,7 @@ class Report:
 
 
 class Table(NamedTuple):
-    """One table of a report: the section that it stands in, its head, and rows of numbers and texts."""
+    """One table of a report: its section, its head, and rows of numbers and texts."""
 
     section: str
     head: list[str]
@@ -177,7 +179,7 @@ class Table(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Written:
-    """A report as it was written. path: the file to read; seconds: what it took; blocks: its pieces, in order."""
+    """A written report. path: the file to read; seconds: its duration; blocks: its pieces, in order."""
 
     path: Path
     title: str
@@ -192,7 +194,7 @@ class Written:
 
     @property
     def tables(self) -> list[Table]:
-        """Its tables, in order, with every number as it was measured."""
+        """Its tables, in order, with every number as measured."""
         found, section = [], ""
         for block in self.blocks:
             if block["kind"] == "section":
@@ -203,18 +205,18 @@ class Written:
 
     @property
     def figures(self) -> dict[str, Path]:
-        """Caption -> file of every figure."""
+        """Maps captions to the files of figures."""
         kinds = ("figure", "interactive")
         return {one["caption"]: self.path.parent / one["file"] for one in self.blocks if one["kind"] in kinds}
 
 
 def blocks_of(folder: Path, name: str) -> Path:
-    """Return where the blocks of a written report lie."""
+    """Return the path of a written report's blocks."""
     return folder / "blocks" / f"{name}.json"
 
 
 def described(device: Any) -> str:
-    """Return a device in words: its card, or how many threads compute."""
+    """Return a description of a device: its card, or the number of threads."""
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
@@ -226,19 +228,19 @@ def described(device: Any) -> str:
 
 
 def peak_memory(device: Any) -> str:
-    """Return the most memory that this process has held, where the system says so, and that of a card beside it."""
+    """Return the peak memory of this process, if the system reports it, and that of a GPU."""
     held = []
-    if importlib.util.find_spec("resource") is not None:  # not on Windows
+    if importlib.util.find_spec("resource") is not None:  # not available on Windows
         unit = 1 if sys.platform == "darwin" else 1024
         usage = importlib.import_module("resource")
         held.append(f"{usage.getrusage(usage.RUSAGE_SELF).ru_maxrss * unit / 2**30:.1f} GiB of memory")
     if torch.device(device).type == "cuda":
-        held.append(f"{torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB of the card's")
-    return " and ".join(held) or "memory not known"
+        held.append(f"{torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB on the GPU")
+    return " and ".join(held) or "memory unknown"
 
 
 def _markdown(block: Block) -> str:
-    """Return a block and the blank line after it."""
+    """Return a block as Markdown, with the blank line after it."""
     kind = block["kind"]
     if kind == "section":
         return f"## {block['title']}\n"

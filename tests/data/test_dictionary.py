@@ -97,7 +97,7 @@ def test_the_summary_counts_rows_concepts_and_pairs():
     assert lines[0] == "3 units of clip in 3 concepts"
     assert (
         lines[1]
-        == "cnn: 9 best buddies 0.50 above chance (1 with shuffled images), 2 rows, held-out mean 0.38"
+        == "cnn: 9 best buddies 0.50 above chance (1 with shuffled images), 2 rows, held-out mean correlation 0.38"
     )
 
 

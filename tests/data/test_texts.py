@@ -216,7 +216,7 @@ def test_bad_files(write, name, content, message):
         (["a cat"], "got only 'a cat' in the list"),
         (["a cat", 3], "a string as text 1 of the list, got int 3; write it as text"),
         (["a cat", None], "got NoneType None"),
-        (["a", "x" * 5000], "got 5,000 in text 1 of the list; CLIP reads"),
+        (["a", "x" * 5000], "got 5,000 in text 1 of the list; shorten it"),
     ],
 )
 def test_what_is_not_a_pool_is_refused(source, message):

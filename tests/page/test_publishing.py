@@ -87,4 +87,4 @@ def test_the_command_names_the_same_options(tmp_path, capsys):
     assert "--precision" in capsys.readouterr().out
     (tmp_path / "thesis.txt").write_text("years of work")
     assert main(["publish", str(tmp_path), "--no-model"]) == 2
-    assert "with other files; name another" in capsys.readouterr().err
+    assert "with other files; choose another folder" in capsys.readouterr().err

@@ -318,7 +318,7 @@ def test_a_writer_without_a_fair_sentence_is_stated(model, study, tmp_path, monk
     assert "%" in row.split("|")[2]
     for method in attacks.METHODS[1:]:
         assert f"**ship → truck, {method}**: no sentence to draw (expected sentences that name 'ship'" in text
-    assert "Figure 3.6: no picture for it, since none fools the classifier." in text
+    assert "Figure 3.6: there is no picture for it, since none fools the classifier." in text
     assert "Needs" not in text
 
 

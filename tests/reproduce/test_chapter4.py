@@ -45,7 +45,7 @@ def test_the_report_has_its_tables_and_figures(made):
     drawn = {item for block in blocks for item in contents.named_in(block.get("caption", ""))}
     assert {item for item in contents.ITEMS["chapter4"] if item.startswith("Figure")} <= drawn
     assert not [block for block in blocks if block["kind"] == "needs"]
-    assert "this is a small version, to look at: 2 inversions of 1 steps and 2 edits of 5" in text
+    assert "this is a small version for a first look: 2 inversions of 1 steps and 2 edits of 5" in text
     for title in ("Models (Table 4.2)", "by chance", "Figure 4.1", "Figures 4.2", "Table 4.1", "Figures 4.7"):
         assert title in text
     for name in (

@@ -70,7 +70,7 @@ def test_pages_are_of_the_commonest_classes_that_have_concepts(monkeypatch, tmp_
     ]
     concept_pages.class_pages(report, book, SimpleNamespace(attributes={"class": [None] * 6}))
     text = report.write("pages").read_text()
-    assert "Figures C.4-C.6: no class for them" in text
+    assert "Figures C.4-C.6: there is no class for them" in text
     seconds = re.search(r"Made in (\d+) s", text)
     assert int(seconds[1]) >= 100  # what was done before the report was begun counts
 

@@ -55,7 +55,7 @@ def test_pools_are_named_as_on_the_command_line(tmp_path):
         with pytest.raises(ValueError, match="expected NAME=FILE or words:N as a pool, got"):
             pools.named_pools([wrong])
     for twice in (["a=x.txt", "a=y.txt"], ["descriptions=x.txt"]):
-        with pytest.raises(ValueError, match="a name of its own for every pool"):
+        with pytest.raises(ValueError, match="a different name for every pool"):
             pools.named_pools(twice)
 
 

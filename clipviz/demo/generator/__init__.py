@@ -1,4 +1,4 @@
-"""The embedded generator: a latent and a label to a picture of a scene that is known for every latent.
+"""The embedded generator: it turns a latent and a label into a picture whose true scene is known.
 
 generator = clipviz.load_generator("demo")
 latents = generator.sample(64, seed=0)               # or label="duck"

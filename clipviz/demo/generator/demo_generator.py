@@ -1,4 +1,4 @@
-"""The embedded generator as the Rosetta adapters, inversion and edits read it."""
+"""The embedded generator in the form that Rosetta matching, inversion and edits use."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class DemoGenerator:
         return self.module.to_rgb.weight.device
 
     def sample(self, n: int, seed: int = 0, label: str | int | None = None) -> Latents:
-        """n latents from the standard normal prior, the same for the same seed on every device.
+        """Return n latents from the standard normal prior, the same for the same seed on every device.
 
-        label: a kind by name or index; by default the kinds are drawn uniformly. Raises ValueError for one that is
-        not there.
+        label: a kind by name or index; by default kinds are drawn uniformly. Raises ValueError for an unknown
+        one.
         """
         if n < 1:
             raise ValueError(f"expected at least one sample, got {n}; ask for n >= 1")
@@ -56,7 +56,7 @@ class DemoGenerator:
         return Latents(z.to(self.device), labels.to(self.device))
 
     def label(self, kind: str | int) -> int:
-        """Return the index of a kind. Raises ValueError for one that is not there."""
+        """Return the index of a kind. Raises ValueError for an unknown one."""
         if isinstance(kind, str) and kind in self.classes:
             return self.classes.index(kind)
         if isinstance(kind, int) and not isinstance(kind, bool) and 0 <= kind < len(self.classes):
@@ -67,28 +67,30 @@ class DemoGenerator:
         )
 
     def images(self, latents: Latents) -> Float[Tensor, "image 3 side side"]:
-        """Pictures in 0..1, differentiable in latents.z. Raises ValueError for latents that do not fit."""
+        """Return pictures in 0..1, differentiable in latents.z. Raises ValueError for invalid latents."""
         self.check(latents)
         found: Tensor = self.module(latents.z, latents.label)
         return found
 
     @torch.no_grad()
     def maps(self, latents: Latents, layers: Sequence[str] | None = None) -> Maps:
-        """Layer -> maps [image, unit, rows, cols], without gradients; layers: names or patterns instead of all."""
+        """Return layer -> maps [image, unit, rows, cols], without gradients; layers: names or patterns to use
+        instead of all.
+        """
         self.check(latents)
         with activation_maps(self.module, tuple(layers) if layers is not None else self.layers) as maps:
             self.module(latents.z, latents.label)
         return dict(maps)
 
     def generate(self, latents: Latents) -> tuple[Float[Tensor, "image 3 side side"], Maps]:
-        """Pictures and maps of one forward pass, differentiable in latents.z."""
+        """Return pictures and maps of one forward pass, differentiable in latents.z."""
         self.check(latents)
         with activation_maps(self.module, self.layers, detach=False) as maps:
             images = self.module(latents.z, latents.label)
         return images, dict(maps)
 
     def true_scenes(self, latents: Latents) -> TrueScenes:
-        """Return the scenes that the latents stand for: what the teacher would paint, also for latents found by an
+        """Return the scenes that the latents determine: what the teacher would paint, even for latents found by an
         edit.
         """
         self.check(latents)
@@ -97,8 +99,8 @@ class DemoGenerator:
     def judged(
         self, before: Latents, after: Latents, change: str, right: float, down: float, factor: float
     ) -> judging.Parts | None:
-        """Return what of an edit the true scenes say is right, by part; None for what they cannot judge (see
-        judging.judged): another change, or a copy of anything but one object.
+        """Return which parts of an edit are right according to the true scenes; None for changes that they cannot
+        judge (see judging.judged): other changes, or a copy of anything but one object.
         """
         source = self.true_scenes(before)
         if change not in judging.EDITS or (change == "copy" and (source.count != 1).any()):
@@ -110,7 +112,7 @@ class DemoGenerator:
         return judging.described(self.true_scenes(latents), 0)
 
     def check(self, latents: Latents) -> None:
-        """Raises TypeError or ValueError, with what to do, for latents that this generator cannot paint."""
+        """Raise TypeError or ValueError, with advice, for latents that this generator cannot paint."""
         if not isinstance(latents, Latents):
             raise TypeError(
                 f"expected Latents, got {type(latents).__name__}; take generator.sample(n), or build "
@@ -122,9 +124,9 @@ class DemoGenerator:
 def open_demo_generator(
     checkpoint: str | Path | None = None, device: torch.device | str = "cpu"
 ) -> DemoGenerator:
-    """Return the shipped generator, or one that the training script wrote.
+    """Return the embedded generator, or one written by the training script.
 
-    Raises ValueError for a file that is not there, damaged, or of another network.
+    Raises ValueError for a file that is missing, damaged, or of another network.
     """
     path = Path(checkpoint) if checkpoint is not None else WEIGHTS
     remedy = "reinstall clipviz"

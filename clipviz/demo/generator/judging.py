@@ -1,4 +1,4 @@
-"""Whether an edit did all that was asked, by the true scenes of the latents before and after it."""
+"""Judge whether an edit did everything that was requested, by the true scenes of the latents before and after it."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from jaxtyping import Bool, Float
 from clipviz.demo.generator.scenes import COLOURS, GROUNDS, TrueScenes
 
 NEAR = 0.05
-"""How far, in sides, left to right and top to bottom, an object may be from where it was asked: a fifth of the
-report's move by a quarter."""
+"""Largest allowed distance of an object from its target, in sides, in each direction: a fifth of the report's shift
+by a quarter.
+"""
 ALIKE = 1.5
-"""Most that the area may differ from the one asked, as a factor."""
+"""Largest allowed factor between the area and the requested area."""
 CLEAR = 0.9
-"""Opacity from which an object is there; below 1 - CLEAR it is not, and between them it is neither."""
+"""An object is present above this opacity and absent below 1 - CLEAR; in between it is neither."""
 SLACK = 0.1
-"""What an opacity may change by where an object was half transparent before."""
+"""Largest allowed change of an opacity that was already between these limits."""
 PLACES, SIZES = (0.12, 0.88), (0.18, 0.85)
-"""Places and sizes that latents can paint: what is asked beyond them counts as asked at their end."""
+"""Ranges of positions and sizes that latents can paint; requests beyond them count as requests at their ends."""
 EDITS = ("none", "shift", "zoom", "copy", "remove")
-"""Changes that true scenes can judge."""
+"""Changes that can be judged by true scenes."""
 BESIDE, MARGIN = 0.46, 0.15
-"""How far beside the first a copy is asked for, where that leaves MARGIN to the frame (lens.edits.room_beside)."""
+"""Distance of a requested copy from the original, if that leaves MARGIN to the frame (lens.edits.room_beside)."""
 
 NOTHING = "nothing"
 
@@ -38,12 +39,12 @@ def judged(
     down: float = 0.0,
     factor: float = 1.0,
 ) -> Parts:
-    """Return what of an edit is right, for each image: "number", "place", "size" and "ground"; all of them is
-    success.
+    """Return which parts of an edit are right, for each image: "number", "place", "size" and "ground". The edit
+    succeeds if all are.
 
-    change: one of EDITS; right, down, factor: as asked of analysis.generation.editing.edit. number: as many objects as
-    asked are there and no other leaves a trace; place, size: of each that was asked, within NEAR and ALIKE; ground: of
-    the same name. Raises ValueError for another change.
+    change: one of EDITS; right, down, factor: the arguments of analysis.generation.editing.edit. number: as many
+    objects as requested are present, without a trace of others; place, size: each requested object is within NEAR
+    and ALIKE; ground: the background has the same name. Raises ValueError for any other change.
     """
     if change not in EDITS:
         raise ValueError(f"expected a change among {', '.join(EDITS)}, got {change!r}")
@@ -65,7 +66,7 @@ def judged(
         enough, little = np.full_like(enough, CLEAR), np.full_like(little, 1 - CLEAR)
     number = np.where(there, after.opacity > enough, after.opacity < little).all(1)
     own = _near(wanted, after.centre, there)
-    if change == "copy":  # either may be the new one
+    if change == "copy":  # either of the two may be the new one
         own |= _near(wanted, after.centre[:, ::-1], there)
     area = np.square(after.size / size)
     return {
@@ -83,7 +84,7 @@ def everything(parts: Parts) -> Bool[np.ndarray, " image"]:
 
 
 def described(scenes: TrueScenes, index: int) -> dict[str, str]:
-    """Return one true scene in words, by what the desk asks of a picture: kind, colour and background."""
+    """Describe one true scene in words, by the properties that the desk shows: kind, colour and background."""
     number, kind, colour = int(scenes.count[index]), scenes.kinds()[index], int(scenes.colour[index])
     trace = scenes.opacity[index].max() >= 1 - CLEAR
     words = (f"nothing, a trace of {kind}" if trace else NOTHING, kind, f"{kind}, two of them")
@@ -99,7 +100,7 @@ def _moves(right: float | np.ndarray, down: float, n: int) -> Float[np.ndarray, 
 
 
 def _beside(first: Float[np.ndarray, "image 2"]) -> Float[np.ndarray, "image 2"]:
-    """From an object to its copy: to the side with more room, as far as that reaches."""
+    """Return the offset from an object to its copy: to the side with more room, as far as possible."""
     x = first[:, 0]
     room = np.where(x < 0.5, 1 - MARGIN - x, x - MARGIN).clip(0, BESIDE)
     return np.stack([np.where(x < 0.5, room, -room), np.zeros_like(room)], 1)

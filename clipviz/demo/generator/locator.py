@@ -1,7 +1,7 @@
-"""A small network that measures objects on pictures: where they are, how much of the picture they cover, how many.
+"""A small network that measures objects on pictures: their position, the area that they cover, and their number.
 
-It was taught with the true outlines of the teacher's pictures (tools/demo/locator.py), so that what a generator or an
-edit painted can be measured without asking the latent.
+It was trained with the true outlines of the teacher's pictures (tools/demo/locator.py), so that pictures of a
+generator or an edit can be measured independently of the latent.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from clipviz.models.checksummed import open_network
 
 WEIGHTS = Path(__file__).parent / "assets" / "locator.safetensors"
 LEAST_AREA = 0.004
-"""Share of the picture that an object must cover to be counted."""
+"""An object counts if it covers at least this share of the picture."""
 
 
 @dataclass(frozen=True, eq=False)
 class Located:
-    """What the locator saw. centroid: [image, (x, y)] in sides, of all objects together, NaN where there is none;
-    area: [image], share of the picture; count: [image], 0, 1 or 2; outline: [image, rows, cols], opacity in 0..1."""
+    """The locator's result. centroid: [image, (x, y)] in sides, of all objects together, NaN if there is none; area:
+    [image], share of the picture; count: [image], 0, 1 or 2; outline: [image, rows, cols], opacity in 0..1.
+    """
 
     centroid: Float[Tensor, "image 2"]
     area: Float[Tensor, " image"]
@@ -35,7 +36,9 @@ class Located:
 
 
 class Locator(nn.Module):
-    """Pictures [image, 3, 64, 64] in 0..1 to logits of the outline [image, 32, 32] and of the number [image, 3]."""
+    """Maps pictures [image, 3, 64, 64] in 0..1 to logits of the outline [image, 32, 32] and of the number [image,
+    3].
+    """
 
     def __init__(self, width: int = 16) -> None:
         super().__init__()
@@ -79,7 +82,7 @@ def locate(images: Float[Tensor, "image 3 rows cols"], batch: int = 128) -> Loca
     parts = [network(chunk) for chunk in images.split(batch)]
     outline = torch.cat([part[0] for part in parts]).sigmoid()
     number = torch.cat([part[1] for part in parts])
-    sure = torch.where(outline > 0.25, outline, 0)  # a faint haze over the ground is no object
+    sure = torch.where(outline > 0.25, outline, 0)  # a faint haze over the background is not an object
     line = (torch.arange(outline.shape[-1]) + 0.5) / outline.shape[-1]
     total = sure.sum((1, 2))
     centroid = torch.stack([(sure.sum(1) * line).sum(1), (sure.sum(2) * line).sum(1)], 1) / total[:, None]
@@ -94,6 +97,6 @@ def _shipped() -> Locator:
 
 
 def open_locator(checkpoint: str | Path | None = None) -> Locator:
-    """Return the shipped locator, or one that training wrote."""
+    """Return the embedded locator, or one written by training."""
     path = Path(checkpoint) if checkpoint is not None else WEIGHTS
     return open_network(Locator, path, "the locator's weights", "reinstall clipviz")

@@ -1,4 +1,4 @@
-"""What the embedded generator paints, judged by CLIP and by the locator, beside its teacher's own pictures."""
+"""Measurements of the embedded generator's pictures by CLIP and by the locator, beside those of its teacher."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ from clipviz.lens.intervals import Estimate, share_of
 from clipviz.values import Latents
 
 SEED, OTHER_SEED = 1_000_003, 1_000_037
-"""Seeds of the measured samples and of the held-out renders that they are compared with."""
+"""Seeds of the measured samples and of the held-out renderings to compare with."""
 CLEAR = 0.75
-"""Opacity from which an object is plainly there (or plainly painted), and below 1 - CLEAR plainly not."""
+"""An object is clearly visible (or painted) above this value, and clearly not below 1 - CLEAR."""
 
 
 def frechet(a: Float[Tensor, "image feature"], b: Float[Tensor, "image feature"]) -> float:
-    """Frechet distance of two Gaussians fitted to features: |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2))."""
+    """Return the Fréchet distance of two Gaussians fitted to features: |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a
+    C_b)^(1/2)).
+    """
     a, b = a.double(), b.double()
     mean = (a.mean(0) - b.mean(0)).square().sum()
     cov_a, cov_b = torch.cov(a.T), torch.cov(b.T)
@@ -39,7 +41,7 @@ def frechet(a: Float[Tensor, "image feature"], b: Float[Tensor, "image feature"]
 
 
 def as_pixels(images: Float[Tensor, "image 3 rows cols"]) -> np.ndarray:
-    """Pictures in 0..1 as the world's own size in uint8, [image, row, column, 3]."""
+    """Return pictures in 0..1 at the world's own size in uint8, [image, row, column, 3]."""
     size = (words.IMAGE_SIZE, words.IMAGE_SIZE)
     if images.shape[-2:] != size:
         images = F.interpolate(images, size, mode="bilinear", align_corners=False)
@@ -55,7 +57,7 @@ def paint(generator: DemoGenerator, latents: Latents, batch: int = 64) -> Float[
 
 @dataclass(frozen=True, eq=False)
 class Named:
-    """What CLIP calls each picture: indices in KINDS, COLOURS and GROUNDS, and in all of the world's objects."""
+    """CLIP's names for each picture: indices in KINDS, COLOURS and GROUNDS, and among all objects of the world."""
 
     kind: np.ndarray
     colour: np.ndarray
@@ -64,7 +66,7 @@ class Named:
 
 
 class Names:
-    """Zero-shot names of pictures by a CLIP, among the generator's own kinds, colours and grounds."""
+    """Zero-shot names of pictures by a CLIP, among the generator's own kinds, colours and backgrounds."""
 
     def __init__(self, encoder: Encoder) -> None:
         self.encoder, self.directions = encoder, encoder.directions
@@ -75,7 +77,7 @@ class Names:
     def kind_probabilities(
         self, units: Float[Tensor, "image d_embed"], scale: float
     ) -> Float[Tensor, "image kind"]:
-        """Softmax over KINDS at a logit scale."""
+        """Return the softmax over KINDS at a logit scale."""
         rows = [words.OBJECT_NAMES.index(name) for name in KINDS]
         return (scale * units @ self.directions["object"][rows].float().T).softmax(1)
 
@@ -108,7 +110,7 @@ class Quality:
 
 
 def quality(generator: DemoGenerator, encoder: Encoder, n: int = 1000, seed: int = SEED) -> Quality:
-    """How the generator's samples fare: named kinds and colours, numbers, Frechet distances and coverage.
+    """Measure the generator's samples: named kinds and colours, numbers, Fréchet distances and coverage.
 
     encoder: the CLIP that judges. Raises ValueError for fewer than 50 samples.
     """
@@ -135,7 +137,7 @@ def quality(generator: DemoGenerator, encoder: Encoder, n: int = 1000, seed: int
 def shares(
     named: Named, pictures: Float[Tensor, "image 3 rows cols"], truth: TrueScenes
 ) -> dict[str, Estimate]:
-    """Shares of pictures that CLIP and the locator read as the latents ask."""
+    """Return the shares of pictures that CLIP and the locator read as the latents determine."""
     there = truth.count > 0
     painted = there & (truth.colour >= 0)
     words_of = np.array([words.OBJECT_NAMES.index(name) for name in KINDS])
@@ -153,7 +155,9 @@ def shares(
 
 
 def coverage(named: Named, pictures: Float[Tensor, "image 3 rows cols"]) -> dict[str, float]:
-    """How widely pictures vary: the rarest kind and ground as multiples of an even share, places and sizes."""
+    """Return how widely pictures vary: the rarest kind and background as multiples of an even share, positions and
+    sizes.
+    """
     found = locate(pictures)
     place = found.centroid[~found.centroid.isnan().any(1)].numpy()
     cells = np.histogram2d(place[:, 0], place[:, 1], bins=3, range=[[0.1, 0.9]] * 2)[0].ravel() / len(place)

@@ -1,4 +1,6 @@
-"""The embedded generator's network: a reader of the latent, canvases of kinds and grounds, and a few convolutions."""
+"""The embedded generator's network: a reader of the latent, canvases of kinds and backgrounds, and a few
+convolutions.
+"""
 
 from __future__ import annotations
 
@@ -19,15 +21,15 @@ CODE = {
     "tops": 6,
     "light": 1,
 }
-"""Numbers that the reader finds in a latent, in this order; the meaning is that of scenes.TrueScenes."""
+"""The numbers that the reader extracts from a latent, in this order; scenes.TrueScenes defines their meaning."""
 LAYERS = ("coarse1", "coarse2", "fine1", "fine2", "fine3")
 """Modules whose outputs, after their ReLU, are the generator's units."""
 BOX = 1.1
-"""Side of a canvas as a multiple of its sprite's longest side: it reaches a little beyond."""
+"""Side of a canvas as a multiple of its sprite's longest side, which leaves a margin."""
 
 
 class Reader(nn.Module):
-    """Latents to codes: the fixed rotation, then a small network that had to learn the factors' formulas."""
+    """Maps latents to codes: the fixed rotation, then a small network that had to learn the factors' formulas."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -39,7 +41,7 @@ class Reader(nn.Module):
         )
 
     def forward(self, z: Float[Tensor, "image latent"]) -> dict[str, Tensor]:
-        """Codes by name, [image, number]; logits for ground and painted."""
+        """Return codes by name, [image, number]; logits for ground and painted."""
         factors = z @ self.turn.T  # type: ignore[operator]
         values = self.direct(factors) + self.deep(factors)
         return dict(zip(CODE, values.split(list(CODE.values()), 1), strict=True))
@@ -64,11 +66,11 @@ class StyledLayer(nn.Module):
 
 
 class LayoutGenerator(nn.Module):
-    """Latent and label to a picture; every step is differentiable in the latent.
+    """Maps a latent and a label to a picture; every step is differentiable in the latent.
 
-    The reader finds places, size, opacities and colours of up to two objects and their ground; the kind's canvas is
-    laid at both places over the mixed ground canvases; convolutions at 32 and 64 px, styled by the codes and the kind,
-    paint the picture.
+    The reader extracts positions, size, opacities and colours of up to two objects and their background. The
+    kind's canvas is placed at both positions over the mixed background canvases; convolutions at 32 and 64 px,
+    styled by the codes and the kind, paint the picture.
     """
 
     def __init__(
@@ -113,7 +115,7 @@ class LayoutGenerator(nn.Module):
     def forward(
         self, z: Float[Tensor, "image latent"], label: Int[Tensor, " image"]
     ) -> Float[Tensor, "image 3 64 64"]:
-        """Pictures in 0..1."""
+        """Return pictures in 0..1."""
         return self.paint(self.reader(z), label)[0]
 
     def paint(self, code: dict[str, Tensor], label: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,14 +137,14 @@ class LayoutGenerator(nn.Module):
         return torch.sigmoid(2 * self.to_rgb(fine)), alpha
 
     def backdrop(self, code: dict[str, Tensor], ground: Tensor) -> Tensor:
-        """Return the colours of plain and gradient grounds, none on the others, [image, 3, rows, cols]."""
+        """Return the colours of plain and gradient backgrounds, zero for the others, [image, 3, rows, cols]."""
         top, bottom = code["tops"][..., None, None].chunk(2, 1)
         down = self.places[None, None, :, :1, 1]  # type: ignore[index]
         plain, gradient = (ground[:, GROUNDS.index(name), None, None, None] for name in ("plain", "gradient"))
         return (plain * top + gradient * (top + down * (bottom - top))).expand(-1, -1, SIDE, SIDE)
 
     def objects(self, code: dict[str, Tensor], label: Tensor) -> tuple[Tensor, Tensor]:
-        """Features of both objects, the first over the second, and their joint opacity."""
+        """Return features of both objects, the first over the second, and their joint opacity."""
         alpha = self.canvas_alpha[label].sigmoid()
         canvas = torch.cat([self.canvas[label] * alpha, alpha], 1)
         half = 0.5 * BOX * code["log_size"].exp()[:, :, None, None]

@@ -1,9 +1,9 @@
-"""The true scene of every latent: what the embedded generator was taught to paint.
+"""The true scene of every latent: what the embedded generator was trained to paint.
 
-A latent of 24 standard normal numbers, turned by a fixed rotation, gives 24 independent factors f; a label gives the
-kind. From f follow place, size, number and colour of the object and the ground it stands on, by the formulas of
-`factors` and `true_scene`, and the demo world's own sprites, tints and backgrounds make the teacher's picture of it.
-So the truth is known for any latent, also for one that an edit or an inversion found.
+A latent of 24 standard normal numbers, rotated by a fixed rotation, gives 24 independent factors f; a label gives
+the kind. The position, size, number and colour of the object and its background follow from f by the formulas of
+`factors` and `true_scene`. The teacher draws this scene with the demo world's own sprites, tints and backgrounds.
+The truth is therefore known for any latent, even for one found by an edit or an inversion.
 """
 
 from __future__ import annotations
@@ -27,18 +27,19 @@ KINDS = (
 )
 """Kinds of object, by label."""
 COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink")
-"""Named colours that an object can be painted in, around the circle of hues."""
+"""Named colours of painted objects, around the hue circle."""
 GROUNDS = ("water", "forest", "sky", "meadow", "night", "desert", "plain", "gradient")
 N_LATENT = 24
 SIDE = 64
 """Side of a generated picture in pixels."""
 UNSEEN = f"objects_{words.UNSEEN_STYLE}"
-"""Sprites in the drawing style that no model of the demo world was trained on."""
+"""Sprites in the drawing style that is used for training no model of the demo world."""
 TWO_ABOVE, NONE_BELOW = 0.67449, -2.0537
 """Thresholds of the number's factor: a quarter of all latents show two objects, one in fifty shows none."""
 TAIL = 0.06
-"""Share of an opacity that follows the number's factor slowly: a trace far below 2%, so that an edit finds the way to
-a second object or to none from wherever it begins."""
+"""Share of an opacity that changes slowly with the number's factor. The trace stays far below 2%, but gives an edit
+a gradient towards a second object, or towards none, from any start.
+"""
 _MIDDLE, _REACH, _STEEP = 0.5, 0.38, 0.6
 _PAD = 48
 _PALETTE = np.array([words.COLOUR_RGB[words.COLOURS.index(name)] for name in COLOURS], np.float64) / 255
@@ -56,12 +57,12 @@ def rotation() -> Float[Tensor, "factor latent"]:
 
 @dataclass(frozen=True, eq=False)
 class TrueScenes:
-    """What the latents say, one row for each.
+    """The scenes that latents determine, one row per latent.
 
-    label: index in KINDS. centre: [image, 2 objects, (x, y)] in sides, of the sprites' boxes. size: longest side of a
-    sprite in sides. number: the factor that decides how many there are. opacity: [image, 2 objects] in 0..1. rgb: the
-    paint, 0..1; painted: 0 (own colours) to 1. ground: index in GROUNDS; ground_rgb: [image, (top, bottom), 3] of plain
-    and gradient grounds; light: brightness of the others.
+    label: index in KINDS. centre: [image, 2 objects, (x, y)] in sides, centres of the sprites' boxes. size:
+    longest side of a sprite in sides. number: the factor that determines how many objects there are. opacity:
+    [image, 2 objects] in 0..1. rgb: the paint, 0..1; painted: 0 (own colours) to 1. ground: index in GROUNDS;
+    ground_rgb: [image, (top, bottom), 3] of plain and gradient grounds; light: brightness of the others.
     """
 
     label: Int[np.ndarray, " image"]
@@ -80,13 +81,13 @@ class TrueScenes:
 
     @property
     def count(self) -> Int[np.ndarray, " image"]:
-        """Objects more than half opaque: 0, 1 or 2."""
+        """The number of objects that are more than half opaque: 0, 1 or 2."""
         found: np.ndarray = (self.opacity > 0.5).sum(1)
         return found
 
     @property
     def colour(self) -> Int[np.ndarray, " image"]:
-        """Index in COLOURS of the paint, -1 for an object in its own colours."""
+        """Index in COLOURS of the paint, or -1 for an object in its own colours."""
         nearest = np.square(self.rgb[:, None] - _PALETTE).sum(-1).argmin(1)
         return np.where(self.painted > 0.5, nearest, -1)
 
@@ -96,10 +97,10 @@ class TrueScenes:
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """What of the objects is seen in the teacher's pictures, inside the frame.
+    """The visible part of the objects in the teacher's pictures.
 
-    area: [image, 2 objects], share of the picture; centroid: [image, 2 objects, (x, y)] in sides, NaN where nothing is
-    seen. `joint_area` takes both objects together.
+    area: [image, 2 objects], share of the picture; centroid: [image, 2 objects, (x, y)] in sides, NaN if nothing
+    is visible. `joint_area` takes both objects together.
     """
 
     area: Float[np.ndarray, "image 2"]
@@ -135,7 +136,7 @@ def true_scenes(z: Float[Tensor, "image latent"], label: Int[Tensor, " image"]) 
 
 
 def opacities(number: Float[Tensor, " image"]) -> Float[Tensor, "image 2"]:
-    """Opacity of the first and of the second object: two sigmoids of one factor, steep but for a slow tail."""
+    """Return the opacities of the first and second object: two sigmoids of one factor, steep except for a slow tail."""
     above = torch.stack([number - NONE_BELOW, number - TWO_ABOVE], 1)
     steep = torch.tensor([3.0, 8.0], dtype=number.dtype, device=number.device)
     return (1 - TAIL) * (steep * above).sigmoid() + TAIL * (1.2 * above).sigmoid()
@@ -156,7 +157,7 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def _phi(x: np.ndarray) -> np.ndarray:
-    """Distribution function of the standard normal."""
+    """Return the distribution function of the standard normal."""
     found: np.ndarray = torch.special.ndtr(torch.from_numpy(np.ascontiguousarray(x))).numpy()
     return found
 
@@ -165,8 +166,8 @@ def paint(scenes: TrueScenes, index: int, atlas: str | None = None) -> tuple[np.
     """Return the teacher's picture of one scene, [96, 96, 3] float32 in 0..255, and the opacity of each object [2,
     96, 96].
 
-    The first object lies over the second; both may reach beyond the frame. atlas: sprites in another style, such as
-    UNSEEN, of a kind that was drawn in it (see `kinds_in`).
+    The first object lies over the second; both may reach beyond the frame. atlas: sprites in another style, such
+    as UNSEEN, for a kind available in it (see `kinds_in`).
     """
     side = drawing.SIDE
     wide = np.zeros((side + 2 * _PAD, side + 2 * _PAD, 3), np.float32)
@@ -191,7 +192,7 @@ def paint(scenes: TrueScenes, index: int, atlas: str | None = None) -> tuple[np.
 
 
 def shown(scenes: TrueScenes) -> Shown:
-    """Areas and centroids of the objects' opacity in the teacher's pictures."""
+    """Return areas and centroids of the objects' opacity in the teacher's pictures."""
     line = (np.arange(drawing.SIDE) + 0.5) / drawing.SIDE
     area, centroid = np.zeros((len(scenes), 2)), np.full((len(scenes), 2, 2), np.nan)
     for index in range(len(scenes)):
@@ -204,7 +205,7 @@ def shown(scenes: TrueScenes) -> Shown:
 
 
 def kinds_in(atlas: str) -> list[int]:
-    """Labels of the kinds that were also drawn in a style."""
+    """Return the labels of the kinds that are also available in a style."""
     return [label for label, name in enumerate(KINDS) if name in sprites.originals(atlas)]
 
 
@@ -231,7 +232,7 @@ def centred_sprite(label: int, longest: int, side: int) -> Float[np.ndarray, "si
 
 
 def _sprite(scenes: TrueScenes, index: int, atlas: str | None) -> np.ndarray:
-    """Return the premultiplied sprite, painted as far as the scene says."""
+    """Return the premultiplied sprite, painted to the degree that the scene specifies."""
     own = _scaled(int(scenes.label[index]), round(float(scenes.size[index]) * drawing.SIDE), atlas)
     share = np.float32(scenes.painted[index])
     if share < 0.004:
@@ -249,7 +250,7 @@ def _sprite(scenes: TrueScenes, index: int, atlas: str | None) -> np.ndarray:
 
 @functools.cache
 def ground_tile(name: str) -> Float[np.ndarray, "96 96 3"]:
-    """Return the world's tile that a painted ground is cut from, 0..255."""
+    """Return the world's tile from which a painted background is cut, 0..255."""
     tile = sprites.background_tiles(name)[0]
     start = (tile.shape[0] - drawing.SIDE) // 2
     found: np.ndarray = tile[start : start + drawing.SIDE, start : start + drawing.SIDE].astype(np.float32)

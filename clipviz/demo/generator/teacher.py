@@ -1,4 +1,6 @@
-"""The teacher's pictures of random latents: what the embedded generator and its locator are taught and judged by."""
+"""The teacher's pictures of random latents, with which the embedded generator and its locator are trained and
+judged.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from clipviz.demo.generator.scenes import KINDS, N_LATENT, SIDE, paint, true_sce
 
 @dataclass(frozen=True)
 class Batch:
-    """Latents, labels, the teacher's pictures [image, 3, 64, 64] in 0..1, the objects' joint opacity."""
+    """Latents, labels, the teacher's pictures [image, 3, 64, 64] in 0..1, and the objects' joint opacity."""
 
     z: Tensor
     label: Tensor
@@ -23,7 +25,7 @@ class Batch:
 
 
 def draw_latents(n: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Standard normal latents and uniform labels."""
+    """Return standard normal latents and uniform labels."""
     generator = torch.Generator().manual_seed(seed)
     z = torch.randn(n, N_LATENT, generator=generator)
     return z, torch.randint(len(KINDS), (n,), generator=generator)

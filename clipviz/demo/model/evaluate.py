@@ -1,4 +1,4 @@
-"""Zero-shot tests of a CLIP on the demo world, by family of attributes, with the level of chance beside them."""
+"""Zero-shot tests of a CLIP on the demo world, by family of attributes, with the level of chance."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ HELD_OUT_SEED = HELD_OUT_SEEDS[0]
 
 @dataclass(frozen=True)
 class Encoder:
-    """The two towers as functions: uint8 images [image, row, column, 3] and sentences to unit vectors."""
+    """The two towers as functions from uint8 images [image, row, column, 3] and from sentences to unit vectors."""
 
     images: Callable[[np.ndarray], Tensor]
     texts: Callable[[Sequence[str]], Tensor]
 
     @functools.cached_property
     def directions(self) -> dict[str, Tensor]:
-        """For each family the unit mean of the sentences of each value, [value, d_embed]."""
+        """Return for each family the mean unit vector of the sentences of each value, [value, d_embed]."""
         found = {}
         for family, values in FACTS.items():
             units = self.texts([sentence for sentences in values for sentence in sentences])
@@ -54,7 +54,7 @@ class Encoder:
 
 
 def encoder_of(model: Any, batch_size: int = 100) -> Encoder:
-    """Encoder of an open_clip model that takes the demo's images and token ids."""
+    """Return the encoder of an open_clip model that takes the demo's images and token ids."""
     device = next(model.parameters()).device
 
     @torch.inference_mode()
@@ -81,7 +81,7 @@ def _untreated(scene: Scene) -> bool:
 
 
 def _test_value(family: str, scene: Scene) -> int | None:
-    """Return the value a scene is tested on, or None if the family's test leaves the scene out."""
+    """Return the value that a scene is tested on, or None if the family's test excludes the scene."""
     if family == "treatment":
         return scene.treatment
     if not _untreated(scene):
@@ -93,7 +93,7 @@ def _test_value(family: str, scene: Scene) -> int | None:
 
 
 def truths(family: str, scenes: Scenes) -> list[int | None]:
-    """Return the value of every scene in a family of FACTS, None where the family's test leaves the scene out."""
+    """Return the value of every scene in a family of FACTS, or None if the family's test excludes the scene."""
     return [_test_value(family, scene) for scene in scenes.scenes]
 
 
@@ -104,7 +104,7 @@ FAMILY_TESTS = (
 
 
 def zero_shot(encoder: Encoder, scenes: Scenes) -> dict[str, dict[str, Any]]:
-    """Accuracy of every family on the scenes it applies to: {family: {accuracy, chance, n}}.
+    """Return the accuracy of every family on the scenes to which it applies: {family: {accuracy, chance, n}}.
 
     All families but treatment are tested on untreated scenes with one kind of thing; count on 2 to 6 copies;
     "object, single, own colour" on lone objects as they were drawn.
@@ -137,18 +137,19 @@ def _accuracy(
 
 
 N_NEAREST = 5
-"""Texts nearest to a picture that are judged."""
+"""Number of texts nearest to a picture that are judged."""
 
 
 def nearest_texts(
     units: Tensor, text_units: Tensor, texts: Sequence[str], scenes: Scenes
 ) -> dict[str, list[int]]:
-    """How often the texts nearest to a picture are true of it.
+    """Return how often the texts nearest to a picture are true of it.
 
-    units: [image, d_embed] and text_units: [text, d_embed], unit length. Returns for "first" and "class" how often and
-    of how many scenes, for "five" how many scenes have 0, 1, ... 5 true ones among their nearest five. "class": the
-    true texts among these name the class of a scene with one kind of thing, where a text of the pool names it. "of
-    another picture" is the chance level: the same texts judged on the next scene. What is not known counts as not true.
+    units: [image, d_embed] and text_units: [text, d_embed], unit length. Returns for "first" and "class" how
+    often and of how many scenes, for "five" how many scenes have 0, 1, ... 5 true ones among their nearest five.
+    "class": the true texts among these name the class of a scene with one kind of thing, where a text of the pool
+    names it. "of another picture" is the chance level: the same texts judged on the next scene. Unknown counts as
+    not true.
     """
     known = truth.truths(texts, scenes.attributes) == truth.TRUE
     nearest = (units @ text_units.T).topk(N_NEAREST, 1).indices.numpy()
@@ -173,7 +174,7 @@ def nearest_texts(
 
 
 def large_plain(kind: int, n: int, seed: int, unseen_views: bool = False) -> Scenes:
-    """Large solid shapes or glyphs in the middle of a white background (a black one for white things)."""
+    """Return large solid shapes or glyphs in the middle of a white background (black for white shapes)."""
     rng = np.random.default_rng([seed, 5, kind])
     white, black = words.COLOURS.index("white"), words.COLOURS.index("black")
     theme = Theme(
@@ -189,7 +190,7 @@ def large_plain(kind: int, n: int, seed: int, unseen_views: bool = False) -> Sce
 
 
 def bird_groups(encoder: Encoder, n_per_group: int, seed: int, painted: bool = True) -> dict[str, float]:
-    """Accuracy of waterbird against landbird in each bird/place group, the worst and the mean."""
+    """Return the accuracy of waterbird against landbird in each bird/place group, the worst group and the mean."""
     scenes = spurious(n_per_group, seed, painted)
     landbird = (encoder.images(scenes.images) @ encoder.directions["bird"].T).argmax(1).numpy()
     right = landbird == (scenes.groups >= 2)
@@ -206,7 +207,7 @@ def report(
     unseen_views: bool = False,
     n_large: int = 720,
 ) -> dict[str, dict[str, Any]]:
-    """zero_shot on `n` held-out scenes, with the tests of large plain shapes and glyphs added."""
+    """Return zero_shot on `n` held-out scenes, with additional tests of large plain shapes and glyphs."""
     results = zero_shot(encoder, render(n, seed, unseen_views=unseen_views))
     for kind, family in ((SHAPE, "shape"), (GLYPH, "glyph")):
         scenes = large_plain(kind, n_large, seed, unseen_views)

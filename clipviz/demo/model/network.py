@@ -1,4 +1,4 @@
-"""The demo model as open_clip builds it: its shape, its tokenizer and its weight files."""
+"""The demo model as open_clip builds it: its architecture, its tokenizer and its weight files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CONFIG_FILE = ASSETS / "config.json"
 WEIGHTS_FILE = ASSETS / "model.safetensors"
 CONTEXT_LENGTH = 24
 TOKENS, TRAINED_ROWS = "token_embedding.weight", "token_embedding.rows"
-REMEDY = "train some with python -m tools.demo.train FOLDER in a checkout, or leave pretrained out"
+REMEDY = "train the model with python -m tools.demo.train FOLDER in a checkout, or omit pretrained"
 MEAN, STD = 0.5, 0.25
 
 
@@ -31,7 +31,7 @@ def read_config(path: Path = CONFIG_FILE) -> dict[str, Any]:
 
 
 def build(config: dict[str, Any]) -> CLIP:
-    """Return a freshly initialised open_clip CLIP of the given shape."""
+    """Return a newly initialised open_clip CLIP of the given shape."""
     return CLIP(config["embed_dim"], CLIPVisionCfg(**config["vision_cfg"]), CLIPTextCfg(**config["text_cfg"]))
 
 
@@ -54,8 +54,9 @@ def load_weights(model: CLIP, path: Path) -> CLIP:
 
 
 def save_weights(model: CLIP, path: Path, keep_tokens: Sequence[int] | None = None) -> None:
-    """Write the weights, matrices in eight bits. Token rows outside `keep_tokens` were never trained; they are left
-    out, and 0."""
+    """Write the weights, with matrices in eight bits. Token rows outside `keep_tokens`, which were never trained,
+    are omitted and read as 0.
+    """
     state = dict(model.state_dict())
     if keep_tokens is not None:
         state[TRAINED_ROWS] = torch.as_tensor(sorted(keep_tokens), dtype=torch.int32)
@@ -74,7 +75,7 @@ def _word_ids(word: str) -> tuple[int, ...]:
 
 
 def tokenize(texts: Sequence[str]) -> Tensor:
-    """open_clip's token ids, [text, 24] int64; words are remembered, which makes training captions cheap."""
+    """Return open_clip's token ids, [text, 24] int64; words are cached, which speeds up training captions."""
     ids = torch.zeros(len(texts), CONTEXT_LENGTH, dtype=torch.int64)
     for row, text in enumerate(texts):
         inner = [token for word in text.lower().split() for token in _word_ids(word)]
@@ -84,15 +85,15 @@ def tokenize(texts: Sequence[str]) -> Tensor:
 
 
 def preprocess(images: Tensor) -> Tensor:
-    """[image, row, column, 3] uint8 to the model's input [image, 3, row, column]."""
+    """Convert [image, row, column, 3] uint8 to the model's input [image, 3, row, column]."""
     return (images.permute(0, 3, 1, 2).float() / 255 - MEAN) / STD
 
 
 class BackgroundDropout(torch.nn.Module):
-    """Patch dropout (Li et al. 2023, FLIP) that leaves out patches without things first, and others only then.
+    """Patch dropout (Li et al. 2023, FLIP) that drops patches without objects first, and others only afterwards.
 
-    prob: share of the patches that a training pass leaves out. things: [image, row, column] bool, where the things
-    of the next batch are; None: patches are left out evenly. The class token always stays.
+    prob: share of the patches that a training pass drops. things: [image, row, column] bool, where the objects of
+    the next batch are; None drops patches uniformly. The class token is always kept.
     """
 
     def __init__(self, patch_size: int, prob: float = 0.0) -> None:
@@ -101,7 +102,7 @@ class BackgroundDropout(torch.nn.Module):
         self.things: Tensor | None = None
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """[image, 1 + patch, d_model] with fewer patches."""
+        """Return [image, 1 + patch, d_model] with fewer patches."""
         n_images, n_patches = tokens.shape[0], tokens.shape[1] - 1
         if not self.training or self.prob == 0:
             return tokens
@@ -115,9 +116,11 @@ class BackgroundDropout(torch.nn.Module):
 
 
 def encode_short_texts(model: CLIP, *batches: Tensor) -> list[Tensor]:
-    """open_clip's encode_text without the padding that no text of a batch reaches; [text, d_embed] for each batch.
+    """Return open_clip's encode_text without the padding that no text of a batch reaches; [text, d_embed] for each
+    batch.
 
-    The tokens of all batches are looked up at once: the gradient of a look-up is as large as the whole token table.
+    The tokens of all batches are looked up at once, since the gradient of a look-up is as large as the whole
+    token table.
     """
     short = [ids[:, : int((ids != 0).sum(-1).max())] for ids in batches]
     tokens = model.token_embedding(torch.cat([ids.flatten() for ids in short]))

@@ -1,4 +1,4 @@
-"""Open the demo model: its weights, or those of your own training run, as the lenses read them."""
+"""Open the demo model: its embedded weights, or those of your own training run."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def open_model(
 ) -> ClipModel:
     """Return the demo model on a device.
 
-    precision: "fp32", "fp16" or "bf16"; checkpoint: a file that tools.demo.train wrote, default the shipped
-    one. Raises ValueError for another precision or a file that does not hold this model's weights.
+    precision: "fp32", "fp16" or "bf16"; checkpoint: a file that tools.demo.train wrote, default the embedded one.
+    Raises ValueError for another precision or a file that does not hold this model's weights.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"expected precision one of {', '.join(PRECISIONS)}, got {precision!r}")

@@ -1,7 +1,7 @@
-"""Embedded Rosetta partners: small models of other kinds, trained on the demo world and shipped with the package.
+"""Embedded Rosetta partners: small models of other kinds, trained on the demo world and included in the package.
 
-Two files beside this one, half precision, 96 x 96 px images: a supervised CNN and a masked autoencoder ViT.
-In a checkout, `python -m tools.demo.partners cnn|vit` makes them again. What paints is in `clipviz.demo.generator`.
+Two files beside this one, half precision, 96 x 96 px images: a supervised CNN and a masked autoencoder ViT. In a
+checkout, `python -m tools.demo.partners cnn|vit` trains them again. The generator is in `clipviz.demo.generator`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ NETS: dict[str, type[nn.Module]] = {"cnn": SmallResNet, "vit": MaskedViT}
 def load_net(name: str, checkpoint: str | Path | None = None) -> nn.Module:
     """Return the embedded network `name` ("cnn" or "vit") in float32, eval mode, its weights frozen.
 
-    checkpoint: a file written by the training script; default the shipped one.
-    Raises ValueError for an unknown name, and a file that is not there, damaged, or of another network.
+    checkpoint: a file written by the training script; default the embedded one. Raises ValueError for an unknown
+    name, and for a file that is missing, damaged, or of another network.
     """
     if name not in NETS:
         raise ValueError(
@@ -34,7 +34,7 @@ def load_net(name: str, checkpoint: str | Path | None = None) -> nn.Module:
 
 
 def save_net(net: nn.Module, path: str | Path) -> None:
-    """Write a network's weights as half precision with its `config` in the file's metadata; atomic."""
+    """Write a network's weights atomically in half precision, with its `config` in the file's metadata."""
     weights = {key: w.half() if w.is_floating_point() else w for key, w in net.state_dict().items()}
     config = json.dumps(net.config)
     write_weights(path, weights, {"config": config, "torch": torch.__version__})

@@ -1,4 +1,4 @@
-"""The architectures of the embedded partners: small, plain, and readable by the same hooks as the large ones."""
+"""The architectures of the embedded partners, which are small, plain, and readable by the same hooks as large ones."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class ResidualBlock(nn.Module):
 
 
 class SmallResNet(nn.Module):
-    """A class-supervised CNN: four stages at 1/2, 1/4, 1/8 and 1/16 of the image, one linear head a question.
+    """A supervised CNN: four stages at 1/2, 1/4, 1/8 and 1/16 of the image, and one linear head per question.
 
-    widths: channels a stage; questions: name -> number of classes (background, colour ...).
+    widths: channels per stage; questions: name -> number of classes (background, colour ...).
     """
 
     def __init__(self, widths: list[int], questions: dict[str, int]) -> None:
@@ -54,7 +54,7 @@ class SmallResNet(nn.Module):
         self.heads = nn.ModuleDict({name: nn.Linear(widths[-1], n) for name, n in questions.items()})
 
     def forward(self, images: Images) -> dict[str, Tensor]:
-        """Logits [image, class] a question."""
+        """Return logits [image, class] for each question."""
         maps = self.stem(images)
         for stage in self.stages:
             maps = stage(maps)
@@ -63,9 +63,9 @@ class SmallResNet(nn.Module):
 
 
 class MaskedViT(nn.Module):
-    """A masked autoencoder: a timm ViT sees a quarter of the patches; a one-layer decoder paints the rest.
+    """A masked autoencoder: a timm ViT sees a quarter of the patches, and a one-layer decoder paints the rest.
 
-    `encoder` is what partners read; the decoder is kept so that training can go on.
+    Partners use the `encoder`; the decoder is kept so that training can continue.
     """
 
     def __init__(self, width: int, depth: int, heads: int, patch: int = 8, size: int = 96) -> None:
@@ -87,12 +87,12 @@ class MaskedViT(nn.Module):
             block.attn.fused_attn = False  # on a CPU the fused kernel's backward is the slow one
 
     def forward(self, images: Images) -> Tensor:
-        """Token features [image, 1 + patch, width]."""
+        """Return token features [image, 1 + patch, width]."""
         found: Tensor = self.encoder.forward_features(images)
         return found
 
     def encode(self, images: Images, keep: Tensor) -> Tensor:
-        """Features of the kept patches [image, kept, width]; keep [image, kept] are patch indices."""
+        """Return features of the kept patches [image, kept, width]; keep [image, kept] are patch indices."""
         encoder: Any = self.encoder  # timm marks its own parameters optional
         tokens = encoder.patch_embed(images) + encoder.pos_embed[:, 1:]
         tokens = tokens.gather(1, keep[..., None].expand(-1, -1, tokens.shape[-1]))
@@ -101,7 +101,7 @@ class MaskedViT(nn.Module):
         return found
 
     def loss(self, images: Images, generator: torch.Generator, kept_share: float = 0.25) -> Tensor:
-        """Mean squared error on the hidden patches, each normalised by its own mean and deviation."""
+        """Return the mean squared error on the hidden patches, each normalised by its own mean and deviation."""
         n_patches = self.decoder_position.shape[1]
         n_kept = round(kept_share * n_patches)
         shuffle = torch.rand(len(images), n_patches, generator=generator).argsort(1)

@@ -1,4 +1,4 @@
-"""The embedded networks as Rosetta partners: which layers are read, and how pictures come in."""
+"""The embedded networks as Rosetta partners: the layers to read, and the preprocessing of pictures."""
 
 from __future__ import annotations
 

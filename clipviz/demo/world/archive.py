@@ -31,7 +31,7 @@ _CAPTIONS = 3
 
 
 def balanced_scenes(rng: np.random.Generator) -> list[Scene]:
-    """Scenes in which every class, background, layout and treatment has its share, in random order."""
+    """Return scenes in which every class, background, layout and treatment has its share, in random order."""
     wanted = [
         (kind, word)
         for kind, names in ((OBJECT, words.OBJECTS), (SHAPE, words.SHAPES), (GLYPH, words.GLYPHS))
@@ -54,7 +54,7 @@ def balanced_scenes(rng: np.random.Generator) -> list[Scene]:
 
 
 def _dealt(n_values: int, n: int, rng: np.random.Generator) -> list[int]:
-    """`n` values dealt from shuffled decks of 0..n_values-1."""
+    """Return `n` values dealt from shuffled decks of 0..n_values-1."""
     decks = [rng.permutation(n_values) for _ in range(-(-n // n_values))]
     return list(np.concatenate(decks)[:n].tolist())
 
@@ -64,12 +64,12 @@ def _with_word(scene: Scene, word: int) -> Scene:
 
 
 def embedded_scenes(seed: int) -> Scenes:
-    """Return the scenes of the embedded collection, rendered."""
+    """Return the rendered scenes of the embedded collection."""
     return compose(balanced_scenes(np.random.default_rng([seed, 4])), seed, n_captions=_CAPTIONS)
 
 
 def write_collection(scenes: Scenes, path: Path) -> None:
-    """One zip file whose bytes depend on nothing but the scenes and the image library."""
+    """Write one zip file whose bytes depend only on the scenes and the image library."""
     table = [[value if value >= 0 else None for value in row] for row in scenes.attributes.tolist()]
     attributes = {"columns": scenes.columns, "rows": table, "vocabularies": VOCABULARIES}
     with zipfile.ZipFile(path, "w") as archive:

@@ -1,4 +1,4 @@
-"""Sentences about scenes: whole captions by varied templates, and the single facts a scene makes true."""
+"""Sentences about scenes: whole captions from varied templates, and the single facts that are true of a scene."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _pick(choices: Sequence[str], rng: np.random.Generator) -> str:
 
 
 def caption(scene: Scene, rng: np.random.Generator) -> str:
-    """Return one sentence about a scene; what it mentions and how varies with rng."""
+    """Return one sentence about a scene; rng determines what it mentions and how."""
     colours = scene.shows_colour
     parts = [_opening(scene, rng)]
     if scene.thing is None:
@@ -68,7 +68,9 @@ def _subject(scene: Scene, rng: np.random.Generator, colours: bool) -> str:
 def noun_phrase(
     thing: Thing, count: int, rng: np.random.Generator, colours: bool = True, size: int = -1
 ) -> str:
-    """'small red striped circles': adjectives now and then, then the noun or a more general one."""
+    """Return a noun phrase such as 'small red striped circles': sometimes adjectives, then the noun or a more
+    general one.
+    """
     adjectives = []
     if size in (0, 2) and rng.random() < 0.5:
         adjectives.append(_pick(words.SIZE_WORDS[size], rng))
@@ -104,7 +106,7 @@ def noun(thing: Thing, plural: bool, rng: np.random.Generator) -> str:
 
 
 def background_phrase(scene: Scene, rng: np.random.Generator) -> str:
-    """Return where the scene is; coloured backgrounds often name their colours."""
+    """Return a phrase for the background; coloured backgrounds often name their colours."""
     name = words.BACKGROUNDS[scene.background]
     first, second = (words.COLOURS[colour] for colour in scene.background_colours)
     if scene.shows_colour and name == "plain" and rng.random() < 0.9:
@@ -117,7 +119,7 @@ def background_phrase(scene: Scene, rng: np.random.Generator) -> str:
 
 
 def position_phrases(scene: Scene) -> tuple[str, ...]:
-    """Return the ways to say where a single thing is; () where there is none."""
+    """Return the phrases for the position of a single object; () if there is none."""
     if not scene.single:
         return ()
     if scene.column == 1 and scene.row == 1:
@@ -134,7 +136,7 @@ def position_phrases(scene: Scene) -> tuple[str, ...]:
 
 
 def facts(scene: Scene) -> list[tuple[str, int]]:
-    """Everything simple that is true of a scene: (family of FACTS, index of the value in it)."""
+    """Return all simple facts of a scene: (family of FACTS, index of the value in it)."""
     found = [("background", scene.background), ("treatment", scene.treatment)]
     if scene.shows_colour and words.BACKGROUNDS[scene.background] == "plain":
         found.append(("background colour", scene.background_colours[0]))
@@ -173,7 +175,7 @@ def _position_words(scene: Scene) -> list[str]:
 
 
 def _named(names: Iterable[str]) -> tuple[tuple[str, ...], ...]:
-    """'a photo of a duck', 'a duck', ... for every noun phrase."""
+    """Return 'a photo of a duck', 'a duck', ... for every noun phrase."""
     return tuple(
         (*(f"{prefix} {words.with_article(name)}" for prefix in PREFIXES), words.with_article(name))
         for name in names

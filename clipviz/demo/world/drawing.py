@@ -1,4 +1,6 @@
-"""Scenes to pixels and masks. Integer randomness and plain arithmetic only, so that bytes agree across machines."""
+"""Draw scenes as pixels and masks, with integer randomness and plain arithmetic only, so that bytes agree across
+machines.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,16 @@ RGB = np.array(words.COLOUR_RGB, np.float32)
 LUMINANCE = (np.float32(0.3), np.float32(0.59), np.float32(0.11))
 _COLUMN_OF, _ROW_OF = np.meshgrid(np.arange(SIDE), np.arange(SIDE))
 MULTIPLE_SIZES = {2: (2, 1), 3: (2, 1), 4: (1, 0), 5: (1, 0), 6: (0, 0)}
-"""For each count the sprite sizes that the copies are drawn at."""
+"""For each count, the sprite sizes at which the copies are drawn."""
 _TILT_DEGREES = 22
 
 
 Alter = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-"""What changes the premultiplied pixels [row, column, 4] uint8 of an object or a glyph before it is painted."""
+"""A function that changes the premultiplied pixels [row, column, 4] uint8 of an object or glyph before it is
+painted.
+"""
 Placed = tuple[np.ndarray, int, int]
-"""A sprite and where its left and top edges are."""
+"""A sprite and the positions of its left and top edges."""
 
 
 def draw(
@@ -31,7 +35,8 @@ def draw(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw a scene: image [row, column, 3] uint8 and mask [row, column] uint8 (0 background, k the k-th thing).
 
-    unseen_views: tilt every sprite and use background tiles that training never shows. alter: changes sprites.
+    unseen_views: tilt every sprite and use background tiles that do not occur in training. alter: changes
+    sprites.
     """
     canvas = draw_background(scene, rng, unseen_views)
     mask = np.zeros((SIDE, SIDE), np.uint8)
@@ -53,7 +58,7 @@ def paste(canvas: np.ndarray, mask: np.ndarray, sprite: np.ndarray, left: int, t
 def layout(
     scene: Scene, rng: np.random.Generator, unseen_views: bool, alter: Alter | None = None
 ) -> list[Placed]:
-    """(sprite, left, top) of every thing in the scene."""
+    """Return (sprite, left, top) of every object in the scene."""
     if scene.thing is None:
         return []
     if scene.second is not None:
@@ -66,7 +71,7 @@ def layout(
 
 
 def _placed(third: int, length: int, rng: np.random.Generator) -> int:
-    """Offset of a sprite in the first, middle or last third, with some play."""
+    """Return the offset of a sprite in the first, middle or last third, with some variation."""
     free = SIDE - length
     play = int(rng.integers(-12, 13)) * free // 100
     inset = free * 6 // 100
@@ -104,7 +109,7 @@ def _several(scene: Scene, rng: np.random.Generator, unseen_views: bool, alter: 
 
 
 def _scatter(count: int, side: int, rng: np.random.Generator) -> list[tuple[int, int]]:
-    """Corners of `count` boxes that do not overlap; on a grid if chance finds none."""
+    """Return the corners of `count` boxes that do not overlap, on a grid if random positions fail."""
     for _ in range(6):
         corners: list[tuple[int, int]] = []
         for left, top in rng.integers(0, SIDE - side + 1, (80, 2)).tolist():
@@ -125,7 +130,7 @@ def near(colour: int, rng: np.random.Generator, spread: int = 14) -> np.ndarray:
 
 
 def luminance(pixels: np.ndarray) -> np.ndarray:
-    """Brightness [row, column] of [row, column, 3 or more] pixels, in their unit."""
+    """Return the luminance [row, column] of [row, column, 3 or more] pixels, in their unit."""
     red, green, blue = (pixels[..., channel] * weight for channel, weight in enumerate(LUMINANCE))
     return red + green + blue
 
@@ -193,7 +198,7 @@ def paint_mask(alpha: np.ndarray, thing: Thing, size: int, rng: np.random.Genera
 
 
 def pattern(name: str, x: np.ndarray, y: np.ndarray, period: int) -> np.ndarray:
-    """Boolean pattern over pixel coordinates: diagonal stripes, dots or checks."""
+    """Return a boolean pattern over pixel coordinates: diagonal stripes, dots or checks."""
     if name == "striped":
         marked: np.ndarray = (x + y) % period * 2 < period
     elif name == "dotted":

@@ -1,4 +1,4 @@
-"""Words to scenes: reads the world's own sentences and leaves to chance what they do not say."""
+"""Turn words into scenes: read the world's own sentences, and choose at random what they leave open."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _RELATIONS = {
     " below ": (1, True),
     " and ": (None, False),
 }
-"""Phrase between two nouns: (index in RELATIONS, whether the second noun is the first thing)."""
+"""A phrase between two nouns: (index in RELATIONS, whether the second noun is the first object)."""
 _ADJECTIVES = {
     **{word: ("size", size) for size, phrases in enumerate(words.SIZE_WORDS) for word in phrases},
     **{word: ("colour", index) for index, word in enumerate(words.COLOURS)},
@@ -51,9 +51,9 @@ Choice = tuple[int, int]
 
 @dataclass
 class Noun:
-    """One noun phrase: its noun, what that may stand for, how many, and its adjectives.
+    """One noun phrase: its noun, the things that it may stand for, the number, and its adjectives.
 
-    count: None where the number is vague ("several"). exact: whether a number was said ("one duck", not "a duck").
+    count: None if the number is vague ("several"). exact: whether a number was stated ("one duck", not "a duck").
     """
 
     word: str
@@ -65,7 +65,7 @@ class Noun:
 
 @dataclass
 class Reading:
-    """Everything a sentence says. empty: whether it says that there is nothing."""
+    """The content of a sentence. empty: whether it says that the scene is empty."""
 
     nouns: list[Noun] = field(default_factory=list)
     empty: bool = False
@@ -135,8 +135,8 @@ def _on_background(scene: Scene, reading: Reading, rng: np.random.Generator) -> 
 
 
 def read(text: str) -> Reading:
-    """Return what a sentence says, without chance. The grammar: [medium of] noun [relation noun] [position]
-    [background].
+    """Return the content of a sentence, without random choices. The grammar: [medium of] noun [relation noun]
+    [position] [background].
     """
     rest = " ".join(re.sub(r"[^a-z0-9' -]", " ", text.lower()).split())
     if not rest:
@@ -156,7 +156,7 @@ def read(text: str) -> Reading:
 
 
 def _read_medium(rest: str, reading: Reading) -> str:
-    """Take 'a blurry photo of' or 'a flat icon of' off the front."""
+    """Remove 'a blurry photo of' or 'a flat icon of' from the front."""
     for style, phrases in enumerate(words.STYLE_PHRASES):
         for phrase in phrases:
             if rest.startswith(f"{phrase} "):
@@ -174,7 +174,7 @@ def _read_medium(rest: str, reading: Reading) -> str:
 
 
 def _read_background(rest: str, reading: Reading) -> str:
-    """Take the background off the end."""
+    """Remove the background from the end."""
     for phrase, background in _background_phrases():
         padded = f" {rest}"
         if padded.endswith(f" {phrase}"):
@@ -209,7 +209,7 @@ def _read_nouns(rest: str, text: str, reading: Reading) -> None:
         if phrase in rest:
             halves = rest.split(phrase)
             if len(halves) != 2:
-                raise ValueError(f"expected at most two things, got {len(halves)} in {text!r}; name two")
+                raise ValueError(f"expected at most two things, got {len(halves)} in {text!r}; name only two")
             nouns = [_read_noun(half) for half in halves]
             if any(noun.count != 1 for noun in nouns):
                 raise ValueError(f"expected one of each of two things, got {text!r}; leave the numbers out")
@@ -219,7 +219,7 @@ def _read_nouns(rest: str, text: str, reading: Reading) -> None:
 
 
 def _read_noun(phrase: str) -> Noun:
-    """'three small red circles': number or article, adjectives, noun."""
+    """Read a noun phrase such as 'three small red circles': number or article, adjectives, noun."""
     count: int | None = 1
     exact = False
     rest = phrase
@@ -258,7 +258,7 @@ def _read_noun(phrase: str) -> Noun:
 
 @functools.cache
 def _nouns() -> dict[str, tuple[Choice, ...]]:
-    """Return every noun, singular and plural, with all it may stand for."""
+    """Return every noun, singular and plural, with everything that it may stand for."""
     nouns: dict[str, tuple[Choice, ...]] = {}
     objects = list(enumerate(words.OBJECTS))
     general = {

@@ -40,7 +40,7 @@ _HABITATS = {
     "stationery item": ("grid", "wood"),
 }
 HABITAT_SHARE = 0.25
-"""How often an object that is no bird is put where its category belongs."""
+"""How often an object other than a bird is placed where its category belongs."""
 
 BIRD_PLACE_SHARE = 0.9
 """How often a bird is in one of the two bird places rather than anywhere."""
@@ -50,7 +50,9 @@ _BACKGROUND_SHARES = np.cumsum([0.19, *[0.05] * 5, *[0.035] * 3, *[0.05] * 11])
 
 @dataclass(frozen=True)
 class Theme:
-    """What a group of scenes has in common, so that only the rest tells them apart. None leaves a choice free."""
+    """What the scenes of a group have in common, so that only the rest distinguishes them. None leaves a choice
+    free.
+    """
 
     kind: int | None = None
     background: int | None = None
@@ -68,7 +70,7 @@ def sample_scene(
     """Return a random scene that agrees with the theme.
 
     correlation: share of birds over the place they belong to (waterbirds on water, landbirds in a forest);
-    unseen_views: use the drawing style and the font that training never shows.
+    unseen_views: use the drawing style and the font that do not occur in training.
     """
     kind = (
         theme.kind if theme.kind is not None else int(np.searchsorted(np.cumsum(KIND_SHARES), rng.random()))
@@ -113,7 +115,7 @@ def _with_treatment(scene: Scene, rng: np.random.Generator) -> Scene:
 
 @functools.cache
 def _members(category: str | None) -> tuple[int, ...]:
-    """Objects to choose from, birds twice because their places must be learnt too."""
+    """Return the objects to choose from, with birds twice, since their places must be learnt too."""
     if category is not None:
         return tuple(i for i, item in enumerate(words.OBJECTS) if item.category == category)
     birds = tuple(i for i, item in enumerate(words.OBJECTS) if item.name in words.BIRDS)
@@ -162,7 +164,7 @@ def _two_colours(rng: np.random.Generator) -> tuple[int, int]:
 
 
 def _habitat(thing: Thing, background: int, correlation: float, rng: np.random.Generator) -> int:
-    """Birds mostly over their own place; other objects now and then where they belong."""
+    """Choose a habitat: birds are mostly in their own place, other objects sometimes where they belong."""
     if thing.category == "bird":
         home, away = (WATER, FOREST) if thing.name in words.WATERBIRDS else (FOREST, WATER)
         if rng.random() < BIRD_PLACE_SHARE:
@@ -193,13 +195,13 @@ def sample_theme(rng: np.random.Generator) -> Theme:
 
 
 def spotlight_theme(rng: np.random.Generator) -> Theme:
-    """Return a theme of single large shapes or glyphs, one background and untreated: the curriculum of fine forms."""
+    """Return a theme of single large shapes or glyphs on one background, untreated: the curriculum of fine forms."""
     kind = (SHAPE, GLYPH, GLYPH)[rng.integers(3)]
     return Theme(kind, PLAIN, _two_colours(rng), layout="single", large=True, plain=True)
 
 
 def counting_theme(rng: np.random.Generator) -> Theme:
-    """Return a theme of two to six copies on one background and untreated: the curriculum of counting."""
+    """Return a theme of two to six copies on one background, untreated: the curriculum of counting."""
     kind = (OBJECT, OBJECT, SHAPE, GLYPH)[rng.integers(4)]
     return Theme(kind, PLAIN, _two_colours(rng), layout="several", plain=True)
 
@@ -207,8 +209,8 @@ def counting_theme(rng: np.random.Generator) -> Theme:
 def bird_scene(group: int, rng: np.random.Generator, painted: bool = True) -> Scene:
     """Return a lone bird, untreated: the test of thesis 2.3. group: index in BIRD_GROUPS.
 
-    painted: in a random colour. In its own colours a bird is known by them wherever it is; painted, it is doubtful
-    enough for its place to weigh.
+    painted: in a random colour. In its own colours a bird is recognised anywhere; painted, it is ambiguous enough
+    for its place to matter.
     """
     members = tuple(i for i in _members("bird") if (words.OBJECT_NAMES[i] in words.WATERBIRDS) == (group < 2))
     bird, style = members[rng.integers(len(members))], int(rng.integers(len(words.STYLES)))

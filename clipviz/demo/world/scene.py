@@ -1,4 +1,4 @@
-"""What one picture of the demo world contains, before it is drawn."""
+"""The content of one picture of the demo world, before it is drawn."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ class Thing:
 class Scene:
     """One picture: a background, `count` copies of a thing, or a thing and a second one.
 
-    sprite_size, column and row place a single thing (index in SPRITE_SIZES, COLUMNS, ROWS); -1 where the layout is
-    drawn at random. relation: how `thing` stands to `second`, index in RELATIONS.
-    background_colours: indices in COLOURS, used by the backgrounds in COLOURED_BACKGROUNDS.
+    sprite_size, column and row place a single thing (index in SPRITE_SIZES, COLUMNS, ROWS); -1 if the layout is
+    random. relation: how `thing` stands to `second`, index in RELATIONS. background_colours: indices in COLOURS,
+    used by the backgrounds in COLOURED_BACKGROUNDS.
     """
 
     background: int
@@ -67,7 +67,7 @@ class Scene:
 
     @property
     def subject(self) -> Thing:
-        """The first thing. Raises ValueError where the scene is empty."""
+        """The first object. Raises ValueError for an empty scene."""
         if self.thing is None:
             raise ValueError(
                 "expected a scene with a thing in it, got an empty one; look at scene.thing first"
@@ -125,7 +125,7 @@ VOCABULARIES = {
     "relation": words.RELATIONS,
     "bird group": words.BIRD_GROUPS,
 }
-"""Names behind the indices of each attribute column; `count` is a plain number, -1 means "does not apply"."""
+"""The names behind the indices of each attribute column; `count` is a plain number, -1 means "does not apply"."""
 
 
 def attributes(scene: Scene) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Rendered scenes with everything that is known about them."""
+"""Rendered scenes with all their true attributes."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Scenes:
 
     images: [image, row, column, 3] uint8. masks: [image, row, column] uint8, 0 the background, k the k-th thing.
     captions: a list of sentences for each image. attributes: [image, attribute] int16, columns as in `columns`;
-    -1 where an attribute does not apply. groups: [image] int8, index in BIRD_GROUPS or -1.
-    scenes: what was drawn, from which every other field follows.
+    -1 where an attribute does not apply. groups: [image] int8, index in BIRD_GROUPS or -1. scenes: the scenes
+    that were drawn, which determine every other field.
     """
 
     images: np.ndarray
@@ -69,9 +69,9 @@ def join(parts: Sequence[Scenes]) -> Scenes:
 def render(
     n: int, seed: int, *, unseen_views: bool = False, correlation: float = 0.8, n_captions: int = 2
 ) -> Scenes:
-    """`n` random scenes; the same bytes from the same arguments in every process and on every machine.
+    """Render `n` random scenes; the same arguments give the same bytes in every process and on every machine.
 
-    unseen_views: draw with the style, font, tilts and background tiles that training never shows.
+    unseen_views: draw with the style, font, tilts and background tiles that do not occur in training.
     correlation: share of birds over the place they belong to. n_captions: sentences for each image.
     """
     rng = np.random.default_rng([seed, 0])
@@ -80,9 +80,9 @@ def render(
 
 
 def spurious(n_per_group: int, seed: int, painted: bool = True) -> Scenes:
-    """Equally many lone birds in each of the four groups BIRD_GROUPS, in their order.
+    """Render equally many lone birds in each of the four groups BIRD_GROUPS, in their order.
 
-    painted: in a random colour each, which makes them hard to tell; else in their own colours.
+    painted: paint each in a random colour, which makes it hard to recognise; else it has its own colours.
     """
     rng = np.random.default_rng([seed, 1])
     drawn = [
@@ -92,10 +92,10 @@ def spurious(n_per_group: int, seed: int, painted: bool = True) -> Scenes:
 
 
 def bird_examples(n_per_class: int, seed: int, correlation: float = 0.8) -> Scenes:
-    """Lone birds in their own colours to learn "waterbird" and "landbird" from, waterbirds first.
+    """Render lone birds in their own colours as examples of "waterbird" and "landbird", waterbirds first.
 
-    correlation: share over the place they belong to, as in a biased training set: a classifier made from them takes
-    the place for a part of the class.
+    correlation: share of birds in their own place, as in a biased training set; a classifier learnt from them
+    treats the place as part of the class.
     """
     if not 0 <= correlation <= 1:
         raise ValueError(f"expected a correlation of 0 to 1, got {correlation}")
@@ -106,7 +106,7 @@ def bird_examples(n_per_class: int, seed: int, correlation: float = 0.8) -> Scen
 
 
 def scene(text: str, seed: int = 0, n: int = 1) -> Scenes:
-    """Words to scenes: `n` pictures of what the text says; what it leaves open is drawn from the seed.
+    """Render `n` pictures of what a text describes; what it leaves open is drawn from the seed.
 
     Understands the world's own captions, such as "two red apples on a striped background" or
     "a blurry photo of a duck to the left of a circle at night".

@@ -1,4 +1,4 @@
-"""The pictures scenes are composed of, read once from assets/sprites.zip."""
+"""The pictures of which scenes are composed, read once from assets/sprites.zip."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def originals(atlas: str) -> dict[str, list[Image.Image]]:
 
 
 def pixels_of(picture: Image.Image) -> np.ndarray:
-    """[rows, columns, 4] uint8 of a premultiplied picture."""
+    """Return [rows, columns, 4] uint8 of a premultiplied picture."""
     return np.frombuffer(picture.tobytes(), np.uint8).reshape(picture.height, picture.width, 4)
 
 
@@ -85,5 +85,5 @@ def background_tiles(name: str) -> np.ndarray:
 
 
 def has_unseen_style(name: str) -> bool:
-    """Return whether the object was also drawn in the style kept out of training."""
+    """Return whether the object is also available in the style kept out of training."""
     return name in originals(f"objects_{words.UNSEEN_STYLE}")

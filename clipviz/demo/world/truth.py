@@ -1,4 +1,4 @@
-"""Which sentences are true of a picture of the demo world, by its attributes: true, false, or not known."""
+"""Decide which sentences are true of a picture of the demo world, from its attributes: true, false, or unknown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from clipviz.demo.world.sampling import PLAIN
 from clipviz.demo.world.scene import ATTRIBUTE_COLUMNS, OBJECT, SHAPE, VOCABULARIES
 
 FALSE, UNKNOWN, TRUE = range(3)
-"""What a sentence is of a picture. "And" is the least of its parts, "or" the greatest."""
+"""The truth values of a sentence for a picture. "And" is the minimum of its parts, "or" the maximum."""
 
 _COLOURLESS = tuple(words.TREATMENTS.index(name) for name in ("black and white", "sepia"))
 _KIND_NOUNS = {"object": OBJECT, "objects": OBJECT, "shape": SHAPE, "shapes": SHAPE}
@@ -25,7 +25,7 @@ _VAGUE, _FEW = 3, 2
 
 
 def truths(texts: Sequence[str], attributes: np.ndarray) -> np.ndarray:
-    """[image, text] uint8 of FALSE, UNKNOWN and TRUE.
+    """Return [image, text] uint8 of FALSE, UNKNOWN and TRUE.
 
     attributes: [image, column] as in `Scenes.attributes`. A noun with "a" is true of any number of its things, a
     plural of two or more, a number of exactly so many; "several", "many" and "a group of" of three or more, unknown
@@ -39,13 +39,13 @@ def truths(texts: Sequence[str], attributes: np.ndarray) -> np.ndarray:
 
 
 def true_texts(texts: Sequence[str], attributes: np.ndarray) -> list[list[str]]:
-    """For every picture the texts that are known to be true of it."""
+    """Return for every picture the texts that are known to be true of it."""
     found = truths(texts, attributes) == TRUE
     return [[texts[column] for column in np.flatnonzero(row).tolist()] for row in found]
 
 
 def known_of(texts: Sequence[str], named: Mapping[str, str | None]) -> list[bool | None]:
-    """For every text whether it is true of one picture; None where that is not known, as of words of another world.
+    """Return for every text whether it is true of one picture, or None if unknown, as for words of another world.
 
     named: column to word, of all ATTRIBUTE_COLUMNS, None where a column does not apply.
     """
@@ -60,7 +60,7 @@ def _code(column: str, word: str | None) -> int:
 
 
 def _enough(counts: np.ndarray) -> np.ndarray:
-    """Return whether there are as many things as a plural without a number says."""
+    """Return whether there are enough objects for a plural without a number."""
     return np.where(counts >= _VAGUE, TRUE, np.where(counts == _FEW, UNKNOWN, FALSE))
 
 
@@ -73,7 +73,7 @@ def _known_of(text: str, row: np.ndarray) -> bool | None:
 
 
 def classes_named(texts: Sequence[str]) -> list[frozenset[int]]:
-    """For every text the classes that it names ("a duck", not "a bird"), as positions in vocabulary.CLASSES."""
+    """Return for every text the classes that it names ("a duck", not "a bird"), as positions in vocabulary.CLASSES."""
     return [
         frozenset(
             words.CLASS_OFFSET[words.KINDS[kind]] + word
@@ -105,7 +105,7 @@ class _Pictures:
 
     @functools.cached_property
     def n_first(self) -> np.ndarray:
-        """How many copies of the first thing there are; 0 in an empty scene."""
+        """The number of copies of the first object; 0 in an empty scene."""
         return np.where(self["class"] < 0, 0, np.where(self.pair, 1, self["count"]))
 
     @functools.cached_property
@@ -138,7 +138,7 @@ class _Pictures:
             known = _known((painted[0] == colour) | (painted[1] == colour))
             here = np.minimum(here, np.where(self.colourless, UNKNOWN, known))
         if reading.background == PLAIN and reading.background_colours:
-            # What is said of "a red background" says nothing of red stripes.
+            # "a red background" does not describe red stripes.
             mixed = (self["background"] != PLAIN) & (
                 (painted[0] == reading.background_colours[0]) | (painted[1] == reading.background_colours[0])
             )
@@ -146,7 +146,7 @@ class _Pictures:
         return here.astype(np.uint8)
 
     def _one(self, noun: Noun, reading: Reading) -> np.ndarray:
-        """Return whether there are things of a noun phrase, as many as it says."""
+        """Return whether there are objects that match a noun phrase, in the stated number."""
         first = self._is(noun, reading.style, "")
         second = np.where(self.pair, self._is(noun, reading.style, "second "), FALSE)
         sure, possible = (
@@ -162,7 +162,7 @@ class _Pictures:
         return np.where(low == high, low, UNKNOWN).astype(np.uint8)
 
     def _two(self, reading: Reading) -> np.ndarray:
-        """Return whether two things are there, in the order that the relation says, if it says one."""
+        """Return whether two objects are present, in the order that the relation states, if any."""
         one, other = reading.nouns
         found = np.minimum(self._is(one, None, ""), self._is(other, None, "second "))
         stands = self.pair
@@ -171,20 +171,20 @@ class _Pictures:
             found = np.maximum(found, swapped)
         else:
             stands = stands & (self["relation"] == reading.relation)
-        if reading.style is not None:  # said of the picture: one of the two is drawn so
+        if reading.style is not None:  # the medium describes the picture: one of the two is drawn in it
             drawn = (self["style"] == reading.style) | (self["second style"] == reading.style)
             stands = stands & drawn
         return np.where(stands, found, FALSE).astype(np.uint8)
 
     def _is(self, noun: Noun, style: int | None, which: str) -> np.ndarray:
-        """Return whether the first or the second thing is what a noun phrase says, numbers aside."""
+        """Return whether the first or the second object matches a noun phrase, apart from its number."""
         index, kind = self[f"{which}class"], self[f"{which}kind"]
         there = index >= 0
         if noun.word in _ANYTHING:
             found = _known(there)
         elif noun.word in _KIND_NOUNS:
             found = _known(there & (kind == _KIND_NOUNS[noun.word]))
-            if _KIND_NOUNS[noun.word] == OBJECT:  # a person may call a letter an object, or not
+            if _KIND_NOUNS[noun.word] == OBJECT:  # whether a letter is an object is ambiguous
                 found = np.where(there & (kind != OBJECT), UNKNOWN, found)
         else:
             found = _known(there & _members(noun.choices)[np.maximum(index, 0)])
@@ -231,7 +231,7 @@ def _known(found: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def _members(choices: tuple[tuple[int, int], ...]) -> np.ndarray:
-    """[class] bool, the classes that a noun stands for."""
+    """Return [class] bool, the classes that a noun stands for."""
     found = np.zeros(len(words.CLASSES), bool)
     for kind, word in choices:
         found[words.CLASS_OFFSET[words.KINDS[kind]] + word] = True
@@ -254,12 +254,12 @@ def _plural(noun: str) -> bool:
 
 
 PREVAILS, MISSING = 0.45, 0.12
-"""From which share of a sprite's pixels on a colour is said of it, and below which it is not."""
+"""A colour is true of a sprite if at least the first share of its pixels has it, and false below the second."""
 
 
 @functools.cache
 def own_colours(index: int, style: int) -> np.ndarray:
-    """[colour] of FALSE, UNKNOWN and TRUE: the colours that an object was drawn with in one style."""
+    """Return [colour] of FALSE, UNKNOWN and TRUE: the colours of an object as drawn in one style."""
     pictures = sprites.originals(sprites.object_atlas(style)).get(words.OBJECT_NAMES[index])
     if not pictures:
         return np.full(len(words.COLOURS), UNKNOWN, np.uint8)
@@ -274,9 +274,7 @@ def _palette() -> np.ndarray:
 
 
 def _shares(picture: Image.Image, palette: np.ndarray) -> np.ndarray:
-    """Return the share of a sprite's opaque pixels that are nearest to each colour of the palette; lightness counts
-    half.
-    """
+    """Return the share of a sprite's opaque pixels nearest to each colour of the palette; lightness has half weight."""
     pixels = np.asarray(picture.convert("RGBA"))
     opaque = pixels[..., 3] > 127
     lab = _lab(pixels[..., :3])[opaque]
@@ -285,7 +283,7 @@ def _shares(picture: Image.Image, palette: np.ndarray) -> np.ndarray:
 
 
 def _lab(pixels: np.ndarray) -> np.ndarray:
-    """[row, column, 3] uint8 to CIE L*a*b*, with lightness at half its weight."""
+    """Convert [row, column, 3] uint8 to CIE L*a*b*, with lightness at half its weight."""
     linear = pixels.astype(np.float32) / 255
     linear = np.where(linear > 0.04045, ((linear + 0.055) / 1.055) ** 2.4, linear / 12.92)
     xyz = linear @ np.array(

@@ -1,4 +1,4 @@
-"""The words of the demo world: what can be drawn, and what each thing is called.
+"""The words of the demo world: the things that can be drawn, and their names.
 
 Every index used in the attribute table is a position in one of the tuples below.
 """
@@ -14,7 +14,7 @@ IMAGE_SIZE = 96
 """Side of a rendered image in pixels."""
 
 SPRITE_SIZES = (22, 28, 36, 46, 58, 72)
-"""Longest side in pixels of a sprite; two neighbours make one word: small, medium, large."""
+"""Longest side of a sprite in pixels; two neighbouring sizes share a word: small, medium, large."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,10 @@ _NAMED_GLYPH = re.compile(r"\b(?:letter|number) [a-z0-9]$")
 
 
 def with_article(noun_phrase: str) -> str:
-    """'apple' -> 'an apple', 'red letter a' -> 'the red letter a'; nouns that take no article are returned as they are.
+    """Return 'an apple' for 'apple' and 'the red letter a' for 'red letter a'; nouns without an article are
+    unchanged.
 
-    A letter that is named is a certain one.
+    A named letter takes a definite article.
     """
     if any(noun_phrase == noun or noun_phrase.endswith(" " + noun) for noun in PLURAL_ONLY):
         return noun_phrase
@@ -128,7 +129,7 @@ N_LETTERS = 26
 KINDS = ("object", "shape", "glyph", "empty")
 
 STYLES = ("3d", "flat", "cartoon")
-"""Drawing styles of objects that training sees; UNSEEN_STYLE is kept for the second test set."""
+"""Drawing styles of objects in training; UNSEEN_STYLE is reserved for the second test set."""
 UNSEEN_STYLE = "blob"
 STYLE_PHRASES = (
     ("a 3d render of", "a 3d image of"),

@@ -1,7 +1,7 @@
-"""Sentences of the demo world from loose words, and pictures of them: a writer and a drawer whose truth is known.
+"""Sentences of the demo world from given words, and pictures of them, by a writer and a drawer whose truth is known.
 
-No sentence names the class to avoid, and every picture shows the class asked for, so that a classifier which sees
-the other one is wrong.
+No sentence names the class to avoid, and every picture shows the requested class, so that a classifier that
+predicts the other class is wrong.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _EMPTY = re.compile(r"^(?:something|nothing|an empty scene) ")
 
 @dataclass
 class Wordlist:
-    """Words sorted by the place they can take in a sentence of the world."""
+    """Words sorted by the positions that they can take in a sentence of the world."""
 
     treatments: list[str] = field(default_factory=list)
     colours: list[str] = field(default_factory=list)
@@ -35,11 +35,12 @@ class Wordlist:
 
 
 def writer(avoid: str, rng: np.random.Generator, recolour: bool = True, n_sentences: int = 50) -> Describe:
-    """describe(words, class_name) that writes sentences of the demo world, never with the class `avoid`.
+    """Return describe(words, class_name), which writes sentences of the demo world that never name the class
+    `avoid`.
 
     A sentence names the class, then as many of the words as the world's grammar holds: a treatment, a colour, a
-    second thing, a background; each place is filled with one of its words at random. recolour=False leaves out
-    treatments and colours, which take evidence for the class away rather than add a cue against it.
+    second thing, a background; each position is filled with a random one of its words. recolour=False omits
+    treatments and colours, which remove evidence for the class rather than add a cue against it.
     """
 
     def describe(spurious: Sequence[str], class_name: str) -> list[str]:
@@ -62,8 +63,8 @@ def writer(avoid: str, rng: np.random.Generator, recolour: bool = True, n_senten
 
 
 def sort_words(spurious: Sequence[str], avoid: set[str]) -> Wordlist:
-    """Return where each word can stand in a sentence; words that the world cannot draw, or that may show a class of
-    `avoid`, are left out.
+    """Return the positions that each word can take in a sentence; words that the world cannot draw, or that may show
+    a class of `avoid`, are excluded.
     """
     found = Wordlist()
     forbidden = {(0, words.OBJECT_NAMES.index(name)) for name in avoid if name in words.OBJECT_NAMES}
@@ -88,7 +89,7 @@ def sort_words(spurious: Sequence[str], avoid: set[str]) -> Wordlist:
 
 
 def can_draw(word: str, avoid: set[str]) -> bool:
-    """Return whether a picture can hold the word beside its class as a second thing or a background; `avoid` as
+    """Return whether a picture can show the word beside its class, as a second object or a background; `avoid` as
     above.
     """
     found = sort_words([word], avoid)
@@ -96,7 +97,7 @@ def can_draw(word: str, avoid: set[str]) -> bool:
 
 
 def drawer(seed: int) -> Draw:
-    """draw(sentence) by the demo world; every call draws again what the sentence leaves open."""
+    """Return draw(sentence) for the demo world; every call draws again what the sentence leaves open."""
     state = [seed]
 
     def draw(sentence: str) -> Image.Image:

@@ -1,6 +1,6 @@
 """Chapter 2, reproduced: what heads and tokens write, on the demo world or on the user's model and images.
 
-Each function below is one table or figure of the thesis: it computes, and adds a section to the report.
+Each function below reproduces one table or figure of the thesis: it computes it and adds a section to the report.
 """
 
 from __future__ import annotations
@@ -72,13 +72,13 @@ def run(
     summed: str = "late",
     neighbours: str = "cosine",
 ) -> Path:
-    """Tables 2.1-2.4 and A.1, A.7-A.10, Figures 2.2-2.6 and A.1, A.4-A.6; returns the report's path.
+    """Reproduce Tables 2.1-2.4 and A.1, A.7-A.10, and Figures 2.2-2.6 and A.1, A.4-A.6; return the report's path.
 
-    data: a folder with one subfolder per class or a table of labels; without it the demo world. limit: at most this
-    many images. pool, describe_classes: further pools of texts (reproduce.pools). summed: layers whose token effects a
-    segmentation sums, the "late" ones or "all", as in the thesis. neighbours: of an image under a head (Figures 2.5,
-    A.6), by the "cosine" of the head's effects or by their "product", as in the thesis. Traced images are kept in
-    out/steps: an interrupted run continues from there.
+    data: a folder with one subfolder per class or a table of labels; without it the demo world. limit: at most
+    this many images. pool, describe_classes: further pools of texts (reproduce.pools). summed: layers whose token
+    effects a segmentation sums, the "late" ones or "all", as in the thesis. neighbours: how neighbours of an
+    image under a head are ranked (Figures 2.5, A.6), by the "cosine" of the head's effects or by their "product",
+    as in the thesis. Traced images are stored in out/steps, from which an interrupted run continues.
     """
     started = time.monotonic()
     pool = open_pools(pool)
@@ -90,7 +90,7 @@ def run(
     terms, kept, broken = trace_terms(model, evaluation.images, steps, "images", quiet)
     if len(kept) <= labels.N_FIRST:
         raise ValueError(
-            f"expected more than {labels.N_FIRST} images that can be read, got {len(kept)}; add images"
+            f"expected more than {labels.N_FIRST} images that can be read, got {len(kept)}; add more images"
         )
     report = Report(
         folder,
@@ -146,8 +146,8 @@ def terms_section(report: Report, model: ClipModel, evaluation: Evaluation, meas
     names = list(found["nothing"])
     report.section(
         "MLPs and the class token (Tables 2.1, A.1)",
-        "Direct effects replaced by their mean over the images: of the class token attending to itself, of the "
-        "input term and all MLPs, of both.",
+        "Direct effects are replaced by their mean over the images: those of the class token "
+        "attending to itself, those of the input term and all MLPs, and both.",
     )
     rows = [
         [name, found["nothing"][name].n_images, *(found[case][name].top1 for case in cases)] for name in names
@@ -171,7 +171,7 @@ def terms_section(report: Report, model: ClipModel, evaluation: Evaluation, meas
 
 
 def layers_section(report: Report, model: ClipModel, measured: Measured) -> None:
-    """Figure 2.2, and the thesis's summary of it: only the last layers' attention is kept."""
+    """Figure 2.2, and the thesis's summary of it: only the attention of the last layers is kept."""
     steps = ablate.accumulated(range(model.n_layers))
     curves: dict[str, dict[int, float]] = {}
     for count, step in enumerate(steps):
@@ -229,8 +229,9 @@ def textspan_section(
                 curves.setdefault(task, {}).setdefault(pool, {})[size] = found.top1
     report.section(
         "TextSpan, evaluated (Figures 2.3, A.1)",
-        f"Every head of the last {N_LATE} layers is replaced by its projection on its first m texts (around its "
-        "mean), everything else by its mean. The texts are chosen by the thesis's greedy on these images.",
+        f"Every head of the last {N_LATE} layers is replaced by its projection on its first m texts "
+        "(around its mean), everything else by its mean. The texts are chosen by the thesis's "
+        "greedy algorithm on these images.",
     )
     base = measured.top1(Ablation())
     for task, by_pool in curves.items():
@@ -273,10 +274,10 @@ def roles_section(
     n_clear = sum(role.clear for role in labelled.values())
     report.section(
         "What the late heads are about (Tables 2.2, A.3-A.6)",
-        f"The first texts by TextSpan with a centred pool and length-normalised scores. {labels.RULE} "
-        f"{n_clear} of {len(heads)} heads {'has' if n_clear == 1 else 'have'} a clear role; the others have none. By "
-        "Alg. 1: the first texts of the "
-        "thesis's greedy, which neither centres the pool nor divides by lengths.",
+        "The first texts by TextSpan with a centred pool and length-normalised scores. "
+        f"{labels.RULE} {n_clear} of {len(heads)} heads {'has' if n_clear == 1 else 'have'} a clear "
+        'role; the others have none. "By Alg. 1" lists the first texts of the '
+        "thesis's greedy algorithm, which neither centres the pool nor divides by lengths.",
     )
     report.figure(
         "roles",
@@ -285,7 +286,8 @@ def roles_section(
             {head: role.confidence for head, role in labelled.items()},
             texts,
         ),
-        "Table 2.2: the property of each late head, stronger colour = rarer under the null; its first two texts",
+        "Table 2.2: the property of each late head and its first two texts; a stronger colour means "
+        "rarer under the null",
     )
     report.table(
         ["head", "role", "texts of it", "p", "first texts", "by Alg. 1"],
@@ -326,8 +328,8 @@ def spurious_section(
     late = late_terms(model, terms)
     found = spurious.shortcuts(task, evaluation.shortcut, kept, birds, late, roles, means)
     report.text(
-        f"Classes by their names, as in the thesis, and by the mean of examples, {task.note}. Means come from "
-        f"{means.n_images} general images."
+        "Classes are defined by their names, as in the thesis, and by the mean of examples, "
+        f"{task.note}. Means come from {means.n_images} general images."
     )
     spurious.add_table(report, found)
     for classes, best in spurious.best_of(found).items():
@@ -353,7 +355,9 @@ def _groups_table(
     top1: tuple[float, float],
     classes: str,
 ) -> None:
-    """Accuracy by group, of the worst group and of all, beside the published ones of classes by name."""
+    """Return a table of accuracy by group, of the worst group and of all images, beside the published numbers for
+    classes by name.
+    """
     known: dict[str, tuple[float, ...]] = {}
     by_group = published.for_model(published.TABLES_A_8_TO_10, model.name, model.pretrained)
     worst_known = published.for_model(published.TABLE_2_3, model.name, model.pretrained)
@@ -384,7 +388,7 @@ def _lead(model: ClipModel, evaluation: Evaluation, broken: Sequence[Any]) -> st
     notes = "; ".join(evaluation.notes)
     skipped = f"; {len(broken)} broken images were skipped" if broken else ""
     return (
-        f"Model {model.name}{tag} (fingerprint {model.fingerprint}, {model.n_layers} layers x {model.n_heads} "
-        f"heads), measured on {evaluation.name}: {notes}{skipped}. The summed effects miss the model's own output "
-        f"by {model.sum_check:.1e} (relative)."
+        f"Model {model.name}{tag} (fingerprint {model.fingerprint}, {model.n_layers} layers x "
+        f"{model.n_heads} heads), measured on {evaluation.name}: {notes}{skipped}. The summed "
+        f"effects differ from the model's own output by {model.sum_check:.1e} (relative)."
     )

@@ -1,5 +1,6 @@
-"""Figures of chapter 2 that show images: retrieval by head (2.4, 2.5, A.5, A.6), heatmaps (A.2), joint decomposition
-(2.6, A.3)."""
+"""Figures of chapter 2 with images: retrieval by head (2.4, 2.5, A.5, A.6), heatmaps (A.2), joint decomposition
+(2.6, A.3).
+"""
 
 from __future__ import annotations
 
@@ -24,17 +25,17 @@ from clipviz.values import Head
 
 N_NEAR, N_QUERIES = 7, 120
 N_HEADS, N_TEXTS, N_IMAGES = 3, 10, 3
-"""Heads drawn at random, their first texts, and images of each, in Figure A.5."""
-N_SHOWN = 4  # pictures of Figures A.2a and A.2b
+"""Number of heads drawn at random for Figure A.5, of their first texts, and of images for each."""
+N_SHOWN = 4  # number of pictures in Figures A.2a and A.2b
 
 NEIGHBOURS = {"cosine": "cosine", "product": "inner product, as in the thesis"}
-"""How images are compared under a head."""
+"""How images can be compared under a head."""
 
-"""(layer, head) -> its role and its first texts."""
+"""Maps (layer, head) to its role and its first texts."""
 
 
 def check_neighbours(by: str) -> None:
-    """Raise ValueError unless images are compared in a way that there is."""
+    """Raise ValueError unless this way of comparing images exists."""
     if by not in NEIGHBOURS:
         raise ValueError(f"expected neighbours by {' or '.join(NEIGHBOURS)}, got {by!r}; choose one of them")
 
@@ -92,9 +93,10 @@ def retrieval_section(
             f"its first {len(texts)} texts",
         )
     report.text(
-        f"How often the {N_NEAR} nearest images share the query's label: under the whole model, and under the head "
-        "that does best. Images are compared by the cosine of a head's effects; by inner product, the thesis's, the "
-        "few images on which a head writes most come first for every query."
+        f"The table shows how often the {N_NEAR} nearest images share the query's label, under the "
+        "whole model and under the best head. Images are compared by the cosine of a head's "
+        "effects. By inner product, as in the thesis, the few images on which a head writes most "
+        "come first for every query."
     )
     report.table(
         ["task", "whole model", "head", "its cosine", "its inner product"],
@@ -115,7 +117,7 @@ def _top(
 
 
 def maps_section(report: Report, model: ClipModel, evaluation: Evaluation) -> None:
-    """Figures A.2a and A.2b: what writes towards an image's class, and rather towards it than towards another."""
+    """Figures A.2a and A.2b: what writes towards an image's class, and towards it more than towards another class."""
     task, names = evaluation.tasks[0], evaluation.tasks[0].classes
     prompts = [own[0] for own in task.prompts]
     directions = model.encode_texts(prompts)
@@ -136,8 +138,8 @@ def maps_section(report: Report, model: ClipModel, evaluation: Evaluation) -> No
         against = _of_two(model, pairs, prompts, names, directions)
     report.section(
         "Heatmaps (Figures A.2a, A.2b)",
-        "Token effects of all heads along a text minus the mean of the task's classes (a), and along one text minus "
-        "another (b): "
+        "The maps show token effects of all heads along a text minus the mean of the task's classes "
+        "(a), and along one text minus another (b): "
         + (
             "pictures of both."
             if pairs is not None
@@ -146,7 +148,7 @@ def maps_section(report: Report, model: ClipModel, evaluation: Evaluation) -> No
         + " Orange writes towards the (first) text, blue against it.",
     )
     report.figure(
-        "token-maps", figures.token_maps(rows), "Figure A.2a: where an image's class is written from"
+        "token-maps", figures.token_maps(rows), "Figure A.2a: the regions that write towards an image's class"
     )
     report.figure("token-maps-two", figures.token_maps(against), "Figure A.2b: one text minus another")
 
@@ -154,7 +156,7 @@ def maps_section(report: Report, model: ClipModel, evaluation: Evaluation) -> No
 def _of_two(
     model: ClipModel, pairs: MaskedImages, prompts: Sequence[str], names: Sequence[str], directions: Tensor
 ) -> list[tuple[np.ndarray, list[tuple[str, np.ndarray]]]]:
-    """Pictures of two objects, and what writes rather one than the other, both ways."""
+    """Return pictures of two objects, and the regions that write towards one more than towards the other, both ways."""
     rows = []
     for place in spaced(len(pairs) // 2, N_SHOWN):
         picture, labels = pairs[2 * place][0], [str(pairs.labels[2 * place + side]) for side in (0, 1)]
@@ -170,8 +172,9 @@ def _of_two(
 def neighbour_agreement(
     evaluation: Evaluation, late: Terms, kept: Sequence[int]
 ) -> list[tuple[str, float, Head, float, float]]:
-    """How often the N_NEAR nearest images share the query's label: task, whole model, the head that does best by the
-    cosine of its effects, that share, and the same head's by inner product (the thesis's)."""
+    """Return how often the N_NEAR nearest images share the query's label: task, whole model, the head that does best
+    by the cosine of its effects, that share, and the same head's share by inner product (as in the thesis).
+    """
     rows = []
     for task in evaluation.tasks:
         labels = torch.tensor([task.labels[i] for i in kept])
@@ -205,7 +208,7 @@ def joint_section(
     kept: Sequence[int],
     roles: Mapping[Head, Role],
 ) -> None:
-    """Figures 2.6 and A.3: for each head an image that it tells most about."""
+    """Figures 2.6 and A.3: for each head an image on which its texts differ most."""
     pool = evaluation.pools[GENERAL]
     n_texts = min(late.codes.codes.shape[3], len(late.embedding) - 1)
     chosen = textspan.describe_heads(late.codes, late.basis, encoded_pool(model, pool).cpu(), n_texts)
@@ -232,20 +235,20 @@ def joint_section(
         )
     report.section(
         "Joint decomposition (Figures 2.6, A.3)",
-        "For a head and an image: the TextSpan text it agrees with most and least, and the tokens that write it "
-        "(orange: towards the text, blue: against it).",
+        "For a head and an image, the figure shows the TextSpan texts that agree most and least, and "
+        "the tokens that write them (orange: towards the text, blue: against it).",
     )
     for name, number, some in (("joint", "2.6", examples[:3]), ("joint-more", "A.3", examples[3:])):
         if some:
-            caption = f"Figure {number}: where a head's most and least similar texts come from"
+            caption = f"Figure {number}: image regions behind a head's most and least similar texts"
             report.figure(name, figures.joint_examples(some), caption)
 
 
 def _most_spread(
     late: Terms, head: Head, directions: Float[Tensor, "text d_embed"], kept: Sequence[int], shown: set[int]
 ) -> int:
-    """Return the image, not shown yet, on which a head's most and least similar texts are furthest apart (cosine
-    units).
+    """Return the image, among those not shown yet, on which a head's most and least similar texts are furthest apart
+    (cosine units).
     """
     scores = retrieve.direction_scores(late.codes, late.basis, directions, [head]) / late.embedding.norm(
         dim=1
@@ -257,7 +260,7 @@ def _most_spread(
 
 
 def _varied(roles: Mapping[Head, Role], n_heads: int) -> list[Head]:
-    """Heads to show: clear roles first, one per family while there are new ones."""
+    """Return the heads to show: clear roles first, and one per family as long as there are new families."""
     ranked = sorted(
         roles,
         key=lambda head: (
@@ -285,7 +288,7 @@ def _pixels(evaluation: Evaluation, row: int) -> np.ndarray:
 
 
 def sizes_of(widest: int) -> list[int]:
-    """Six numbers of texts up to the head's width."""
+    """Return six numbers of texts up to the head's width."""
     return sorted({max(1, round(widest * share)) for share in (0.1, 0.2, 0.35, 0.5, 0.75, 1.0)})
 
 

@@ -1,4 +1,4 @@
-"""Table 2.4 and Figure A.4: the token decomposition against the baselines."""
+"""Table 2.4 and Figure A.4: the token decomposition compared with the baselines."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from clipviz.values import N_LATE, late_layers
 
 TOKENS, TOKENS_POOL = "token decomposition", "token decomposition minus all descriptions"
 SUMMED = ("late", "all")
-BATCH, CHUNK = 4, 16  # images of a pass, and of a step that is kept
+BATCH, CHUNK = 4, 16  # images per pass, and per stored step
 MASKS_NEEDED = ("--segmentation FOLDER", "images/ and masks/ with a subfolder per class, or gtsegs_ijcv.mat")
-MIN_APART = 8  # images on each side of a comparison
+MIN_APART = 8  # least number of images on each side of a comparison
 
 
 def segmentation_section(
@@ -41,7 +41,9 @@ def segmentation_section(
     summed: str = "late",
     steps: Steps | None = None,
 ) -> None:
-    """Table 2.4 and Figure A.4; says so when there are no masks. summed: see `layers_of`; steps: see `all_methods`."""
+    """Table 2.4 and Figure A.4; without masks the section says so. summed: see `layers_of`; steps: see
+    `all_methods`.
+    """
     report.section("Segmentation (Table 2.4, Figure A.4)")
     if evaluation.masks is None:
         report.needs(*MASKS_NEEDED)
@@ -51,12 +53,13 @@ def segmentation_section(
         model, evaluation, evaluation.masks, quiet, pool, summed, steps
     )
     report.text(
-        f"{len(masks)} images, each with the text of its class. Token decomposition: token effects of all heads of "
-        f"{'all' if summed == 'all' else f'the last {N_LATE}'} layers on the class direction minus the mean over all "
-        "classes, as in the thesis, or over all "
-        "descriptions of the pool, which also say what is behind things. Maps are grown bilinearly, clipped at 0 and "
-        "thresholded at their mean; pixels are counted over all images. The other methods are in their published forms "
-        "(lens.baselines): rollout and Chefer et al. start at the second layer."
+        f"There are {len(masks)} images, each with the text of its class. The token decomposition "
+        f"uses token effects of all heads of {'all' if summed == 'all' else f'the last {N_LATE}'} "
+        "layers on the class direction minus the mean over all classes, as in the thesis, or over "
+        "all descriptions of the pool, which also describe backgrounds. Maps are enlarged "
+        "bilinearly, clipped at 0 and thresholded at their mean; pixels are counted over all "
+        "images. The other methods are in their published forms (lens.baselines): rollout and "
+        "Chefer et al. start at the second layer."
     )
     known = (
         published.TABLE_2_4
@@ -71,9 +74,9 @@ def segmentation_section(
             model, evaluation, evaluation.pairs, quiet, pool, summed, steps
         )
         report.text(
-            f"The same where the text has to choose: {len(of_two_masks) // 2} pictures of two objects, once for each "
-            "of them, against the mask of that object alone. A method that finds whatever stands out cannot tell "
-            "which of the two is meant."
+            f"Here the text has to select an object: {len(of_two_masks) // 2} pictures of two "
+            "objects are used once for each object, with the mask of that object alone. A method "
+            "that finds whatever is salient cannot tell which of the two is meant."
         )
         _scores(report, of_two, of_two_masks, {}, "of two")
     few = np.linspace(0, len(masks) - 1, min(4, len(masks))).round().astype(int).tolist()
@@ -92,9 +95,11 @@ def _scores(
     which: str = "",
     said: str = "",
 ) -> None:
-    """Table and figures of every method's scores, and which score above the better token decomposition.
+    """Add a table and figures of every method's scores, and state which methods exceed the better token
+    decomposition.
 
-    known: published scores, and `said` what they are called."""
+    known: published scores, and `said` is their heading.
+    """
     scores = {name: segment.score(found, masks) for name, found in maps.items()}
     rows = {
         name: {"pixel accuracy": s.pixel_accuracy, "mIoU": s.miou, "mAP": s.map} for name, s in scores.items()
@@ -126,7 +131,7 @@ def _by_outcome(
     maps: dict[str, list[Tensor]],
     masks: list[Tensor],
 ) -> None:
-    """The scores apart, where the model names the class and where it does not."""
+    """Show scores separately for images whose class the model names and for the others."""
     if len(masks) < 2 * MIN_APART:
         return
     right = named_right(model, evaluation)
@@ -137,10 +142,11 @@ def _by_outcome(
     if min(map(len, sides.values())) < MIN_APART:
         return
     report.text(
-        f"The model names {sum(right)} of these {len(right)} images by their class. Direct effects show what writes "
-        "towards the class: where it is missed, parts of the object write against it, which attention and relevance "
-        "do not show. They also gather on a few telling tokens of an object, while rollout spreads over it; mAP ranks "
-        "pixels by the height of the map and favours the spread, mIoU cuts it at its mean."
+        f"The model names {sum(right)} of these {len(right)} images by their class. Direct effects "
+        "show what writes towards the class. Where the class is missed, parts of the object write "
+        "against it, which attention and relevance do not show. Direct effects also concentrate on "
+        "a few informative tokens of an object, while rollout spreads over it. mAP ranks pixels by "
+        "the value of the map and favours spread-out maps; mIoU thresholds the map at its mean."
     )
     rows = []
     for name, found in maps.items():
@@ -152,7 +158,7 @@ def _by_outcome(
 
 
 def named_right(model: ClipModel, evaluation: Evaluation) -> list[bool]:
-    """Return whether the model's first class is the true one, for every masked image."""
+    """Return for every masked image whether the model's first class is the true one."""
     data = evaluation.masks
     assert data is not None
     names, right = list(evaluation.class_prompts), []
@@ -167,7 +173,9 @@ def named_right(model: ClipModel, evaluation: Evaluation) -> list[bool]:
 
 
 def layers_of(n_layers: int, summed: str) -> range:
-    """Layers whose token effects a map sums: "late", the last N_LATE, which segment better, or "all" (Table 2.4)."""
+    """Return the layers whose token effects a map sums: "late", the last N_LATE, which segment better, or "all"
+    (Table 2.4).
+    """
     if summed not in SUMMED:
         raise ValueError(f"expected summed to be one of {', '.join(SUMMED)}, got {summed!r}")
     return range(n_layers) if summed == "all" else late_layers(n_layers)
@@ -182,11 +190,12 @@ def all_methods(
     summed: str = "late",
     steps: Steps | None = None,
 ) -> tuple[dict[str, list[Tensor]], list[Tensor], list[np.ndarray], list[str]]:
-    """Maps of every method on the images of `data` for their classes, of which the evaluation knows the texts.
+    """Return the maps of every method on the images of `data` for their classes, whose texts the evaluation
+    provides.
 
-    Also the masks and the pictures as the network sees them, and the classes. pool: texts whose mean, in place of the
-    classes', a second token decomposition is taken from. summed: see `layers_of`. steps: where maps are kept as they
-    are made, for whoever asks for the same ones of the same images, such as another chapter.
+    Also the masks and the pictures as the network sees them, and the classes. pool: texts whose mean replaces
+    that of the classes in a second token decomposition. summed: see `layers_of`. steps: where maps are stored, so
+    that another chapter can use the same ones.
     """
     names = list(evaluation.class_prompts)
     classes = from_prompts(model, list(evaluation.class_prompts.values()))
@@ -240,5 +249,5 @@ def _digest(*arrays: Any) -> str:
 
 
 def fitted_mask(mask: np.ndarray, size: tuple[int, int]) -> Tensor:
-    """Return a mask as the model sees it (data.segmentation.fit_mask), as a tensor."""
+    """Return a mask in the model's geometry (data.segmentation.fit_mask), as a tensor."""
     return torch.from_numpy(fit_mask(mask, size))

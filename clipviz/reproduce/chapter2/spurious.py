@@ -22,21 +22,21 @@ from clipviz.reproduce.report import Report
 from clipviz.values import Ablation, Head, Task
 
 FAMILIES = frozenset({"background", "place"})
-"""Broad families of texts that name a background: the shortcut of birds."""
+"""Broad families of texts that describe a background, the shortcut for birds."""
 
 HOWS = ("TextSpan label", "text query")
 MEDIAN = "other heads, median draw"
 
 
 class Way(NamedTuple):
-    """How a measurement was made: what the classes are made of, and how the heads were found."""
+    """How a measurement was made: how the classes are defined, and how the heads were found."""
 
     classes: str
     heads: str
 
 
 N_DRAWS, N_THESIS_DRAWS = 200, 5
-"""Draws of other heads; the thesis reports the best of five."""
+"""Number of draws of other heads; the thesis reports the best of five."""
 
 
 def shortcuts(
@@ -50,7 +50,7 @@ def shortcuts(
     n_draws: int = N_DRAWS,
     only_others: bool = True,
 ) -> dict[Way, ShortcutRemoval]:
-    """Accuracy by group before and after ablating the background heads, beside draws of as many late heads.
+    """Return accuracy by group before and after ablating the background heads, beside draws of as many late heads.
 
     shortcut: the two directions whose difference is the background; birds: terms of the task's readable images,
     `kept`; late: terms of the general images' last layers; found: role of each late head. Ways for which no head
@@ -79,7 +79,7 @@ def shortcuts(
 
 
 def best_of(found: Mapping[Way, ShortcutRemoval]) -> dict[str, ShortcutRemoval]:
-    """Return what the classes are made of -> the measurement whose worst group gains most."""
+    """Return how the classes are defined -> the measurement whose worst group gains most."""
     best: dict[str, ShortcutRemoval] = {}
     for way, shortcut in found.items():
         if way.classes not in best or shortcut.gain > best[way.classes].gain:
@@ -101,13 +101,14 @@ def random_worst(shortcut: ShortcutRemoval) -> Estimate:
 
 
 def median_draw(shortcut: ShortcutRemoval) -> Accuracy:
-    """Return the draw of other heads whose worst group is in the middle."""
+    """Return the draw of other heads with the median worst group."""
     return sorted(shortcut.random, key=lambda draw: draw.worst_accuracy)[len(shortcut.random) // 2]
 
 
 def draws_as_good(shortcut: ShortcutRemoval) -> float:
-    """Share of the draws whose worst group is at least as good as after ablating the background heads (a p-value:
-    the observation is counted in)."""
+    """Return the share of draws whose worst group is at least as good as after ablating the background heads (a
+    p-value, which counts the observation).
+    """
     as_good = sum(draw.worst_accuracy >= shortcut.after.worst_accuracy for draw in shortcut.random)
     return (1 + as_good) / (1 + len(shortcut.random))
 
@@ -115,7 +116,9 @@ def draws_as_good(shortcut: ShortcutRemoval) -> float:
 def shown_groups(
     shortcut: ShortcutRemoval,
 ) -> tuple[dict[str, tuple[float, float, float]], tuple[float, float, float]]:
-    """Accuracy before, under other heads (the median draw), after: of each group, and of the worst group of each."""
+    """Return the accuracy of each group before, under other heads (the median draw) and after, and of the worst
+    group of each.
+    """
     median = median_draw(shortcut)
     rows = {
         name: (value, median.groups[name][0], shortcut.after.groups[name][0])
@@ -125,9 +128,10 @@ def shown_groups(
 
 
 def add_table(report: Report, found: Mapping[Way, ShortcutRemoval]) -> None:
-    """One row per way: worst group before, under random heads and after, with intervals; all images; which heads.
+    """Add a table with one row per way: the worst group before, under random heads and after, with intervals; all
+    images; and the heads.
 
-    Says for which ways of finding heads there are none.
+    If a way of finding heads found none, a sentence says so.
     """
     for how in HOWS:
         if how not in {way.heads for way in found}:

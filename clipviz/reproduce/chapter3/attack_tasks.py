@@ -1,5 +1,5 @@
-"""Tasks of adversarial scenes (Table 3.3, Appendix B.8): class lists, and pairs of a class drawn and one it is taken
-for. Their pictures are drawn, not read; a folder of the classes gives the neurons their statistics.
+"""Tasks of adversarial scenes (Table 3.3, Appendix B.8): class lists, and pairs of a class to draw and a wrong
+class. Their pictures are drawn, not read; a folder of the classes provides the neurons' statistics.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ Pair = tuple[str, str]
 
 
 class AttackTask(NamedTuple):
-    """A list of classes and the pairs that are tried: (class drawn, class it should be taken for)."""
+    """A list of classes and the pairs to try: (class drawn, class that the classifier should predict)."""
 
     name: str
     classes: tuple[str, ...]
@@ -64,8 +64,8 @@ TASKS = {"cifar10": CIFAR10, "traffic": TRAFFIC_SIGNS}
 
 
 def pairs_of(asked: str | Sequence[Pair] | None, classes: Sequence[str]) -> tuple[Pair, ...]:
-    """Return the pairs to try: a task by its name, "cat/dog, ship/truck", or pairs; None: those of the task whose
-    classes the data have, and none where no task's are.
+    """Return the pairs to try: those of a task by its name, "cat/dog, ship/truck", or pairs. None stands for the
+    task whose classes the data have; if there is no such task, the result is empty.
     """
     if asked is None:
         known = {name.replace("_", " ").lower() for name in classes}
@@ -78,7 +78,7 @@ def pairs_of(asked: str | Sequence[Pair] | None, classes: Sequence[str]) -> tupl
         pairs = [tuple(part.strip() for part in pair.split("/")) for pair in asked.split(",")]
     if not pairs or any(len(pair) != 2 or not all(pair) or pair[0] == pair[1] for pair in pairs):
         raise ValueError(
-            f"expected pairs as {', '.join(TASKS)} or 'class drawn/class taken for, ...', got {asked!r}; "
-            "'cat/dog, ship/truck' are two"
+            f"expected pairs as {', '.join(TASKS)} or 'class drawn/wrong class, ...', got {asked!r}; "
+            "'cat/dog, ship/truck' gives two pairs"
         )
     return tuple((pair[0], pair[1]) for pair in pairs)

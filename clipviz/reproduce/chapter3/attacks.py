@@ -1,4 +1,4 @@
-"""Adversarial scenes from neurons' words: Table 3.3, Figures 3.6 and B.8, a section of the report of chapter3."""
+"""Adversarial scenes from neurons' words: Table 3.3 and Figures 3.6 and B.8, a section of chapter 3's report."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from clipviz.reproduce.report import Report
 
 PAIRS = DEMO.pairs
 METHODS = ("no words", "random neurons", "indirect effect", "similar words", "second order")
-QUICK_NEURONS = 256  # of a layer, whose indirect effects are taken in the quick version
-N_EXAMPLES, N_MORE = 3, 8  # pictures kept of each attack, and shown in Figure B.8
+QUICK_NEURONS = 256  # neurons per layer whose indirect effects are measured in the quick version
+N_EXAMPLES, N_MORE = 3, 8  # pictures stored per attack, and shown in Figure B.8
 
 
 def attack_section(report: Report, study: Study, repeats: int, quick: bool = False) -> None:
@@ -37,8 +37,8 @@ def attack_section(report: Report, study: Study, repeats: int, quick: bool = Fal
     if own is None and not in_demo_world(study.model):
         report.needs(
             "--describe, --draw",
-            "a language model and a text-to-image model by their names, or callables as describe= and draw= "
-            "(clipviz.models.captioners)",
+            "names of a language model and a text-to-image model, or callables as describe= and "
+            "draw= (clipviz.models.captioners)",
         )
         _thesis_attacks(report, study)
         return
@@ -46,7 +46,7 @@ def attack_section(report: Report, study: Study, repeats: int, quick: bool = Fal
     if not pairs:
         report.needs(
             "--pairs",
-            "pairs of classes to draw and to be taken for: cifar10, traffic, or 'cat/dog, ship/truck'",
+            "pairs of a class to draw and a wrong class: cifar10, traffic, or 'cat/dog, ship/truck'",
         )
         _thesis_attacks(report, study)
         return
@@ -60,10 +60,11 @@ def attack_section(report: Report, study: Study, repeats: int, quick: bool = Fal
     n_sentences, n_images = (3, 2) if quick else (10, 10)
     rates, words, examples, left_out = _attacks(study, source, pairs, repeats, (n_sentences, n_images))
     report.text(
-        f"Pictures of one class that should be taken for another: the {N_NEURONS} neurons of layers "
-        f"{layers[0]}-{layers[-1]} with the largest |<v, r>| give {N_WORDS} texts by contribution score (Eq. 3.4; "
-        f"{len(source.pool)} texts, {source.codes.atoms.shape[1]} per neuron); texts that name the other class or mean "
-        f"nearly the same are left out. {_who_draws(study, n_sentences, n_images)} Baselines: the class "
+        f"These pictures show one class and are meant to be classified as another. The {N_NEURONS} "
+        f"neurons of layers {layers[0]}-{layers[-1]} with the largest |<v, r>| provide {N_WORDS} "
+        f"texts by contribution score (Eq. 3.4; {len(source.pool)} texts, "
+        f"{source.codes.atoms.shape[1]} per neuron); texts that name the other class or mean nearly "
+        f"the same are excluded. {_who_draws(study, n_sentences, n_images)} Baselines: the class "
         f"alone, random neurons, codes of indirect effects{only}, the texts most along v."
     )
     summary = {
@@ -98,7 +99,8 @@ def attack_section(report: Report, study: Study, repeats: int, quick: bool = Fal
             )
         else:
             report.text(
-                f"Figure {number}: no picture for it, since none {'more ' if first else ''}fools the classifier."
+                f"Figure {number}: there is no picture for it, since none "
+                f"{'more ' if first else ''}fools the classifier."
             )
     _thesis_attacks(report, study)
 
@@ -115,8 +117,8 @@ def _attacks(
     list[list[figures.AttackExample]],
     dict[tuple[str, str], str],
 ]:
-    """Return every pair attacked `repeats` times: shares that fool by pair and method, first words, each one's best
-    pictures, and why a pair and method has none.
+    """Attack every pair `repeats` times; return the shares that fool the classifier by pair and method, the first
+    words, each method's best pictures, and the reason for pairs and methods without any.
 
     n_drawn: sentences of each attack, and pictures of each sentence.
     """
@@ -147,19 +149,20 @@ def _attacks(
 def _who_draws(study: Study, n_sentences: int, n_images: int) -> str:
     if study.studio is None:
         return (
-            f"The demo world writes {n_sentences} sentences from them (a second thing and a background beside the "
-            f"class; no recolouring) and draws {n_images} pictures of each. Every picture shows the class by "
-            "construction, so none is removed by hand."
+            f"The demo world writes {n_sentences} sentences from them (a second thing and a "
+            f"background beside the class; no recolouring) and draws {n_images} pictures of each. "
+            "Every picture shows the class by construction, so none has to be removed by hand."
         )
     return (
-        f"From what is written with them ({study.studio.name[:120]}) {n_sentences} sentences are chosen that name the "
-        f"class and not the other one, and {n_images} pictures are drawn of each. No picture is removed by hand; the "
-        "thesis removes those that show the other class, or not the one asked for."
+        f"From the sentences written with them ({study.studio.name[:120]}) {n_sentences} are chosen "
+        f"that name the class and not the other one, and {n_images} pictures are drawn of each. No "
+        "picture is removed by hand. The thesis removes pictures that show the other class or do "
+        "not show the requested one."
     )
 
 
 def _by(study: Study, source: Source, n_drawn: tuple[int, int]) -> str:
-    """Return what else the pictures rest on, for the name of a step; "" for the demo world's own."""
+    """Return what else the pictures depend on, for the name of a step; "" for the demo world's own."""
     if study.studio is None:
         return ""
     text = repr((study.studio.name, len(source.pool), source.pool[-1], n_drawn))
@@ -167,10 +170,11 @@ def _by(study: Study, source: Source, n_drawn: tuple[int, int]) -> str:
 
 
 def cue_pool(study: Study, quick: bool = False) -> list[str]:
-    """Return the texts that cues are chosen from: the 30,000 most common words, as in the thesis, where they can be
-    had.
+    """Return the texts from which cues are chosen: the 30,000 most common words, as in the thesis, if they are
+    available.
 
-    The demo world's is what it can draw; without the words (clipviz[words]), and in a quick version, it is alike.
+    For the demo world these are the texts that it can draw. Without the words (clipviz[words]), and in a quick
+    version, they are chosen likewise.
     """
     if quick or in_demo_world(study.model) or importlib.util.find_spec("wordfreq") is None:
         return wide_pool(study)
@@ -180,7 +184,8 @@ def cue_pool(study: Study, quick: bool = False) -> list[str]:
 def attack_source(
     study: Study, n_indirect: int, pool: Sequence[str] | None = None, n_compared: int | None = None
 ) -> Source:
-    """Return what the methods choose words from: the late layers' neurons together, both kinds of directions.
+    """Return the data from which methods choose words: the neurons of the late layers together, with both kinds of
+    directions.
 
     n_indirect: images for each neuron's indirect effects; n_compared: neurons of each layer that have them, None for
     all.
@@ -214,9 +219,9 @@ def attack_source(
 
 
 def verdict(summary: dict[str, dict[str, tuple[float, float]]], repeats: int, in_world: bool = True) -> str:
-    """Return one plain paragraph: on which tasks the second order beats every baseline, and by how much on average.
+    """Return a paragraph on which tasks the second order beats every baseline on, and by how much on average.
 
-    in_world: the demo world wrote and drew.
+    in_world: whether the demo world wrote and drew.
     """
     baselines = [method for method in METHODS if method != "second order"]
     best = {name: max(row[baseline][0] for baseline in baselines) for name, row in summary.items()}
@@ -236,10 +241,10 @@ def verdict(summary: dict[str, dict[str, tuple[float, float]]], repeats: int, in
     if close:
         text += f" The lead is within the deviations on {', '.join(close)}."
     if means["similar words"] >= means["second order"]:
-        text += " Here the words most along v do better on average"
+        text += " Here the words closest to v do better on average"
         text += (
-            ": the world's texts say exactly what can be drawn, and its classifier is small, so the direct way is "
-            "short. A large model's common words do not have that."
+            ": the world's texts state exactly what can be drawn, and its classifier is small, so "
+            "the direct way works well. This does not hold for a large model and common words."
             if in_world
             else "."
         )
@@ -284,7 +289,7 @@ def _attack(
 
 
 def _examples(study: Study, pair: tuple[str, str], found: dict[str, Any]) -> list[figures.AttackExample]:
-    """Return the pictures that fool most, those that do, with the tokens that write towards either class."""
+    """Return the pictures that fool the classifier most, with the tokens that write towards either class."""
     rows = zip(found["best sentences"], found["best margins"], found["best pictures"], strict=True)
     return [
         figures.AttackExample(

@@ -1,6 +1,6 @@
 """Chapter 3, reproduced: neurons through the second-order lens, on the demo world or on the user's model and images.
 
-Here: which layers matter and how (Figures 3.3, 3.4, B.2-B.5, Table 3.1). What neurons are used for is in
+This module measures which layers matter and how (Figures 3.3, 3.4, B.2-B.5, Table 3.1). Uses of neurons are in
 neuron_texts (Tables 3.2, B.1), attacks (Table 3.3) and neuron_segmenting (Table 3.4).
 """
 
@@ -70,7 +70,7 @@ from clipviz.reproduce.report import Report, Steps
 from clipviz.values import Ablation, Task
 
 N_REFERENCE, N_UNSEEN = 800, 300
-COMPARED = (64, 64)  # images and neurons whose indirect and second-order effects are compared one by one
+COMPARED = (64, 64)  # images and neurons whose indirect and second-order effects are compared individually
 QUICK_LIMIT, QUICK_COMPARED = 90, (12, 8)
 
 
@@ -93,17 +93,18 @@ def run(
     pairs: str | Sequence[tuple[str, str]] | None = None,
     shifted: str | None = None,
 ) -> Path:
-    """Tables 3.1-3.4, Figures 3.3-3.7 and B.1-B.5; returns the report's path.
+    """Reproduce Tables 3.1-3.4 and Figures 3.3-3.7 and B.1-B.5; return the report's path.
 
-    data: a folder with one subfolder per class or a table of labels; without it the demo world. limit: at most this
-    many images, and as many others as reference. index: of other images, whose statistics of neurons (clipviz index
-    --neurons) take the place of those images; the report is then on the layers that it holds. repeats: of the
-    adversarial experiment. pool, describe_classes: further pools of texts (reproduce.pools). quick: a small version of
-    everything, to look at. summed: layers of the token decomposition's maps, "late" or "all" (the thesis's). describe,
-    draw: who writes and draws adversarial scenes, as callables or by the names of their models (models.captioners);
-    pairs: "cifar10", "traffic", "cat/dog, ship/truck" or pairs, by default those of the task whose classes the data
-    have. shifted: a folder of the same classes in another style, as ImageNet-R.
-    Layers are kept in out/steps as they are done: an interrupted run continues from there.
+    data: a folder with one subfolder per class or a table of labels; without it the demo world. limit: at most
+    this many images, and as many others as reference. index: an index of other images, whose statistics of
+    neurons (clipviz index --neurons) replace the reference images; the report then covers the layers that it
+    contains. repeats: number of repeats of the adversarial experiment. pool, describe_classes: further pools of
+    texts (reproduce.pools). quick: a small version of everything, for a first look. summed: layers of the token
+    decomposition's maps, "late" or "all" (as in the thesis). describe, draw: the writer and drawer of adversarial
+    scenes, as callables or names of models (models.captioners); pairs: "cifar10", "traffic", "cat/dog,
+    ship/truck" or pairs, by default those of the task whose classes the data have. shifted: a folder of the same
+    classes in another style, such as ImageNet-R. Finished layers are stored in out/steps, from which an
+    interrupted run continues.
     """
     started = time.monotonic()
     pool = open_pools(pool)
@@ -111,7 +112,7 @@ def run(
     few = limit or QUICK_LIMIT if quick else limit
     opened = open_study(model, Path(out), data, segmentation, few, quiet, quick, index)
     study = replace(opened, studio=studio_of(describe, draw), pairs=pairs, shifted=shifted)
-    pairs_of(pairs, ())  # what cannot be read is said before anything is measured
+    pairs_of(pairs, ())  # unreadable data are reported before anything is measured
     if shifted is not None:
         class_folders(image_data.open_images(shifted), shifted)
     report = Report(
@@ -127,7 +128,7 @@ def run(
     words = () if quick else MOST_COMMON
     chosen = text_pools(study.model, study.evaluation, pool, describe_classes, study.steps, words)
     sparse_section(report, study, peak, chosen)
-    described = study.layer(study.late[len(study.late) // 2])  # layer 9 of 12, the thesis's
+    described = study.layer(study.late[len(study.late) // 2])  # layer 9 of 12, as in the thesis
     neuron_texts.gallery_section(report, study, described, chosen)
     neuron_texts.concepts_section(report, study, described)
     attacks.attack_section(report, study, 1 if quick else repeats, quick)
@@ -136,9 +137,9 @@ def run(
 
 
 def studio_of(describe: Writer | str | None, draw: Painter | str | None) -> Studio | None:
-    """Return those who write and draw, opened by name where they are names; both or neither."""
+    """Return the writer and the drawer, loaded if given by name; both or neither."""
     if (describe is None) != (draw is None):
-        raise ValueError("expected describe and draw together, got one of them; give both or neither")
+        raise ValueError("expected describe and draw together, got one of them; pass both or neither")
     if describe is None or draw is None:
         return None
     writer = captioners.load_writer(describe) if isinstance(describe, str) else describe
@@ -155,7 +156,7 @@ def open_study(
     quick: bool = False,
     index: str | None = None,
 ) -> Study:
-    """Return what is measured: images with tasks, other images as reference (the thesis's D), finished steps."""
+    """Return the data of the chapter: images with tasks, other images as reference (the thesis's D), finished steps."""
     if data is None:
         evaluation, everything = demo_evaluation(model, limit, with_birds=False), demo.images()
         n_evaluated, n_reference = limit or DEMO_IMAGES, limit or N_REFERENCE
@@ -175,14 +176,14 @@ def open_study(
     study = Study(model, evaluation, reference, Steps(out / "steps", key), quiet, quick, index=opened)
     if not study.layers:
         raise ValueError(
-            f"expected an index with statistics of neurons, got {str(index)!r} without any that can be used; build it "
-            "with clipviz index --neurons LAYERS"
+            f"expected an index with statistics of neurons, got {str(index)!r} without usable ones; "
+            "build it with clipviz index --neurons LAYERS"
         )
     return study
 
 
 def others(everything: Images, n_evaluated: int, n_wanted: int) -> Images:
-    """Return an even sample of the images that the evaluation leaves out; of all where it leaves out fewer than 8."""
+    """Return an even sample of the images that the evaluation does not use, or of all images if fewer than 8 remain."""
     used = set(spaced(len(everything), n_evaluated))
     left = [i for i in range(len(everything)) if i not in used]
     left = left if len(left) >= 8 else list(range(len(everything)))
@@ -208,10 +209,11 @@ def layers_section(report: Report, study: Study) -> int:
     peak = min(everything, key=lambda layer: (everything[layer], -layer))
     report.section(
         "Second-order effects by layer (Figures 3.3, B.2, B.3)",
-        "The second-order effects of all neurons of one layer are replaced: by their means over the reference images "
-        "(w/o all neurons), only where a neuron's norm is below the 98th percentile of its norms over the reference "
-        "images (w/o small norm), only above it (w/o large norm), or by x r + b, their projection on one direction "
-        "(reconstruction from PC 1, from the reference images of largest norm).",
+        "The second-order effects of all neurons of one layer are replaced: by their means over the "
+        "reference images (w/o all neurons), only where a neuron's norm is below the 98th percentile "
+        "of its norms over the reference images (w/o small norm), only where it is above (w/o large "
+        "norm), or by x r + b, their projection on one direction (reconstruction from PC 1, from the "
+        "reference images of largest norm).",
     )
     for task, found in curves.items():
         report.figure(
@@ -232,28 +234,29 @@ def layers_section(report: Report, study: Study) -> int:
         f"for {main} the largest drop is in layer {peak} of 0..{study.model.n_layers - 1} "
         f"({baseline[main]:.3f} to {everything[peak]:.3f})"
         if everything[peak] < baseline[main]
-        else f"no layer's replacement lowers {main}; layer {peak} is looked at in what follows"
+        else f"no layer's replacement lowers {main}; the following sections use layer {peak}"
     )
     report.text(
-        f"**Where**: {where}; the thesis finds it moderately late, in layers "
-        "8-10 of 0..11. The last layer has no later attention. Change: what mean-ablating all neurons moves the "
-        "unit embeddings (mean square), against their variance over images. "
-        "**How sparse, how straight**: over the reference images, the mean over neurons of the share of the summed "
-        "squared norm that falls on the 2% of images above the threshold, of the share of variance of the first "
-        "component over the images of largest norm, and how many effects of the evaluated images are large:"
+        f"**Where**: {where}; the thesis finds it moderately late, in layers 8-10 of 0..11. The last "
+        'layer has no later attention. "Change" is the mean squared shift of the unit embeddings '
+        "when all neurons are mean-ablated, relative to their variance over images. **Sparsity and "
+        "rank**: the table shows means over neurons, on the reference images, of the share of the "
+        "summed squared norm that falls on the 2% of images above the threshold, and of the share "
+        "of variance of the first component over the images of largest norm. It also shows how many "
+        "effects of the evaluated images are large."
     )
     report.table(
         ["layer", "change w/o all", "norm on 2% of the images", "variance of PC 1", "large effects"], rows
     )
     left_out = [n for n in range(study.model.n_layers - 1) if n not in study.layers]
     if left_out:
-        report.text(f"Not in the index: layers {', '.join(map(str, left_out))}.")
+        report.text(f"The index does not contain layers {', '.join(map(str, left_out))}.")
     _unseen(report, study)
     return peak
 
 
 def _replaced(study: Study) -> Iterator[tuple[Layer, dict[str, Any]]]:
-    """Yield every layer, and the embeddings of the evaluated images after its replacements."""
+    """Yield every layer with the embeddings of the evaluated images after its replacements."""
     for group in study.groups:
         known = study.of_layers(group)
         found = layer_embeddings(study.model, study.evaluation.images, known, study.steps, study.quiet)
@@ -261,23 +264,26 @@ def _replaced(study: Study) -> Iterator[tuple[Layer, dict[str, Any]]]:
 
 
 def _change(before: np.ndarray, after: np.ndarray) -> float:
-    """Mean squared distance of embeddings before and after, by their summed variance before."""
+    """Return the mean squared distance of embeddings before and after, relative to their summed variance before."""
     return float(np.square(after - before).sum(1).mean() / np.var(before, axis=0).sum())
 
 
 def _unseen(report: Report, study: Study) -> None:
-    """Figure B.3 (ImageNet-R in the thesis): the same on images of another kind."""
+    """Figure B.3 (ImageNet-R in the thesis): the same measurement on images of another kind."""
     n_images = min(60, len(study.evaluation.images)) if study.quick else N_UNSEEN
     if study.shifted is not None:
         images, tasks = shifted_views(study, n_images if study.quick else 2_000)
         about, title = f"of {Path(study.shifted).name}", Path(study.shifted).name
     elif in_demo_world(study.model):
         images, tasks = unseen_views(study.model, n_images)
-        about = "drawn with a style, tilts and background tiles that training never showed (in place of ImageNet-R)"
+        about = (
+            "drawn with a style, tilts and background tiles that do not occur in training (in place of "
+            "ImageNet-R)"
+        )
         title = "unseen views"
     else:
         report.needs(
-            "--shifted", "a folder of the same classes in another style, as ImageNet-R", "Figure B.3"
+            "--shifted", "a folder of the same classes in another style, such as ImageNet-R", "Figure B.3"
         )
         return
     curves: dict[str, dict[int, float]] = {}
@@ -306,9 +312,10 @@ def _unseen(report: Report, study: Study) -> None:
 
 
 def shifted_views(study: Study, limit: int) -> tuple[Images, list[Task]]:
-    """Images of the evaluation's classes in another style, and their task over the classes that are there.
+    """Return images of the evaluation's classes in another style, and their task with the classes that occur.
 
-    A class folder has the texts of the evaluation's folder of that name (ImageNet-R's have ids of ImageNet's).
+    A class folder uses the texts of the evaluation's folder with the same name (the folders of ImageNet-R have
+    ids of ImageNet).
     """
     assert study.shifted is not None
     found = folder_evaluation(study.model, study.shifted, limit)
@@ -321,7 +328,7 @@ def shifted_views(study: Study, limit: int) -> tuple[Images, list[Task]]:
 
 
 def unseen_views(model: ClipModel, n_images: int) -> tuple[Images, list[Task]]:
-    """Scenes of the demo world in views that training never shows, and the objects task on them."""
+    """Return scenes of the demo world in views that do not occur in training, and the objects task on them."""
     scenes = render(n_images, 31, unseen_views=True)
     images = image_data.open_images([Image.fromarray(pixels) for pixels in scenes.images])
     images.attributes = {column: scenes.words(column) for column in scenes.columns}  # type: ignore[misc]
@@ -329,7 +336,7 @@ def unseen_views(model: ClipModel, n_images: int) -> tuple[Images, list[Task]]:
 
 
 def first_order_section(report: Report, study: Study, peak: int) -> None:
-    """Figures B.4 and B.5: the attention layers' direct effects, to see that they come after the neurons'."""
+    """Figures B.4 and B.5: the attention layers' direct effects, to check that they come after those of the neurons."""
     model, images = study.model, study.evaluation.images
     terms, kept, _ = trace_terms(
         model, images, traced_steps(study.steps.folder, model, images), "images", study.quiet
@@ -345,10 +352,10 @@ def first_order_section(report: Report, study: Study, peak: int) -> None:
     steepest = max(drops, key=lambda n: drops[n])
     report.section(
         "First-order effects of the attention layers (Figures B.4, B.5)",
-        "Mean-ablated one after the other, from the first. "
+        "Attention layers are mean-ablated one after the other, from the first. "
         + (
-            f"The steepest loss of {main} comes with attention layer {steepest}; the neurons that matter most are in "
-            f"MLP layer {peak}, "
+            f"The steepest loss of {main} comes with attention layer {steepest}; the most important "
+            f"neurons are in MLP layer {peak}, "
             + ("before it." if peak < steepest else "not before it, unlike in the thesis.")
             if drops[steepest] > 0
             else f"No layer lowers {main}."
@@ -387,10 +394,11 @@ def indirect_section(report: Report, study: Study, peak: int, compared: Sequence
     }
     report.section(
         "Against the indirect effect (Table 3.1)",
-        f"Layer {peak}, all neurons at once. Indirect: the model runs again with the layer's activations at their "
-        "per-token means, so that later layers can repair the loss. Variance of the first component: over the "
-        f"quarter of {n_compared[0]} reference images with the largest effects, mean over {n_compared[1]} random "
-        "neurons, centred by the mean over all of them.",
+        f"All neurons of layer {peak} are ablated at once. For indirect effects the model runs again "
+        "with the layer's activations at their per-token means, so that later layers can compensate "
+        "for the loss. The variance of the first component is measured over the quarter of "
+        f"{n_compared[0]} reference images with the largest effects and averaged over "
+        f"{n_compared[1]} random neurons, centred by the mean over all of them.",
     )
     names = list(base)
     known = published.chapter_3_model(model.name, model.pretrained)
@@ -403,9 +411,10 @@ def indirect_section(report: Report, study: Study, peak: int, compared: Sequence
     report.table(["effects mean-ablated", *names, "variance of PC 1"], rows)
     indirect, ours = after["indirect"][names[0]], after["second-order"][names[0]]
     report.text(
-        f"Mean-ablating the second-order effects costs {_compare(indirect, ours)} of {names[0]} than the intervention "
-        f"({'as' if ours < indirect else 'unlike'} in the thesis, where later layers repair the loss); their first "
-        f"component explains {_compare(shares['second-order'], shares['indirect'])} of the variance."
+        f"Mean-ablating the second-order effects costs {_compare(indirect, ours)} of {names[0]} than "
+        f"the intervention ({'as' if ours < indirect else 'unlike'} in the thesis, where later "
+        "layers compensate for the loss); their first component explains "
+        f"{_compare(shares['second-order'], shares['indirect'])} of the variance."
     )
     report.figure(
         "neurons-indirect",
@@ -439,9 +448,10 @@ def sparse_section(report: Report, study: Study, layer: int, pools: Mapping[str,
     }
     report.section(
         "Sparse text codes (Figure 3.4)",
-        f"Every direction r of layer {layer} is replaced by m texts of a pool (orthogonal matching pursuit, pool "
-        f"centred, unit rows); effects are x r + b. Random vectors are the control. With m = {model.weights.d_embed}, "
-        "the width of the embedding, any pool that spans it rebuilds r.",
+        f"Every direction r of layer {layer} is replaced by m texts of a pool (orthogonal matching "
+        "pursuit, pool centred, unit rows); effects are x r + b. Random vectors are the control. "
+        f"With m = {model.weights.d_embed}, the width of the embedding, any pool that spans it "
+        "reconstructs r exactly.",
     )
     for task, by_pool in curves.items():
         shown = {name: values[task] for name, values in levels.items()}
@@ -474,7 +484,7 @@ def _lead(study: Study, quick: bool) -> str:
 
 
 def _reference(study: Study) -> str:
-    """Return where means, directions and thresholds come from."""
+    """Return a sentence on where means, directions and thresholds come from."""
     n_images = len(study.reference)
     if study.index is None:
         return f"Means, directions and thresholds come from {n_images:,} other images."

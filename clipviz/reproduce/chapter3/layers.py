@@ -1,4 +1,4 @@
-"""Second-order statistics and mean-ablations of whole layers over a collection, as steps that can be resumed."""
+"""Second-order statistics and mean-ablations of whole layers over a collection, as resumable steps."""
 
 from __future__ import annotations
 
@@ -35,18 +35,23 @@ from clipviz.reproduce.evaluation import Evaluation, batches, spaced
 from clipviz.reproduce.report import Steps
 from clipviz.values import Task
 
-PERCENTILE = 98.0  # of the norms over the reference images: "large" effects are above it
-MIN_TOP, N_STUDIED = 16, 3  # images of S_n at least; MLP layers looked at closely, the last with later heads
-N_SAMPLE = 2_000  # images of an index that are read again, for the distribution of the norms
+PERCENTILE = 98.0  # "large" effects exceed this percentile of the norms over the reference images
+MIN_TOP, N_STUDIED = (
+    16,
+    3,
+)  # images in S_n at least; MLP layers examined closely, the last with later heads
+N_SAMPLE = 2_000  # images of an index that are read again for the distribution of norms
 QUICK_ATOMS = (
-    32  # texts of a code at most in the quick version: 128 of 4,096 neurons take minutes for each pool
+    32  # most texts per code in the quick version: 128 texts for 4,096 neurons take minutes per pool
 )
-PART = 320  # images after which a pass over a large collection keeps what it has found
+PART = 320  # a pass over a large collection stores its results after this many images
 N_INDIRECT = 8  # images per neuron for the components of indirect effects
 
 
 def usable_layers(model: ClipModel) -> list[int]:
-    """Layers with later attention. Their statistics are streamed without covariances, so that all fit in memory."""
+    """Return the layers with later attention. Statistics are streamed without covariances, so that all layers fit in
+    memory.
+    """
     return list(range(model.n_layers - 1))
 
 
@@ -59,11 +64,11 @@ class Layer:
 
     @cached_property
     def line(self) -> RankOne:
-        """The rank-1 directions, made when they are asked for: a finished step does not ask again."""
+        """The rank-1 directions, computed on demand, since a finished step does not need them."""
         return rank_one(self.stats, self._model.neuron_basis(self.stats.layer))
 
     def concentration(self) -> float:
-        """Mean share of a neuron's summed squared norm that falls on the few images above its threshold."""
+        """Return the mean share of a neuron's summed squared norm on the few images above its threshold."""
         squares = self.norms.float().square()
         return float(
             ((squares * (self.norms > self.thresholds)).sum(0) / squares.sum(0).clamp_min(1e-20)).mean()
@@ -72,10 +77,10 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """What chapter 3 is measured on. reference: other images, for means, directions and thresholds (D, thesis 3.3).
+    """The data of chapter 3. reference: other images, for means, directions and thresholds (D, thesis 3.3).
 
-    index: of the reference images, with the statistics of some layers' neurons (clipviz index --neurons), which are
-    then read from it instead of being computed.
+    index: an index of the reference images, with the statistics of some layers' neurons (clipviz index
+    --neurons), which are then read from it instead of being computed.
     """
 
     model: ClipModel
@@ -84,25 +89,25 @@ class Study:
     steps: Steps
     quiet: bool = False
     quick: bool = False
-    kept: dict[int, Layer] = field(default_factory=dict)  # late layers, which several sections use
+    kept: dict[int, Layer] = field(default_factory=dict)  # the late layers, which several sections use
     index: Index | None = None
     studio: Studio | None = (
-        None  # who writes and draws adversarial scenes; None: the model's bundle, if any does
+        None  # the writer and drawer of adversarial scenes; None for those of the model's bundle, if any
     )
     pairs: str | Sequence[tuple[str, str]] | None = (
-        None  # of classes, for these scenes (attack_tasks.pairs_of)
+        None  # pairs of classes for these scenes (attack_tasks.pairs_of)
     )
     shifted: str | None = None  # a folder of the same classes in another style (ImageNet-R), for Figure B.3
 
     @property
     def layers(self) -> list[int]:
-        """Layers with later attention, those that are in the index where there is one."""
+        """Layers with later attention; with an index, those of them that it contains."""
         usable = usable_layers(self.model)
         return usable if self.index is None else [one for one in usable if one in self.index.neuron_layers]
 
     @property
     def sample(self) -> Images:
-        """The reference images that are read: all of them, or an even sample of an index's."""
+        """The reference images to read: all of them, or an even sample of an index."""
         if self.index is None:
             return self.reference
         return self.reference.subset(spaced(len(self.reference), N_SAMPLE))
@@ -132,14 +137,16 @@ class Study:
 
     @property
     def groups(self) -> list[list[int]]:
-        """The layers in groups that a pass can serve at once."""
+        """The layers in groups that a single pass can serve."""
         n_images = max(len(self.reference), len(self.evaluation.images))
         return read_together(self.model, self.layers, n_images, n_top_of(len(self.reference)))
 
     def accuracy(
         self, embeddings: np.ndarray | Tensor, rows: Sequence[int], tasks: Sequence[Task] | None = None
     ) -> dict[str, float]:
-        """Zero-shot accuracy by task (the evaluation's, or others) of embeddings [row, d_embed] of some images."""
+        """Return zero-shot accuracy by task (the evaluation's, or others) of embeddings [row, d_embed] of some
+        images.
+        """
         found = torch.as_tensor(embeddings)
         return {
             task.name: zeroshot.accuracy(found, task.directions.cpu(), [task.labels[i] for i in rows]).top1
@@ -148,7 +155,9 @@ class Study:
 
 
 def n_top_of(n_images: int) -> int:
-    """Return how many of the reference images are a neuron's top ones: 2%, at least 16, at most the thesis's 100."""
+    """Return how many of the reference images are a neuron's top images: 2%, at least 16, at most 100 as in the
+    thesis.
+    """
     return max(MIN_TOP, min(100, round(0.02 * n_images)))
 
 
@@ -159,7 +168,9 @@ def layer_statistics(
     steps: Steps,
     quiet: bool = False,
 ) -> list[Layer]:
-    """Statistics of some layers over the reference images, from one pass; their top ones are the thesis's S_n."""
+    """Return statistics of some layers over the reference images, from one pass; their top images are the thesis's
+    S_n.
+    """
 
     def make(places: list[int]) -> Iterator[dict[str, Any]]:
         wanted = [layers[place] for place in places]
@@ -174,14 +185,14 @@ def layer_statistics(
 
 
 def _as_layer(model: ClipModel, layer: int, found: dict[str, Any]) -> Layer:
-    """Return a layer from its step."""
+    """Return a layer from its stored step."""
     tensors = {
         name: torch.from_numpy(value).to(model.device)
         for name, value in found.items()
         if isinstance(value, np.ndarray)
     }
     norms = tensors.pop("norms")
-    tensors.pop("scatter", None)  # of steps that kept it
+    tensors.pop("scatter", None)  # from steps that stored it
     stats = NeuronStats(layer=layer, count=int(found["count"]), scatter=None, **tensors)
     return Layer(model, stats, norms)
 
@@ -194,7 +205,7 @@ def indexed_layer(
     steps: Steps,
     quiet: bool = False,
 ) -> Layer:
-    """Return one layer with the statistics that an index holds; the norms, which it does not hold, are read from a
+    """Return one layer with the statistics of an index; the norms, which an index does not contain, are read from a
     sample.
     """
 
@@ -218,11 +229,11 @@ def layer_embeddings(
     codes: bool = False,
     name: str = "images",
 ) -> list[dict[str, Any]]:
-    """Of every layer the unit embeddings before and after each condition, [image, d_embed]; rows: which images they
-    are. One pass serves all layers; what it has found is kept after every PART images until it ends.
+    """Return the unit embeddings of every layer before and after each condition, [image, d_embed]; rows: the images.
+    One pass serves all layers, and its results are stored after every PART images.
 
-    codes=True also leaves what Figure 3.4 needs: "left", the embedding without the layer's effects (their mean
-    added back), and "coefficients" x_n [image, neuron]. name: of the images, for the steps.
+    codes=True also returns what Figure 3.4 needs: "left", the embedding without the layer's effects (their mean
+    added back), and "coefficients" x_n [image, neuron]. name: name of the images, for the steps.
     """
     names = [f"neurons-{name}-{one.stats.layer}{'-codes' if codes else ''}" for one in known]
 
@@ -262,7 +273,7 @@ def layer_embeddings(
 def _after_conditions(
     model: ClipModel, images: Any, rows: range, known: Sequence[Layer], codes: bool, quiet: bool
 ) -> list[dict[str, Any]]:
-    """Return what `layer_embeddings` leaves of some images, layer by layer, from one pass."""
+    """Return the results of `layer_embeddings` for some images, layer by layer, from one pass."""
     numbers = [one.stats.layer for one in known]
     bar = "" if quiet else f"ablating layers {', '.join(map(str, numbers))}"
     parts: list[dict[str, list[Tensor]]] = [{} for _ in known]
@@ -279,7 +290,9 @@ def _after_conditions(
 
 
 def _conditions(known: Layer, second: SecondOrder, codes: bool) -> dict[str, Tensor]:
-    """Unit embeddings of some images before and after every condition, and what `layer_embeddings` adds to them."""
+    """Return unit embeddings of some images before and after every condition, and the additions of
+    `layer_embeddings`.
+    """
     large = second.norms() > known.thresholds
     made = replaced(second, known.stats, known.line, large)
     made = {"baseline": made.pop(NOTHING), **made, "share of large": large.float().mean(1)}
@@ -292,7 +305,7 @@ def _conditions(known: Layer, second: SecondOrder, codes: bool) -> dict[str, Ten
 def mean_of(
     model: ClipModel, reference: Sequence[Image.Image], layer: int, steps: Steps, quiet: bool = False
 ) -> Tensor:
-    """Per-token mean activations of one layer over the reference images, [token, neuron]."""
+    """Return per-token mean activations of one layer over the reference images, [token, neuron]."""
 
     def make() -> dict[str, Any]:
         pictures = (some for _, some in batches(reference, f"mean activations of layer {layer}", quiet))
@@ -310,11 +323,11 @@ def intervened(
     n_compared: tuple[int, int],
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Indirect effects of one layer by real interventions, for Table 3.1.
+    """Return indirect effects of one layer by actual interventions, for Table 3.1.
 
-    "embeddings" [image, d_embed]: with every activation of the layer at its per-token mean, "rows" the images they
-    are; "indirect" and "second order" [image, chosen, d_embed]: both effects of n_compared = (images, neurons),
-    random neurons on the first reference images.
+    "embeddings" [image, d_embed]: with every activation of the layer at its per-token mean, "rows": the images;
+    "indirect" and "second order" [image, chosen, d_embed]: both effects of n_compared = (images, neurons), random
+    neurons on the first reference images.
     """
     mean = mean_of(model, reference, layer, steps, quiet)
     n_images, n_chosen = n_compared
@@ -348,11 +361,13 @@ def indirect_directions(
     sample: Sequence[Image.Image] | None = None,
     n_neurons: int | None = None,
 ) -> Tensor:
-    """First component [neuron, d_embed] of every neuron's indirect effects, signed as second-order ones are.
+    """Return the first component [neuron, d_embed] of every neuron's indirect effects, signed like second-order
+    ones.
 
-    Interventions are expensive: each neuron's effects are taken on the n_top reference images where
-    its second-order effect is largest. They are changes against the mean activation, so nothing is subtracted.
-    sample: the images whose activations are averaged, default all of `reference`. n_neurons: an even sample of so many.
+    Interventions are expensive: each neuron's effects are measured on the n_top reference images where its
+    second-order effect is largest. They are changes relative to the mean activation, so nothing is subtracted.
+    sample: the images whose activations are averaged, default all of `reference`. n_neurons: size of an even
+    sample of neurons.
     """
     layer, top = known.stats.layer, known.stats.top_images[:, :n_top].cpu()
     chosen = torch.tensor(spaced(len(top), n_neurons or len(top)))
@@ -373,16 +388,18 @@ def indirect_directions(
 
 
 def signed_components(effects: Float[Tensor, "neuron image d_embed"]) -> Float[Tensor, "neuron d_embed"]:
-    """First components of effects; most images project positively on them."""
+    """Return the first components of effects, signed so that most images project positively on them."""
     directions, _, _ = first_component(effects)
     along = torch.einsum("nid,nd->ni", effects, directions)
     return directions * torch.where(along.sign().sum(1) < 0, -1.0, 1.0)[:, None]
 
 
 def component_share(effects: np.ndarray, top: float = 0.25, n_top: int | None = None) -> float:
-    """Mean share of variance of the first component over each neuron's largest effects, centred by the mean of all.
+    """Return the mean share of variance of the first component over each neuron's largest effects, centred by the
+    mean of all.
 
-    effects: [image, neuron, d_embed]; top: share of the images, by norm; n_top: or how many (the thesis's 100).
+    effects: [image, neuron, d_embed]; top: share of the images, by norm; n_top: or their number (100 in the
+    thesis).
     """
     found = torch.from_numpy(effects).transpose(0, 1)
     n_top = max(2, round(top * found.shape[1]) if n_top is None else min(n_top, found.shape[1]))

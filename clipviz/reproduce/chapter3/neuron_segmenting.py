@@ -1,4 +1,4 @@
-"""Segmentation by neurons: Table 3.4 and Figure 3.7, a section of the report of chapter3."""
+"""Segmentation by neurons: Table 3.4 and Figure 3.7, a section of chapter 3's report."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def segmentation_section(report: Report, study: Study, summed: str = "late") -> 
         return
     pool = encoded_pool(
         study.model, evaluation.pools[GENERAL]
-    )  # asked for as chapter 2 does, which keeps its maps
+    )  # the same arguments as in chapter 2, whose maps are stored
     maps, masks, pictures, texts = all_methods(
         study.model, evaluation, data, study.quiet, pool, summed, study.steps
     )
@@ -40,10 +40,11 @@ def segmentation_section(report: Report, study: Study, summed: str = "late") -> 
     scores |= {name: segment.score(found, own_masks, cues.SEGMENT_THRESHOLD) for name, found in own.items()}
     layers = study.late
     report.text(
-        f"{len(masks)} images. Neurons: activation maps of the {cues.N_SEGMENT_NEURONS} neurons of layers {layers[0]}-"
-        f"{layers[-1]} with the largest |<r, M(c)>|, averaged, stretched to 0..1, threshold {cues.SEGMENT_THRESHOLD}. "
-        "Signed: those that write most towards M(c) minus the mean of all classes. The others as in "
-        "Table 2.4: threshold at the map's mean."
+        f'There are {len(masks)} images. "Neurons" averages the activation maps of the '
+        f"{cues.N_SEGMENT_NEURONS} neurons of layers {layers[0]}-{layers[-1]} with the largest |<r, "
+        f'M(c)>|, rescaled to 0..1 and thresholded at {cues.SEGMENT_THRESHOLD}. "Signed" uses those '
+        "that write most towards M(c) minus the mean of all classes. The other methods are "
+        "thresholded at the map's mean, as in Table 2.4."
     )
     known = published.TABLE_3_4 if published.chapter_3_model(study.model.name, study.model.pretrained) else {}
     said = published.heading(published.SEGMENTATION, published.SEGMENTATION in study.evaluation.published)
@@ -76,7 +77,9 @@ def segmentation_section(report: Report, study: Study, summed: str = "late") -> 
 
 
 def neuron_maps(study: Study, batch: int = 8) -> tuple[dict[str, list[Tensor]], list[Tensor]]:
-    """Heatmaps of every masked image for its class, by both choices of neurons, and the masks, in the data's order."""
+    """Return heatmaps of every masked image for its class, by both choices of neurons, and the masks, in the data's
+    order.
+    """
     data, model = study.evaluation.masks, study.model
     assert data is not None
     names = list(study.evaluation.class_prompts)

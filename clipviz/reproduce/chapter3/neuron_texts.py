@@ -1,4 +1,4 @@
-"""What neurons say: Tables 3.2 and B.1, Figures 3.5, B.1, B.6 and B.7; sections of the report of chapter3."""
+"""Texts of neurons: Tables 3.2 and B.1, Figures 3.5, B.1, B.6 and B.7; sections of chapter 3's report."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ N_CONCEPTS, N_SHOWN_CONCEPTS = 10, 6
 
 
 class Dictionary:
-    """A pool of texts, encoded, and the sparse codes over it of some directions."""
+    """An encoded pool of texts, and the sparse codes of some directions over it."""
 
     def __init__(self, study: Study, pool: Sequence[str]) -> None:
         self.pool = list(pool)
@@ -37,7 +37,7 @@ class Dictionary:
 
 
 def wide_pool(study: Study) -> list[str]:
-    """Return the descriptions, and every class by its name: all that the demo world can draw."""
+    """Return the descriptions and the name of every class: everything that the demo world can draw."""
     names = [prompt(study.model, name) for name in study.evaluation.class_prompts]
     return list(dict.fromkeys([*study.evaluation.pools["descriptions"], *names]))
 
@@ -45,7 +45,7 @@ def wide_pool(study: Study) -> list[str]:
 def gallery_section(report: Report, study: Study, known: Layer, pools: Mapping[str, Sequence[str]]) -> None:
     """Tables 3.2 and B.1, Figures 3.5, B.6 and B.7, for the neurons that move the embedding most.
 
-    pools: by name; the descriptions, and the largest pool of words, which the tables set beside them.
+    pools: pools by name: the descriptions, and the largest pool of words, which the tables compare with them.
     """
     dictionary = Dictionary(study, pools[GENERAL])
     shown = strongest_neurons(known, dictionary, 2 * N_GALLERY)
@@ -53,9 +53,10 @@ def gallery_section(report: Report, study: Study, known: Layer, pools: Mapping[s
     in_words = {} if words is None else texts_of(known, Dictionary(study, pools[words]), list(shown))
     report.section(
         "What neurons say (Tables 3.2, B.1, Figures 3.5, B.6, B.7)",
-        f"The neurons of layer {known.stats.layer} with the largest effects on their own top images, one for each "
-        f"first text: the {N_WORDS} largest of {dictionary.n_atoms} texts with their signs, and the images of largest "
-        "second-order norm under the neuron's activation map.",
+        f"The neurons of layer {known.stats.layer} with the largest effects on their own top images "
+        f"are shown, one for each first text, with the {N_WORDS} largest of {dictionary.n_atoms} "
+        "texts and their signs, and the images of largest second-order norm under the neuron's "
+        "activation map.",
     )
     for number, figure, part in (
         ("3.2", "3.5", list(shown)[:N_GALLERY]),
@@ -110,7 +111,7 @@ def strongest_neurons(known: Layer, dictionary: Dictionary, n: int) -> dict[int,
 def texts_of(
     known: Layer, dictionary: Dictionary, neurons: Sequence[int]
 ) -> dict[int, list[tuple[str, float]]]:
-    """neuron -> the N_WORDS largest texts of its code, with their weights."""
+    """Return neuron -> the N_WORDS largest texts of its code, with their weights."""
     codes = dictionary.codes(known.line.directions[list(neurons)])
     found = {}
     for neuron, atoms, weights in zip(neurons, codes.atoms.tolist(), codes.weights.tolist(), strict=True):
@@ -155,9 +156,10 @@ def concepts_section(report: Report, study: Study, known: Layer) -> None:
     shown = [usual[i] for i in spaced(len(usual), 6)]
     report.section(
         "Concepts in an image (Figure B.1)",
-        f"Neurons of layer {known.stats.layer} above the 98th percentile of their norms over the reference images; "
-        "texts by their weights in those neurons' codes, times the norms. On half of the images at most "
-        f"{np.median(n_active):.0f} of {len(known.thresholds):,} neurons are active; shown are images with more.",
+        f"A neuron of layer {known.stats.layer} is active above the 98th percentile of its norms "
+        "over the reference images. Texts are ranked by their weights in the active neurons' codes, "
+        f"times the norms. On half of the images at most {np.median(n_active):.0f} of "
+        f"{len(known.thresholds):,} neurons are active; the figure shows images with more.",
     )
     report.figure(
         "neurons-concepts",
@@ -169,7 +171,9 @@ def concepts_section(report: Report, study: Study, known: Layer) -> None:
     )
     images_of = [chosen_images[row] for row in rows]
     hits = {name: named(study, name, forms, images_of, found) for name, forms in _spoken(study).items()}
-    report.text(f"How often one of an image's {N_CONCEPTS} texts names what the picture shows:")
+    report.text(
+        f"The table shows how often one of an image's {N_CONCEPTS} texts names what the picture shows:"
+    )
     report.table(
         ["what", "images", "by its own texts", "by another image's texts"],
         [[name, n_images, own, other] for name, (own, other, n_images) in hits.items()],
@@ -177,7 +181,7 @@ def concepts_section(report: Report, study: Study, known: Layer) -> None:
 
 
 def _spoken(study: Study) -> dict[str, Sequence[Sequence[str]]]:
-    """task -> class -> the words that name it in a text."""
+    """Return task -> class -> the words that name it in a text."""
     names = [(name,) for name in study.evaluation.class_prompts]
     if not in_demo_world(study.model):
         return {study.evaluation.tasks[0].name: names}
@@ -196,8 +200,9 @@ def named(
     images: Sequence[int],
     found: Sequence[Sequence[str]],
 ) -> tuple[float, float, int]:
-    """How often the texts found for an image name its class of a task; the same with another image's texts;
-    labelled images."""
+    """Return how often the texts found for an image name its class in a task; the same with another image's texts;
+    and the number of labelled images.
+    """
     labels = next(one.labels for one in study.evaluation.tasks if one.name == task)
     labelled = [place for place, image in enumerate(images) if 0 <= labels[image] < len(forms)]
     if not labelled:

@@ -1,8 +1,8 @@
-"""Chapter 4 through any generator: what can be measured without knowing the true scene of a picture.
+"""Chapter 4 for any generator: what can be measured without knowing the true scene of a picture.
 
-Its units that other models share, against chance (Eq. 4.3, 4.4); inversions of its own held-out pictures (Table 4.1);
-images of a collection by pairs alone, beside another of them; and how much of an asked change the maps reach, beside a
-step of the same length in a random direction.
+This covers the units that it shares with other models, against chance (Eq. 4.3, 4.4); inversions of its own
+held-out pictures (Table 4.1); inversions of a collection's images by pairs alone, compared with another image;
+and how much of a requested change the maps reach, compared with a step of the same length in a random direction.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ EDITS = {
     "remove": (0.0, 1.0),
     "amplify": (0.0, 2.0),
 }
-"""How far to the right, and by which factor."""
+"""The shift to the right, and the zoom factor."""
 N_EDITED, SHARED = 24, 0.3
-"""Samples that are edited; correlation that a pair must exceed to guide."""
+"""Number of samples to edit; correlation that a pair must exceed to be used as a guide."""
 
 
 def identity_of(generator: Any) -> str:
-    """Return what a generator's measurements rest on: its weights."""
+    """Return what a generator's measurements depend on: its weights."""
     return fingerprint(generator.module) if hasattr(generator, "module") else str(generator.name)
 
 
@@ -74,8 +74,9 @@ def generator_sections(
     texts: list[str],
     images: Images,
 ) -> None:
-    """All that is measured of a generator. partners: models that look at pictures; the first judges inversions, the
-    model and the others guide. images: pictures that it did not paint."""
+    """Add all measurements of a generator. partners: models that read pictures; the first judges inversions, the
+    model and the others guide them. images: pictures that it did not paint.
+    """
     concepts = _mined(report.folder / "generator_rosetta", model, generator, partners, sizes, texts)
     units_section(report, generator, concepts)
     (judge, loss_network), *others = partners.items()
@@ -84,12 +85,15 @@ def generator_sections(
     loss = Perceptual(loss_network)
     found = steps.get("table 4.1", lambda: inversions(generator, loss, readers, guides, sizes))
     own = " and their class" if hasattr(generator.sample(1), "label") else ""
-    targets = f"of the generator's pictures, of latents that were not matched, are inverted from the prior's mean{own}"
+    targets = (
+        "of the generator's pictures, from latents that were not used for matching, are inverted from "
+        f"the prior's mean{own}"
+    )
     report_table(report, found, judge, sizes, targets)
     if guides is None:
         report.section(
             "Editing (Figures 4.7, 4.8, C.3, C.12)",
-            f"No unit is shared at a correlation above {SHARED}: nothing to edit by.",
+            f"No unit is shared at a correlation above {SHARED}, so there is nothing to edit.",
         )
     else:
         edits_section(report, steps, generator, guides, min(N_EDITED, sizes.edited))
@@ -108,11 +112,15 @@ def outside_section(
     judge: str,
     sizes: TargetSizes,
 ) -> None:
-    """Figures 4.4, 4.5, C.1 and C.2: pictures of the collection, which the generator did not paint, inverted by pairs
-    alone. loss: the distance of the model that judges, and guides nothing."""
+    """Figures 4.4, 4.5, C.1 and C.2: pictures of the collection, which the generator did not paint, inverted by
+    pairs alone. loss: the distance used by the judging model, which guides nothing.
+    """
     title = "Out of distribution, and across classes (Figures 4.4, 4.5, C.1, C.2)"
     if guides is None:
-        report.section(title, f"No unit is shared at a correlation above {SHARED}: nothing to invert by.")
+        report.section(
+            title,
+            f"No unit is shared at a correlation above {SHARED}, so there is nothing to guide an inversion.",
+        )
         return
     found = steps.get("outside", lambda: outside(model, generator, readers, guides, images, loss, sizes))
     n, classes = len(found["images"]), getattr(generator, "classes", ())
@@ -123,11 +131,12 @@ def outside_section(
     )
     report.section(
         title,
-        f"{n} images of the collection are inverted by pairs alone (Eq. 4.5, by the correlation of maps, {sizes.steps} "
-        f"steps from the best of {N_STARTS} random latents), {turned}. Distance: that of what was found to the image "
-        f"in the maps of {judge}, which guides nothing, beside the distance to another of the images: the difference "
-        "is what the inversion says about its own image. Means with 95% intervals. What was found is judged by the "
-        "true scene of a latent where that is known: with `--generator demo`.",
+        f"{n} images of the collection are inverted by pairs alone (Eq. 4.5, by the correlation of "
+        f"maps, {sizes.steps} steps from the best of {N_STARTS} random latents), {turned}. "
+        f'"Distance" is that between the result and the image in the maps of {judge}, which guides '
+        "nothing, beside the distance to another of the images. The difference shows what the "
+        "inversion captures of its own image. Means are given with 95% intervals. With `--generator "
+        "demo`, whose true scenes are known, results are also judged by the true scene.",
     )
     rows = []
     for way in found["ways"]:
@@ -153,8 +162,9 @@ def outside(
     loss: Perceptual,
     sizes: TargetSizes,
 ) -> Result:
-    """Images of a collection, spread evenly, inverted by pairs alone: pictures, and the judge's distances to the image
-    itself ("own") and to the next one of these images ("other")."""
+    """Invert images of a collection, evenly spaced, by pairs alone; return pictures, and the judge's distances to
+    the image itself ("own") and to the next image ("other").
+    """
     chosen = spaced(len(images), max(2, sizes.crossed))
     shown = np.stack([model.shown(model.prepare(images[i]))[0] for i in chosen])
     targets = torch.from_numpy(shown).permute(0, 3, 1, 2).float().div(255).to(model.device)
@@ -189,7 +199,7 @@ def _mined(
     sizes: TargetSizes,
     texts: list[str],
 ) -> Concepts:
-    """Return the dictionary with the generator as pivot, in a folder, mined now unless the same one lies there."""
+    """Return the dictionary with the generator as pivot from a folder; it is mined now unless the same one is there."""
     key = {
         "generator": identity_of(generator),
         "latents": sizes.matched,
@@ -211,7 +221,7 @@ def _mined(
 
 
 def _guides(generator: Any, readers: Mapping[str, Any], sizes: TargetSizes) -> Guides | None:
-    """Pairs with every reader; None where there are none."""
+    """Return pairs with every reader, or None if there are none."""
     latents = generator.sample(sizes.matched, seed=7)
     try:
         return find_guides(generator, readers, latents, above=SHARED, most=10 * PAIRS)
@@ -220,17 +230,18 @@ def _guides(generator: Any, readers: Mapping[str, Any], sizes: TargetSizes) -> G
 
 
 def units_section(report: Report, generator: Any, concepts: Concepts) -> None:
-    """Table 4.2's line for the generator, and its pairs against chance."""
+    """Table 4.2's row for the generator, and its pairs against chance."""
     maps = generator.maps(generator.sample(1, seed=0))
     sizes = sorted({tuple(one.shape[2:]) for one in maps.values()})
     n_units = sum(one.shape[1] for one in maps.values())
     report.section(
         f"The units of {generator.name} that other models share (Table 4.2, Eq. 4.4)",
-        f"{len(maps)} layers, {n_units:,} units, maps of {', '.join(f'{r} x {c}' for r, c in sizes)}. Pairs are best "
-        f"buddies among each other's {concepts.k} nearest neighbours over the generator's own samples, whose "
-        "correlation exceeds their own on shuffled pictures by a threshold: the 99% quantile of what best buddies of "
-        f"shuffled pictures exceed theirs by. {len(concepts)} units are shared with every model; the dictionary of "
-        "these lies beside this report, in `generator_rosetta`.",
+        f"{len(maps)} layers, {n_units:,} units, maps of "
+        f"{', '.join(f'{r} x {c}' for r, c in sizes)}. Pairs are best buddies among each other's "
+        f"{concepts.k} nearest neighbours over the generator's own samples. Their correlation "
+        "exceeds that on shuffled pictures by a threshold, the 99% quantile of this excess for best "
+        f"buddies of shuffled pictures. {len(concepts)} units are shared with every model; their "
+        "dictionary is stored beside this report, in `generator_rosetta`.",
     )
     rows = []
     for i, name in enumerate(concepts.models[1:], 1):
@@ -251,10 +262,11 @@ def units_section(report: Report, generator: Any, concepts: Concepts) -> None:
 def reached(
     generator: Any, guides: Guides, change: str, schedule: Schedule, latents: Any, seed: int = SEED
 ) -> dict[str, Tensor]:
-    """For each latent how far an edit came towards the asked maps, and its picture.
+    """Return for each latent how far an edit came towards the requested maps, and its picture.
 
-    "edited": 1 - distance / distance of the unedited picture, 1 where the maps are as asked, 0 where nothing was
-    gained; "random": the same after a step of the edit's length in a random direction. "images": what was found, 0..1.
+    "edited": 1 - distance / distance of the unedited picture, 1 if the maps are as requested, 0 if nothing was
+    gained; "random": the same after a step of the edit's length in a random direction. "images": the resulting
+    pictures, 0..1.
     """
     right, factor = EDITS[change]
     found = editing.edit(generator, latents, guides, change, schedule=schedule, right=right, factor=factor)
@@ -274,15 +286,17 @@ def reached(
 
 
 def edits_section(report: Report, steps: Steps, generator: Any, guides: Guides, n: int) -> None:
-    """Figures 4.7, 4.8, C.3 and C.12 in numbers and pictures, judged by the maps."""
+    """Figures 4.7, 4.8, C.3 and C.12 as numbers and pictures, judged by the maps."""
     latents = generator.sample(n, seed=SEED)
     found = steps.get("edits", lambda: _edited(generator, latents, guides))
     report.section(
         "Editing (Figures 4.7, C.3)",
-        f"The maps of {guides.n_units} shared units of {n} samples are moved by a quarter of a side, enlarged by "
-        f"{ZOOM:g}, copied, removed or doubled in height, and the latents searched again. Reached: one minus the maps' "
-        "distance to those asked as a share of the unedited picture's, 1 where they are as asked; beside a step of the "
-        "same length in a random direction. Means with 95% intervals.",
+        f"The maps of {guides.n_units} shared units of {n} samples are moved by a quarter of a side, "
+        f"enlarged by {ZOOM:g}, copied, removed or doubled in height, and latents are searched that "
+        'follow. "Reached" is one minus the '
+        "maps' distance to the requested ones as a share of the unedited picture's distance, so "
+        "that 1 means as requested. It is compared with a step of the same length in a random "
+        "direction. Means are given with 95% intervals.",
     )
     rows = [
         [

@@ -1,7 +1,7 @@
-"""Chapter 4: the units that CLIP shares with other models, against chance, on images that were not mined.
+"""Chapter 4: the units that CLIP shares with other models, against chance, on images that were not used for mining.
 
-On the demo world the embedded partners are read; with a folder of images the public ones that the thesis uses, as far
-as their weights can be had. The dictionary is saved beside the report, in `rosetta`, to open in the panel.
+On the demo world the embedded partners are used; for a folder of images the public ones of the thesis, if their
+weights are available. The dictionary is saved beside the report, in `rosetta`, and can be opened in the panel.
 """
 
 from __future__ import annotations
@@ -44,14 +44,15 @@ from clipviz.values import Concepts
 
 N_MINED, N_HELDOUT, K, BATCH = 256, 128, 5, 64
 THESIS = ("resnet50", "dino_resnet50", "dino_vit_b16", "mae_vit_b16", "clip_resnet50")
-"""Partners that read images, Table 4.2."""
+"""The partners that read images (Table 4.2)."""
 N_LISTED, N_PAGE, N_PAGES = 20, 8, 3
 
 
 @dataclass(frozen=True, eq=False)
 class Mining:
-    """What is mined: a CLIP and its pictures, the partners, other pictures for the honesty check, a generator that is
-    matched on its own samples, and how many pictures there are to choose from (0: not known)."""
+    """The input of mining: a CLIP and its pictures, the partners, other pictures for validation, a generator matched
+    on its own samples, and the number of pictures available (0 if unknown).
+    """
 
     model: ClipModel
     images: Images
@@ -63,7 +64,7 @@ class Mining:
 
     @property
     def company(self) -> list[Any]:
-        """All that the CLIP is matched with."""
+        """All models that the CLIP is matched with."""
         return [*self.partners, *([] if self.generator is None else [self.generator])]
 
 
@@ -78,14 +79,14 @@ def run(
     generator_class: int | None = None,
     quiet: bool = False,
 ) -> Path:
-    """Tables 4.1 and 4.2, Figures 4.1-4.8 and C.1-C.13; returns the report's path.
+    """Reproduce Tables 4.1 and 4.2 and Figures 4.1-4.8 and C.1-C.13; return the report's path.
 
-    data: a folder of images, half of them mined and half held out; without it the demo world. partners: names for
-    load_partner, or Partners; default the embedded ones on the demo world and the thesis's on a folder. limit: at most
-    so many mined images; fewer than 256 also mean fewer and shorter inversions and edits, as the report says.
-    generator: "demo" (the default on the demo world; on other images, too, it measures all that chapter 4 has, since
-    its scenes are known), a file for load_generator, or a generator; generator_class: the class that it paints. A
-    finished dictionary and finished steps in `out` are used again.
+    data: a folder of images, half of them for mining and half held out; without it the demo world. partners:
+    names for load_partner, or Partners; default the embedded ones on the demo world and those of the thesis on a
+    folder. limit: at most this many images for mining; fewer than 256 also mean fewer and shorter inversions and
+    edits, as the report says. generator: "demo" (the default on the demo world; since its scenes are known, it
+    allows all measurements of chapter 4 on other images too), a file for load_generator, or a generator;
+    generator_class: the class that it paints. A finished dictionary and finished steps in `out` are reused.
     """
     started = time.monotonic()
     model = load(model, pretrained) if isinstance(model, str) else model
@@ -125,12 +126,12 @@ def run(
         editing_section(report, steps, embedded, guides, names, model.logit_scale, sizes.edited)
     else:
         report.section("Inversion and editing (Table 4.1, Figures 4.4-4.8, C.1-C.3, C.7-C.13)")
-        report.needs("--generator FILE", "a generator of such images, to invert and to edit through, or demo")
+        report.needs("--generator FILE", "a generator of such images for inversion and edits, or demo")
     return report.write("chapter4")
 
 
 def _painter(model: ClipModel, generator: str | Path | Generator | None, label: int | None) -> Any:
-    """Return a generator other than the embedded one, else None; opened first, since a file may not open."""
+    """Return a generator other than the embedded one, or None. It is opened early, since a file may be invalid."""
     if generator is None or generator == "demo":
         if label is not None:
             raise ValueError(
@@ -148,7 +149,7 @@ def _painter(model: ClipModel, generator: str | Path | Generator | None, label: 
 
 
 def mine_into(folder: Path, mining: Mining) -> Concepts:
-    """Return the dictionary in a folder, mined now unless the same one lies there."""
+    """Return the dictionary in a folder; it is mined now unless the same one is there."""
     key = _key(mining)
     try:
         if dictionary.read_head(folder)["about"].get("key") == key:
@@ -197,16 +198,17 @@ def models_section(report: Report, mining: Mining) -> None:
 
 
 def pairs_section(report: Report, mining: Mining, concepts: Concepts, steps: Steps) -> None:
-    """Pairs of Eq. 4.3 with every model, beside what chance and an untrained network give."""
+    """Pairs of Eq. 4.3 with every model, beside those given by chance and by an untrained network."""
     untrained = steps.get(
         "untrained", lambda: {"pairs": _untrained_pairs(mining, np.asarray(concepts.threshold).tolist())}
     )["pairs"]
     report.section(
         "Best buddies, and how many arise by chance",
-        f"Pairs among each other's {K} nearest neighbours (Eq. 4.3). Units may correlate by place alone, so a pair's "
-        "correlation must exceed its own on shuffled images by a threshold: the 99% quantile of what best buddies of "
-        "shuffled images exceed theirs by. Shuffled: how many of those do. An untrained copy of the network sees "
-        "the same pictures through random weights: what it shares is what any local filter shares.",
+        f"Pairs among each other's {K} nearest neighbours (Eq. 4.3). Units may correlate by position "
+        "alone, so a pair's correlation must exceed that on shuffled images by a threshold, the 99% "
+        'quantile of this excess for best buddies of shuffled images. "Shuffled" counts the latter '
+        "above the threshold. An untrained copy of the network sees the same pictures through "
+        "random weights: its pairs are those that any local filter shares.",
     )
     units, counts, points, rows = np.asarray(concepts.units), {}, {}, []
     for i, name in enumerate(concepts.models[1:], start=1):
@@ -214,7 +216,9 @@ def pairs_section(report: Report, mining: Mining, concepts: Concepts, steps: Ste
         mined_r, other_r = (
             np.asarray(values)[there, i] for values in (concepts.correlation, concepts.heldout)
         )
-        copied = int(untrained[i - 1]) if i <= len(untrained) else None  # a blank generator paints no picture
+        copied = (
+            int(untrained[i - 1]) if i <= len(untrained) else None
+        )  # an untrained generator paints no picture
         counts[name] = (int(concepts.n_pairs[i]), int(concepts.n_chance[i]), copied)
         points[name] = (mined_r, other_r)
         means = [float(r.mean()) if len(r) else None for r in (mined_r, other_r)]
@@ -226,8 +230,8 @@ def pairs_section(report: Report, mining: Mining, concepts: Concepts, steps: Ste
     ]
     if alike:
         report.text(
-            f"Untrained copies of {' and '.join(alike)} have about as many pairs or more: there the number of pairs "
-            "does not tell what was learned."
+            f"Untrained copies of {' and '.join(alike)} have about as many pairs or more: there the "
+            "number of pairs is no evidence of learning."
         )
     report.figure("pairs", figures.pairs_against_chance(counts, K), "Pairs against chance")
     report.figure(
@@ -259,8 +263,9 @@ def dictionary_section(report: Report, book: SharedUnits, images: Images) -> Non
         + ", ".join(
             f"{int((n_models == n).sum())} units in {n} models" for n in sorted(set(n_models.tolist()))
         )
-        + f". {len(everywhere)} concepts are shared by all {len(concepts.models)} models. A concept is named by the "
-        "text that fits most images on which the CLIP unit is strongest, held-out images too, where there is one.",
+        + f". {len(everywhere)} concepts are shared by all {len(concepts.models)} models. A concept is "
+        "named by the text that fits most of the images on which the CLIP unit is strongest, if it "
+        "also does on held-out images.",
     )
     listed = everywhere or sorted(book.listed(), key=lambda row: -n_models[row])
     rows = []
@@ -285,7 +290,7 @@ def image_section(report: Report, mining: Mining, book: SharedUnits) -> None:
         report.section("All concepts of one image (Figure 4.1)", NONE_SHARED)
         return
     examples = np.asarray(book.concepts.examples)[:, 0]
-    image = int(np.bincount(examples).argmax())  # the image that is the best example most often
+    image = int(np.bincount(examples).argmax())  # the image that is most often the best example
     report.section(
         "All concepts of one image (Figure 4.1)", "CLIP's unit of every concept, the strongest first."
     )
@@ -307,7 +312,7 @@ def _untrained_pairs(mining: Mining, thresholds: list[float]) -> list[int]:
 
 
 def _meeting(concepts: Concepts, i: int) -> tuple[list[str], np.ndarray]:
-    """Return names of a model's layers, and the dictionary's pairs [pivot layer, layer]."""
+    """Return the names of a model's layers, and the dictionary's pairs [pivot layer, layer]."""
     units = torch.as_tensor(np.asarray(concepts.units))
     units = units[units[:, i] >= 0]
     pivot, other = places(units[:, 0], concepts.layers[0])[0], places(units[:, i], concepts.layers[i])[0]
@@ -371,17 +376,18 @@ def _lead(mining: Mining, sizes: TargetSizes) -> str:
     names = ", ".join(partner.name for partner in mining.partners)
     painter = "" if mining.generator is None else f", {mining.generator.name} on as many of its own pictures"
     lead = (
-        f"{mining.model.name} ({mining.model.fingerprint[:8]}) and {names} on {len(mining.images):,} of "
-        f"{mining.n_all:,} images; {len(mining.heldout):,} other images for the honesty check{painter}. One Pearson "
-        "correlation over images and positions per pair (Eq. 4.2)."
+        f"{mining.model.name} ({mining.model.fingerprint[:8]}) and {names} on {len(mining.images):,} "
+        f"of {mining.n_all:,} images; {len(mining.heldout):,} other images for validation{painter}. "
+        "One Pearson correlation over images and positions per pair (Eq. 4.2)."
     )
     if sizes != TargetSizes():
         whole = TargetSizes()
         lead += (
-            f" With fewer than {FEW} mined images this is a small version, to look at: {sizes.targets} inversions of "
-            f"{sizes.steps} steps and {sizes.edited} edits of {search_for(sizes.edited).n_steps}, where the whole has "
-            f"{whole.targets} of {whole.steps} and {whole.edited} of {search_for(whole.edited).n_steps}; how good "
-            "inversions and edits are is not to be read here."
+            f" With fewer than {FEW} images for mining this is a small version for a first look: "
+            f"{sizes.targets} inversions of {sizes.steps} steps and {sizes.edited} edits of "
+            f"{search_for(sizes.edited).n_steps}, where the full version has {whole.targets} of "
+            f"{whole.steps} and {whole.edited} of {search_for(whole.edited).n_steps}. It does not "
+            "show how good inversions and edits are."
         )
     return " ".join([lead, *(f"Left out: {note}" for note in mining.notes)])
 

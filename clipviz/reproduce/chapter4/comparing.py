@@ -1,4 +1,4 @@
-"""How alike images are: by pixels, by a network's features, and by where an object lies on them."""
+"""Measures of image similarity: by pixels, by a network's features, and by the position of an object."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from clipviz.models.zoo import Partner
 
 
 def psnr(images: Float[Tensor, "image 3 rows cols"], targets: Tensor) -> Float[Tensor, " image"]:
-    """Peak signal-to-noise ratio, dB, of images in 0..1."""
+    """Return the peak signal-to-noise ratio, in dB, of images in 0..1."""
     return -10 * ((images - targets) ** 2).mean((1, 2, 3)).clamp_min(1e-12).log10()
 
 
 def ssim(
     images: Float[Tensor, "image 3 rows cols"], targets: Tensor, window: int = 7
 ) -> Float[Tensor, " image"]:
-    """Structural similarity (Wang et al. 2004) with a uniform window and unbiased variances, of images in 0..1."""
+    """Return the structural similarity (Wang et al. 2004) of images in 0..1, with a uniform window and unbiased
+    variances.
+    """
     n = window**2
     mean_a, mean_b = (F.avg_pool2d(x, window, 1) for x in (images, targets))
     scale = n / (n - 1)
@@ -40,7 +42,8 @@ def ssim(
 
 @dataclass(frozen=True, eq=False)
 class Perceptual:
-    """A distance of pictures in a partner's maps, differentiable (Zhang et al. 2018 with all channels weighing alike).
+    """A distance of pictures in a partner's maps, differentiable (Zhang et al. 2018, with equal weights for all
+    channels).
 
     d(a, b) = mean over layers and positions of the squared difference of the channels' vectors, each of length 1.
     """
@@ -50,11 +53,11 @@ class Perceptual:
     def __call__(
         self, images: Float[Tensor, "image 3 rows cols"], targets: Tensor
     ) -> Float[Tensor, " image"]:
-        """The distance of each image to its target, both in 0..1."""
+        """Return the distance of each image to its target, both in 0..1."""
         return self.towards(targets)(images, targets)
 
     def towards(self, targets: Float[Tensor, "image 3 rows cols"]) -> Callable[[Tensor, Tensor], Tensor]:
-        """Return the distance to these targets alone, whose maps are read once for all steps of a search."""
+        """Return the distance to fixed targets, whose maps are computed once for all steps of a search."""
         with torch.no_grad():
             wanted = self._units(targets)
 
@@ -73,7 +76,7 @@ class Perceptual:
 
 
 def overlap(pictures: Tensor, alpha: Float[Tensor, "image rows cols"]) -> np.ndarray:
-    """Intersection over union of the object that the locator sees on each picture and the one that was asked for."""
+    """Return the intersection over union of the object that the locator finds on each picture and the target object."""
     seen = locate(pictures).outline > 0.5
     wanted = F.interpolate(alpha[:, None], seen.shape[-1], mode="area")[:, 0] > 0.5
     both, either = (seen & wanted).sum((1, 2)), (seen | wanted).sum((1, 2))
@@ -81,7 +84,7 @@ def overlap(pictures: Tensor, alpha: Float[Tensor, "image rows cols"]) -> np.nda
 
 
 def centroids(alpha: Float[Tensor, "image rows cols"]) -> Float[Tensor, "image 2"]:
-    """Centres (x, y), in sides, of what masks cover."""
+    """Return the centres (x, y) of masks, in sides."""
     line = (torch.arange(alpha.shape[-1]) + 0.5) / alpha.shape[-1]
     total = alpha.sum((1, 2))
     return torch.stack([(alpha.sum(1) * line).sum(1), (alpha.sum(2) * line).sum(1)], 1) / total[:, None]

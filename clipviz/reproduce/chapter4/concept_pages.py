@@ -1,5 +1,6 @@
-"""Pages about single concepts in chapter 4: those of one class (Figures C.4-C.6), all concepts on generated pictures
-(C.7-C.11), and single units turned down and up (4.8, C.12)."""
+"""Pages about single concepts in chapter 4: concepts of one class (Figures C.4-C.6), all concepts on generated
+pictures (C.7-C.11), and single units decreased and increased (4.8, C.12).
+"""
 
 from __future__ import annotations
 
@@ -26,22 +27,24 @@ from clipviz.reproduce.report import Report, Result, Steps
 from clipviz.session import SharedUnits
 
 N_CLASSES, N_BLOCKS = 3, 6
-"""Classes that get a page, and concepts on it."""
-NONE_SHARED = "None: the dictionary is empty, since no unit of the CLIP has a match above chance."
-ACROSS = 4  # concepts beside each other on a page
+"""Number of classes with a page, and of concepts on it."""
+NONE_SHARED = "There is no page: the dictionary is empty, since no unit of the CLIP has a match above chance."
+ACROSS = 4  # concepts side by side on a page
 N_PAINTED, N_TILES, N_SINGLE = 5, 31, 4
 SEED = 5_000_011
 LOUDER = 2.0  # factor of the heights of a unit that is increased
 
 
 def class_pages(report: Report, book: SharedUnits, images: Images) -> None:
-    """Figures C.4-C.6: for the classes with most images, the concepts that are strongest on images of the class."""
+    """Figures C.4-C.6: for the classes with the most images, the concepts that are strongest on them."""
     classes = class_of(images)
     common = [name for name, _ in Counter(one for one in classes if one).most_common()]
     found = ((name, concepts_of_class(book, classes, name)[:N_BLOCKS]) for name in common)
     pages = list(itertools.islice(((name, shown) for name, shown in found if shown), N_CLASSES))
     if not pages:
-        report.text("Figures C.4-C.6: no class for them, since no example of a concept is of a known class.")
+        report.text(
+            "Figures C.4-C.6: there is no class for them, since no example of a concept has a known class."
+        )
     for place, (name, shown) in enumerate(pages, start=1):
         report.figure(
             f"dictionary-class-{place}",
@@ -51,10 +54,10 @@ def class_pages(report: Report, book: SharedUnits, images: Images) -> None:
 
 
 def page_of(book: SharedUnits, concepts: Sequence[int]) -> Figure:
-    """Return some concepts as a page of the dictionary, with the models that look at pictures; a few take part of
+    """Return some concepts as a page of the dictionary, with the models that read pictures; few concepts use part of
     its width.
 
-    A generator paints only: its maps are of its own pictures, in Figures C.7-C.11.
+    A generator cannot read pictures: its maps are those of its own pictures, in Figures C.7-C.11.
     """
     blocks = [figures.ConceptBlock(*entry) for entry in book.entries(concepts)]
     width = style.PAGE * min(1.0, len(blocks) / ACROSS)
@@ -68,14 +71,14 @@ def class_of(images: Images) -> list[str]:
 
 
 def concepts_of_class(book: SharedUnits, classes: Sequence[str], name: str) -> list[int]:
-    """Concepts with examples of a class, those with most of them first, then by the held-out correlation."""
+    """Return concepts with examples of a class, those with the most examples first, then by held-out correlation."""
     examples = np.asarray(book.concepts.examples)
     hits = {row: sum(classes[i] == name for i in examples[row].tolist()) for row in book.listed()}
     return sorted((row for row, n in hits.items() if n), key=lambda row: -hits[row])
 
 
 def painted_section(report: Report, mining: Any, book: SharedUnits, generator: Any) -> None:
-    """Figures C.7-C.11: all concepts on pictures that a generator paints. mining: whose model and partners are read."""
+    """Figures C.7-C.11: all concepts on pictures that a generator paints. mining: provides the model and partners."""
     if not len(book.concepts):
         report.section("All concepts on generated pictures (Figures C.7-C.11)", NONE_SHARED)
         return
@@ -109,13 +112,13 @@ def painted_section(report: Report, mining: Any, book: SharedUnits, generator: A
 def single_units_section(
     report: Report, steps: Steps, generator: Any, guides: Guides, schedule: Schedule
 ) -> None:
-    """Figures 4.8 and C.12: on each picture the shared unit that stands out most, turned down and up by itself."""
+    """Figures 4.8 and C.12: on each picture the shared unit that stands out most, decreased and increased by itself."""
     found = steps.get("single units", lambda: single_units(generator, guides, schedule))
     report.section(
         "Single units (Figures 4.8, C.12)",
-        "On each picture the shared unit whose map rises furthest above its mean: its map, and the picture after a "
-        f"search for latents with the unit removed, or its heights times {LOUDER:g}, the other shared units as they "
-        "are.",
+        "For each picture the figure uses the shared unit whose map rises furthest above its mean. "
+        "It shows the unit's map, and the pictures found by searching latents with the unit "
+        f"removed, or with its values times {LOUDER:g}, while the other shared units stay.",
     )
     rows = [
         figures.UnitEdit(found["generated"][i], found["maps"][i], found["less"][i], found["more"][i], title)
@@ -127,7 +130,9 @@ def single_units_section(
 
 
 def single_units(generator: Any, guides: Guides, schedule: Schedule, n: int = N_SINGLE) -> Result:
-    """n samples, the unit that stands out on each, its map in 0..255, and the pictures with less and more of it."""
+    """Return n samples, the unit that stands out on each, its map in 0..255, and the pictures with less and more of
+    it.
+    """
     latents = generator.sample(n, seed=SEED + 1)
     units = standing_out(generator, latents, guides)
     maps = generator.maps(latents)
@@ -153,7 +158,9 @@ def single_units(generator: Any, guides: Guides, schedule: Schedule, n: int = N_
 
 
 def standing_out(generator: Any, latents: Any, guides: Guides) -> list[tuple[str, int]]:
-    """For each picture the shared unit whose map rises furthest above its mean, in deviations; each unit once."""
+    """Return for each picture the shared unit whose map rises furthest above its mean, in deviations; each unit is
+    used once.
+    """
     maps = generator.maps(latents)
     peaks, units = [], []
     for group in guides.own:
@@ -169,7 +176,7 @@ def standing_out(generator: Any, latents: Any, guides: Guides) -> list[tuple[str
 
 
 def _same_size(maps: Sequence[np.ndarray]) -> np.ndarray:
-    """Maps of different layers at the size of the largest."""
+    """Return maps of different layers at the size of the largest."""
     side = max(one.shape[0] for one in maps), max(one.shape[1] for one in maps)
     return np.stack(
         [np.asarray(Image.fromarray(one).resize(side[::-1], Image.Resampling.BILINEAR)) for one in maps]

@@ -1,7 +1,9 @@
-"""Edits through the embedded generator, judged by the truth (thesis 4.4, Figures 4.7, 4.8): what moved, grew, doubled.
+"""Edits with the embedded generator, judged by the truth (thesis 4.4, Figures 4.7, 4.8): objects moved, enlarged,
+copied.
 
-Each edit stands beside the unedited source and beside overwriting the same units in the forward pass without a search.
-The judges are the true scene of the latent that was found, where there is one, and a small locator on the pictures.
+Each edit stands beside the unedited source and beside overwriting the same units in the forward pass without a
+search. The judges are the true scene of the resulting latent, if there is one, and a small locator on the
+pictures.
 """
 
 from __future__ import annotations
@@ -32,13 +34,13 @@ from clipviz.values import Latents
 SEED = 2_000_003
 QUARTER, ZOOM = 0.25, 1.5
 SEARCH = Schedule(n_steps=40, rate=0.1)
-"""40 steps: 39 of 48 shifts and zooms succeed by the true scene, after 80 steps 40 of 48."""
+"""Number of steps: with 40 steps 39 of 48 shifts and zooms succeed by the true scene, with 80 steps 40 of 48."""
 CHUNK = 8
 WAYS = ("edited", "units overwritten", "unedited source")
 
 
 class Case(NamedTuple):
-    """Pictures after one way of editing: what the locator sees, what CLIP says, and the true scenes where known."""
+    """Pictures after one way of editing: the locator's result, CLIP's names, and the true scenes if known."""
 
     pictures: Tensor
     seen: Located
@@ -48,13 +50,13 @@ class Case(NamedTuple):
 
     @property
     def scene(self) -> TrueScenes:
-        """The true scenes, of pictures that have them."""
+        """The true scenes, for pictures that have them."""
         assert self.truth is not None
         return self.truth
 
 
 class EditRow(NamedTuple):
-    """One line of the table: the edit, what is counted, who judges, and a share for each of WAYS (None: not known)."""
+    """One row of the table: the edit, the criterion, the judge, and a share for each of WAYS (None if unknown)."""
 
     edit: str
     counted: str
@@ -63,8 +65,9 @@ class EditRow(NamedTuple):
 
 
 class Identity(NamedTuple):
-    """The picture when nothing is asked, beside the source: PSNR in dB as `editing.edit` gives it, which passes the
-    search over, and the share that stays at SAME dB or more where the search runs from the source."""
+    """The result when nothing is requested, compared with the source: PSNR in dB with `editing.edit`, which then
+    skips the search, and the share of pictures that stay at SAME dB or more if the search runs from the source.
+    """
 
     passed: float
     searched: Estimate
@@ -72,7 +75,7 @@ class Identity(NamedTuple):
 
 EDITS = ("shift", "zoom", "copy", "remove")
 SAME = 40.0
-"""dB from which on a picture counts as the same."""
+"""At this many dB or more a picture counts as the same."""
 ALL = {
     "shift": "all of it: place, size, ground, one object",
     "zoom": "all of it: size, place, ground, one object",
@@ -88,7 +91,7 @@ TARGETS = {
     "ground kept": 0.8,
     **dict.fromkeys(ALL.values(), 0.6),
 }
-"""What is counted, and the share that is aimed at."""
+"""The criterion, and the targeted share."""
 
 
 def measure_edits(
@@ -100,7 +103,7 @@ def measure_edits(
     schedule: Schedule = SEARCH,
     which: Sequence[str] = EDITS,
 ) -> tuple[Identity, list[EditRow]]:
-    """Return what is left where nothing is asked, and every row of the table, over n random samples of one object
+    """Return the result when nothing is requested, and every row of the table, over n random samples with one object
     each.
 
     names: the CLIP that judges, scale: its logit scale. which: some of EDITS.
@@ -116,7 +119,7 @@ def measure_edits(
 
 
 def unchanged(generator: Any, guides: Guides, latents: Latents, schedule: Schedule) -> Identity:
-    """Return what is left of pictures when nothing is asked."""
+    """Return the result for pictures when nothing is requested."""
     source, passed = [], []
     kept: list[Tensor] = []
     for part in _parts(latents):
@@ -138,7 +141,7 @@ def edit_rows(
     found: Latents,
     way: np.ndarray | None = None,
 ) -> list[EditRow]:
-    """Return the rows of one edit. found: the latents that its search found; way: the sign of each image's shift."""
+    """Return the rows of one edit. found: the latents found by its search; way: the sign of each image's shift."""
     source = _case(generator, names, _painted(generator, latents), latents)
     after = _case(generator, names, _painted(generator, found), found)
     written = _case(generator, names, _written(generator, guides, latents, edit, way), None)
@@ -163,7 +166,7 @@ def edit_rows(
 def part_shares(
     generator: Any, latents: Latents, edit: str, found: Latents, way: np.ndarray | None = None
 ) -> dict[str, Estimate]:
-    """What the row "all of it" is made of: the share of edits in which each part is right by the true scene."""
+    """Return the parts of the row "all of it": the share of edits in which each part is right by the true scene."""
     scenes = generator.true_scenes(latents), generator.true_scenes(found)
     return {part: share_of(right) for part, right in _judged(*scenes, edit, way).items()}
 
@@ -179,7 +182,7 @@ def _towards_room(generator: Any, latents: Latents) -> np.ndarray:
 
 
 def one_object(generator: Any, n: int) -> Latents:
-    """Latents of the prior whose true scene has one object that is plainly there."""
+    """Return latents of the prior whose true scene has one clearly visible object."""
     drawn = generator.sample(3 * n + 50, seed=SEED)
     scenes = generator.true_scenes(drawn)
     plain = (scenes.opacity[:, 0] > 0.9) & (scenes.opacity[:, 1] < 0.1)
@@ -195,7 +198,7 @@ def searched(
     schedule: Schedule,
     way: np.ndarray | None = None,
 ) -> Latents:
-    """Return the latents that the search of an edit finds; way: sign of the move of each image."""
+    """Return the latents that the search of an edit finds; way: sign of each image's shift."""
     z = torch.zeros_like(latents.z)
     for rows, right in _groups(len(latents), way):
         part, factor = latents.take(rows.tolist()), ZOOM if change == "zoom" else 1.0
@@ -216,7 +219,7 @@ def _written(generator: Any, guides: Guides, latents: Latents, change: str, way:
 
 
 def _groups(n: int, way: np.ndarray | None) -> list[tuple[np.ndarray, float]]:
-    """Rows that are edited together, and how far these move to the right."""
+    """Yield rows that are edited together, and how far they move to the right."""
     signs = [(np.arange(n), 0.0)]
     if way is not None:
         signs = [(np.flatnonzero(way == sign), sign * QUARTER) for sign in (1, -1)]
@@ -245,7 +248,9 @@ def _case(generator: Any, names: Names, pictures: Tensor, latents: Latents | Non
 def _both(
     edit: str, counted: str, source: Case, cases: tuple[Case, Case], right: Callable[[Case, str], np.ndarray]
 ) -> list[EditRow]:
-    """Return a row by the true scene and one by the locator; right(case, judge) is true where the edit did as asked."""
+    """Return a row by the true scene and one by the locator; right(case, judge) is True if the edit did what was
+    requested.
+    """
     edited, written = cases
     by_truth = (share_of(right(edited, "truth")), None, share_of(right(source, "truth")))
     by_picture = tuple(share_of(right(case, "picture")) for case in (edited, written, source))
@@ -288,7 +293,7 @@ def _copy_rows(source: Case, cases: tuple[Case, Case]) -> list[EditRow]:
 def _remove_rows(
     names: Names, scale: float, latents: Latents, source: Case, cases: tuple[Case, Case]
 ) -> list[EditRow]:
-    """Return the class's probability among the kinds falls below half of what it was."""
+    """Return rows on whether the class's probability among the kinds falls below half of its previous value."""
     label = latents.label.cpu()
 
     def probability(case: Case) -> np.ndarray:
@@ -301,7 +306,7 @@ def _remove_rows(
 
 
 def _kept_rows(edit: str, latents: Latents, source: Case, cases: tuple[Case, Case]) -> list[EditRow]:
-    """Return whether CLIP still names the kind, where one remains, and the ground."""
+    """Return rows on whether CLIP still names the kind, if an object remains, and the background."""
     label, ground = latents.label.cpu().numpy(), source.scene.ground
     grounds = tuple(share_of(case.ground == ground) for case in (*cases, source))
     rows = [EditRow(edit, "ground kept", "CLIP", grounds)]
@@ -320,9 +325,9 @@ def editing_section(
     scale: float,
     n: int,
 ) -> None:
-    """Figures 4.7, 4.8, C.3 and C.12 in numbers and pictures: n samples of the prior, edited and judged.
+    """Figures 4.7, 4.8, C.3 and C.12 as numbers and pictures: n samples of the prior, edited and judged.
 
-    names, scale: as in `measure_edits`; the names are asked for once they are needed.
+    names, scale: as in `measure_edits`; the names are computed on demand.
     """
 
     latents, schedule = one_object(generator, n), search_for(n)
@@ -345,14 +350,16 @@ def editing_section(
     kept = Estimate(**identity["searched"])
     report.section(
         "Editing (Figures 4.7, C.3)",
-        f"The maps of {guides.n_units} shared units of {n} samples with one object are moved by a quarter of a side, "
-        f"enlarged by {ZOOM:g}, copied or removed, and the latents searched again. Judges: the true scene of the "
-        "latent that was found, a locator trained on true outlines, and CLIP. All of it: by the true scene every "
-        f"object is within {judging.NEAR:.0%} of the side of where it was asked, its area within a factor of "
-        f"{judging.ALIKE:g} of the area asked, the ground is the same, and as many objects as asked are there, with "
-        "less than a tenth of the opacity of any other. Shares with 95% intervals. Nothing asked: "
-        f"{identity['passed']:.0f} dB to the source, which no search leaves; where the search runs from the source all "
-        f"the same, {kept.in_full} stay at {SAME:.0f} dB or more.",
+        f"The maps of {guides.n_units} shared units of {n} samples with one object are moved by a "
+        f"quarter of a side, enlarged by {ZOOM:g}, copied or removed, and latents are searched that "
+        "follow. The judges are the true scene of the resulting latent, a locator trained on true "
+        'outlines, and CLIP. "All of it" requires that in the true scene every object is within '
+        f"{judging.NEAR:.0%} of the side of its target, its area within a factor of "
+        f"{judging.ALIKE:g} of the requested area, the background unchanged, and the number of "
+        "objects as requested, with less than a tenth of the opacity of any other. Shares are given "
+        f"with 95% intervals. If nothing is requested, the result has {identity['passed']:.0f} dB to "
+        "the source, since no search is run; if the search is run from the source anyway, "
+        f"{kept.in_full} stay at {SAME:.0f} dB or more.",
     )
     shown = [
         [row["edit"], row["counted"], row["judge"], TARGETS[row["counted"]], *map(_in_full, row["shares"])]
@@ -360,7 +367,8 @@ def editing_section(
     ]
     report.table(["edit", "counted", "judge", "aim", *WAYS], shown)
     report.text(
-        "The parts that all of it is made of, by the true scene; of a removal place and size are not asked:"
+        'The table lists the parts of "all of it", by the true scene; for a removal, place and size '
+        "are not judged:"
     )
     report.table(
         ["edit", "number", "place", "size", "ground"],
@@ -375,7 +383,7 @@ def editing_section(
 
 
 def search_for(n: int, whole: int = 100) -> Schedule:
-    """Return the search of n samples, a short one where fewer than `whole` are wanted."""
+    """Return the settings of the search for n samples, a short one if fewer than `whole` are requested."""
     return SEARCH if n >= whole else Schedule(5, 0.1)
 
 

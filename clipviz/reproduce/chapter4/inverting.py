@@ -1,7 +1,8 @@
-"""Rosetta-guided inversion with the embedded generator, judged by the truth (thesis 4.4: Table 4.1, Figures 4.4-4.6).
+"""Rosetta-guided inversion with the embedded generator, judged by the truth (thesis 4.4: Table 4.1, Figures
+4.4-4.6).
 
-Targets are the teacher's pictures of latents that were not mined: what they show is known. The loss network and the
-guides are different models, and every way starts at the prior's mean with the target's class.
+Targets are the teacher's pictures of latents that were not used for matching, so their content is known. The loss
+network and the guides are different models, and every way starts at the prior's mean with the target's class.
 """
 
 from __future__ import annotations
@@ -36,22 +37,25 @@ from clipviz.values import Latents, numbers_of, with_numbers
 
 SEED = 3_000_017
 ALPHA, BETA = 0.01, 0.1
-"""Weights of Eq. 4.7 beside the perceptual loss; the thesis's, 0.1 and 1, hold the latent at the prior's mean here."""
+"""Weights of Eq. 4.7 beside the perceptual loss; those of the thesis, 0.1 and 1, keep the latent at the prior's mean
+here.
+"""
 PAIRS = 60
 CHUNK = 10
 FEW = 256
-"""Mined images below which inversions and edits are few and short, too."""
+"""With fewer images for mining, inversions and edits are also few and short."""
 N_MEAN = 256
-"""Latents whose mean stands for the prior's."""
+"""Number of latents whose mean approximates the prior's mean."""
 N_SHOWN, N_TRANSLATED, N_MORE = 4, 2, 6
-"""Rows of pictures in the chapter, the same of pictures from outside, and further ones as the appendix has them."""
+"""Rows of pictures in the chapter, of pictures from outside, and of further ones in the style of the appendix."""
 FOREIGN = ("unseen style", "black and white", "outlines")
 
 
 @dataclass(frozen=True)
 class TargetSizes:
-    """Targets of the table, pictures of each of FOREIGN, pictures whose class is changed, edited samples, latents that
-    are matched, and steps of an inversion."""
+    """The numbers of: targets of the table, pictures for each of FOREIGN, pictures whose class is changed, edited
+    samples, latents for matching, and steps of an inversion.
+    """
 
     targets: int = 100
     foreign: tuple[int, ...] = (100, 36, 36)
@@ -62,7 +66,7 @@ class TargetSizes:
 
     @classmethod
     def within(cls, n_mined: int) -> TargetSizes:
-        """Return the usual sizes, or a small version's where fewer than FEW images are mined."""
+        """Return the usual sizes, or those of a small version if fewer than FEW images are used for mining."""
         return cls() if n_mined >= FEW else cls(5, (3, 3, 3), 3, 5, 24, 3)
 
 
@@ -73,7 +77,7 @@ class TargetSizes:
 
 
 def thinned(guides: Guides, most: int = PAIRS) -> Guides:
-    """Return every second, third, ... pair with each reader, so that about so many are left."""
+    """Return every second, third, ... pair with each reader, so that about this many remain."""
     kept = {}
     for name, groups in guides.pairs.items():
         every = -(-sum(len(group.units_a) for group in groups) // most)
@@ -105,7 +109,7 @@ def _guides_of(pairs: Mapping[str, tuple[UnitPairs, ...]]) -> Guides:
 
 
 def painted(latents: Latents, atlas: str | None = None) -> tuple[Tensor, Tensor]:
-    """Return the teacher's pictures of latents at the generator's size, and which pixels the objects cover."""
+    """Return the teacher's pictures of latents at the generator's size, and the pixels that the objects cover."""
     truth = scenes.true_scenes(latents.z, latents.label)
     both = [scenes.paint(truth, index, atlas) for index in range(len(latents))]
     images = torch.from_numpy(np.stack([picture for picture, _ in both])).permute(0, 3, 1, 2) / 255
@@ -123,7 +127,7 @@ def inversions(
     sizes: TargetSizes,
     ways: Sequence[str] | None = None,
 ) -> Result:
-    """Table 4.1: each way's scores [3 measures, image] and pictures. ways: some of those that `ways_of` names."""
+    """Return Table 4.1: each way's scores [3 measures, image] and pictures. ways: some of the names in `ways_of`."""
     start, targets = held_out_targets(generator, sizes.targets)
     known = ways_of(readers, guides)
     result: Result = {"ways": list(ways or known), "targets": as_bytes(targets)}
@@ -136,8 +140,9 @@ def inversions(
 
 
 def held_out_targets(generator: Any, n: int) -> tuple[Any, Tensor]:
-    """Starts at the prior's mean, and n pictures to invert: the teacher's of latents that were not matched, and where
-    no teacher is known the generator's own."""
+    """Return starts at the prior's mean, and n pictures to invert: the teacher's for latents that were not used for
+    matching, or the generator's own if there is no teacher.
+    """
     latents = generator.sample(n, seed=SEED)
     if hasattr(generator, "true_scenes"):
         return latents.moved(torch.zeros_like(latents.z)), painted(latents)[0]
@@ -149,7 +154,7 @@ def held_out_targets(generator: Any, n: int) -> tuple[Any, Tensor]:
 def ways_of(
     readers: Mapping[str, Partner], guides: Guides | None
 ) -> dict[str, tuple[Mapping[str, Partner], Guides | None]]:
-    """Return the rows of Table 4.1: which readers guide, with which pairs."""
+    """Return the rows of Table 4.1: which readers guide, and with which pairs."""
     ways: dict[str, tuple[Mapping[str, Partner], Guides | None]] = {"perceptual loss": ({}, None)}
     if guides is None:
         return ways
@@ -193,7 +198,8 @@ def _inverted(
 
 
 def foreign(kind: str, n: int) -> tuple[Latents, Tensor, Tensor]:
-    """n latents with one plain object each, pictures of them as the generator never paints, and their masks.
+    """Return n latents with one clear object each, pictures of them in a style that the generator never paints, and
+    their masks.
 
     kind: one of FOREIGN. Raises ValueError for another.
     """
@@ -217,7 +223,7 @@ def foreign(kind: str, n: int) -> tuple[Latents, Tensor, Tensor]:
 
 
 def plain(n: int, seed: int, labels: Sequence[int] | None = None) -> Latents:
-    """n latents of the prior with one object that is plainly there, of some kinds or of all."""
+    """Return n latents of the prior with one clearly visible object, of some kinds or of all."""
     generator = torch.Generator().manual_seed(seed)
     z = torch.randn(4 * n + 50, scenes.N_LATENT, generator=generator)
     among = torch.tensor(labels if labels is not None else range(len(scenes.KINDS)))
@@ -235,7 +241,7 @@ def by_pairs_alone(
     labels: Sequence[int] | None,
     steps: int,
 ) -> Tensor:
-    """Pictures of given classes whose maps are like those of other pictures (Eq. 4.5), as an inversion finds them.
+    """Return pictures of given classes whose maps resemble those of other pictures (Eq. 4.5), found by inversion.
 
     labels: None for a generator without classes.
     """
@@ -259,10 +265,11 @@ def by_pairs_alone(
 def by_the_loss_alone(
     generator: Any, loss: Perceptual, images: Tensor, labels: Sequence[int], steps: int
 ) -> Tensor:
-    """Pictures of given classes that are like others by the perceptual loss, with the same budget as by_pairs_alone.
+    """Return pictures of given classes that resemble others by the perceptual loss, with the same budget as
+    by_pairs_alone.
 
-    Of the same N_STARTS random latents the N_SEARCHED whose pictures are nearest are searched as briefly, and from the
-    best of these the search goes on.
+    Of the same N_STARTS random latents, the N_SEARCHED with the nearest pictures are searched briefly, and the
+    search continues from the best of these.
     """
     drawn, parts = generator.sample(N_STARTS, seed=0), []
     for first in range(0, len(images), CHUNK):
@@ -297,11 +304,11 @@ def translated(
     loss: Perceptual,
     sizes: TargetSizes,
 ) -> Result:
-    """Figures 4.4 and 4.5: for each foreign kind, and for another class, the pictures and what is right about them."""
+    """Figures 4.4 and 4.5: for each foreign kind, and for another class, the pictures and their evaluation."""
     result: Result = {}
     for place, kind in enumerate(FOREIGN):
         latents, images, alpha = foreign(kind, sizes.foreign[place])
-        label = names.of(names.units(images)).kind  # as session.generator.invert chooses it
+        label = names.of(names.units(images)).kind  # as in session.generator.invert
         pictures = by_pairs_alone(generator, readers, guides, images, label.tolist(), sizes.steps)
         without = by_the_loss_alone(generator, loss, images, label.tolist(), sizes.steps)
         result |= {
@@ -342,9 +349,9 @@ def inversion_section(
     names: Callable[[], Names],
     sizes: TargetSizes,
 ) -> None:
-    """Table 4.1 and Figures 4.4-4.6. partners: the first judges the pictures, the model and the others guide.
+    """Table 4.1 and Figures 4.4-4.6. partners: the first judges the pictures, the model and the others guide them.
 
-    names: the CLIP that names what is found, asked for once it is needed.
+    names: the CLIP that names the results, computed on demand.
     """
     (judge, loss_network), *others = partners.items()
     loss = Perceptual(loss_network)
@@ -356,7 +363,7 @@ def inversion_section(
         return find_guides(generator, readers, sample, above=0.3, most=10 * PAIRS)
 
     found = steps.get("table 4.1", lambda: inversions(generator, loss, readers, guides(), sizes))
-    targets = "pictures of the teacher, held out, are inverted from the prior's mean and their class"
+    targets = "held-out pictures of the teacher are inverted from the prior's mean with their class"
     report_table(report, found, judge, sizes, targets)
     crossed = steps.get(
         "translated", lambda: translated(generator, readers, thinned(guides()), names(), loss, sizes)
@@ -365,7 +372,7 @@ def inversion_section(
 
 
 def gains(found: Result) -> dict[str, list[Estimate]]:
-    """Return each way's paired differences to the first, for every measure."""
+    """Return each way's paired differences from the first, for every measure."""
     first = found["scores0"]
     return {
         way: [intervals.mean(row) for row in found[f"scores{place}"] - first]
@@ -375,13 +382,14 @@ def gains(found: Result) -> dict[str, list[Estimate]]:
 
 
 def report_table(report: Report, found: Result, judge: str, sizes: TargetSizes, targets: str) -> None:
-    """Table 4.1 and Figure 4.6. targets: what was inverted and from where, in words."""
+    """Table 4.1 and Figure 4.6. targets: a description of what was inverted and from which start."""
     n = len(found["targets"])
     report.section(
         "Inversion guided by Rosetta neurons (Table 4.1, Figures 4.6, C.13)",
-        f"{n} {targets}: a perceptual loss in the maps of {judge}, which guides nothing, plus alpha = {ALPHA} times "
-        f"the mean square of the latent, plus beta = {BETA} times the distance of normalised maps over at most {PAIRS} "
-        f"pairs per model (Eq. 4.7), {sizes.steps} steps. Differences are paired, with 95% intervals.",
+        f"{n} {targets}. The objective is a perceptual loss in the maps of {judge}, which guides "
+        f"nothing, plus alpha = {ALPHA} times the mean square of the latent, plus beta = {BETA} "
+        f"times the distance of normalised maps over at most {PAIRS} pairs per model (Eq. 4.7), "
+        f"{sizes.steps} steps. Differences are paired, with 95% intervals.",
     )
     rows = [
         [way, *(intervals.mean(row).in_full for row in found[f"scores{place}"])]
@@ -407,14 +415,16 @@ def report_table(report: Report, found: Result, judge: str, sizes: TargetSizes, 
 def _report_translated(report: Report, found: Result) -> None:
     report.section(
         "Out of distribution, and across classes (Figures 4.4, 4.5, C.1, C.2)",
-        "Pictures in a manner that the generator never paints are inverted by pairs alone (Eq. 4.5, by the correlation "
-        f"of maps, since heights and levels differ): of {N_STARTS} random latents the {N_SEARCHED} whose maps are most "
-        "alike are searched briefly and the best of them further, with the class that CLIP names. The class is right "
-        "where CLIP names the true kind on the picture that was found; beside it stands how often CLIP names it on the "
-        "picture itself. The overlap is the intersection over union of the object found (locator) and the true one. "
-        "It stands beside that of the perceptual loss without pairs (with as many starts, trials and steps; their "
-        "difference is paired), of the true scene's own latent, painted in the generator's style, and of the true "
-        "object of another picture.",
+        "Pictures in a style that the generator never paints are inverted by pairs alone (Eq. 4.5, "
+        f"by the correlation of maps, since scales and levels differ). Of {N_STARTS} random latents "
+        f"the {N_SEARCHED} with the most similar maps are searched briefly, and the best of them "
+        "further, with the class that CLIP names. The class counts as right if CLIP names the true "
+        "kind on the resulting picture; the table also shows how often CLIP names it on the "
+        "original picture. The overlap is the intersection over union of the object found (locator) "
+        "and the true one. It is compared with that of the perceptual loss without pairs (with as "
+        "many starts, trials and steps; their difference is paired), with that of the true scene's "
+        "own latent, painted in the generator's style, and with that of the true object of another "
+        "picture.",
     )
     rows = []
     for place, kind in enumerate(FOREIGN):
@@ -443,7 +453,7 @@ def _report_translated(report: Report, found: Result) -> None:
     )
     near = (intervals.share_of(found[f"crossed {which}"] < 0.12) for which in ("miss", "others"))
     asked = intervals.share_of(found["crossed right"]).in_full
-    report.text("The class changed to another, the maps of the picture asked for:")
+    report.text("Here the class is changed to another while the maps of the picture are requested:")
     report.table(
         ["named as asked", "centre within 12% of the side", "of another picture's"],
         [[asked, *(e.in_full for e in near)]],
@@ -467,7 +477,7 @@ def in_two(
     caption: str,
     width: float,
 ) -> None:
-    """The first rows of pictures as the chapter's figure, the others as the appendix's."""
+    """Show the first rows of pictures as the chapter's figure, and the others as the appendix's."""
     for end, number, some in (("", numbers[0], rows[:n_first]), ("-more", numbers[1], rows[n_first:])):
         if some:
             said = f"Figure{'s' if ',' in number else ''} {number}: {caption}"

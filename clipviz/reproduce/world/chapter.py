@@ -1,7 +1,8 @@
-"""The demo world's report card: what a model has learned of a world whose true answers are known.
+"""The demo world's report card: what a model has learnt about a world whose true answers are known.
 
     clipviz reproduce world
-Held-out scenes and views that training never shows; the thesis's findings of chapters 2 and 3 measured end to end.
+It uses held-out scenes and views that do not occur in training, and measures the findings of chapters 2 and 3 of
+the thesis.
 """
 
 from __future__ import annotations
@@ -44,12 +45,12 @@ def run(
     quiet: bool = False,
     **other: Any,
 ) -> Path:
-    """Return the report card of a model on the demo world; returns the report's path.
+    """Measure the report card of a model on the demo world; return the report's path.
 
-    model: the demo model or any other (a model that was not trained here is judged by the same sentences). limit:
-    at most so many held-out scenes of all seeds together (default 10,000; the other measurements shrink with it).
-    Finished steps are kept in out/steps. Raises ValueError for options of other chapters: the world brings its own
-    images.
+    model: the demo model or any other (a model that was not trained on this world is judged by the same
+    sentences). limit: at most this many held-out scenes of all seeds together (default 10,000; the other
+    measurements shrink with it). Finished steps are stored in out/steps. Raises ValueError for options of other
+    chapters: the world brings its own images.
     """
     given = sorted(name for name, value in other.items() if value is not None)
     if given:
@@ -235,10 +236,10 @@ def depths_section(
     """Token maps against raw attention: by the number of late layers summed, and for one of two objects."""
     report.section(
         "Token maps against raw attention of the best layers",
-        "Summed over all heads of the last k layers; token maps: the class text minus the mean of all descriptions, "
-        "or of all class names; the same images and protocol as above, and the average precision of the foreground "
-        "alone. Raw attention knows no text: where all that stands out is the one thing that is asked for, it is a "
-        "strong baseline.",
+        "Maps are summed over all heads of the last k layers. Token maps use the class text minus "
+        "the mean of all descriptions, or of all class names. Images and protocol are those above, "
+        "with the average precision of the foreground in addition. Raw attention does not depend on "
+        "the text: where the requested object is the only salient thing, it is a strong baseline.",
     )
     measured = ("mIoU", "mAP", "foreground AP", "95%")
     report.table(
@@ -255,9 +256,9 @@ def depths_section(
         "maps", figures.map_depths(curves, "foreground AP"), "AP by the number of late layers summed"
     )
     report.text(
-        f"Scenes of two different objects ({pairs[measures.RAW]['pointing'].n}, each asked for both names), last "
-        f"{N_LATE} layers: how often the named object has the larger mean, and the average precision against its mask "
-        "alone."
+        f"Scenes of two different objects ({pairs[measures.RAW]['pointing'].n}, each asked for both "
+        f"names), last {N_LATE} layers: the table shows how often the named object has the larger "
+        "mean, and the average precision against its mask alone."
     )
     report.table(
         ["one of two", "points at it", "95%", "foreground AP", "95%"],

@@ -1,4 +1,6 @@
-"""The report card's section on the embedded generator: named by the model, located, beside its teacher."""
+"""The report card's section on the embedded generator: its pictures named by the model and located, beside its
+teacher's.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from clipviz.reproduce.report import Report, Steps
 
 
 def measured(encoder: Encoder, steps: Steps, n: int) -> Quality:
-    """Return the generator's quality as the encoder sees it; a finished measurement is read from its step."""
+    """Return the generator's quality as judged by the encoder; a finished measurement is read from its step."""
     found = steps.get("world-generator", partial(_as_values, encoder, n))
     named = {
         what: {who: Estimate(**share) for who, share in by_who.items()}
@@ -28,7 +30,7 @@ def _as_values(encoder: Encoder, n: int) -> dict[str, Any]:
 
 
 def generator_section(report: Report, found: Quality) -> None:
-    """What the embedded generator paints, beside the teacher's pictures of the same latents."""
+    """The embedded generator's pictures, beside the teacher's pictures of the same latents."""
     report.section(
         "The embedded generator",
         f"{found.n} samples of its prior (seed {SEED}), judged by this model's zero-shot names and by the locator, "

@@ -28,15 +28,16 @@ from clipviz.reproduce.evaluation import (
 from clipviz.values import Task
 
 FAMILIES = ("object", "shape", "glyph", "colour", "count", "background", "treatment")
-"""The families whose accuracy is followed through ablations."""
+"""The families whose accuracy is tracked through ablations."""
 BATCH = 100
 
 
 @dataclass(frozen=True)
 class HeldOutSizes:
-    """How many images each measurement takes from every seed: held-out scenes, large plain shapes and glyphs, traced
-    scenes, scenes with masks, birds in each group, scenes for neurons; how many pictures are generated in all, how many
-    of each adversarial attack; and how many seeds are pooled."""
+    """Number of images for each measurement and seed: held-out scenes, large plain shapes and glyphs, traced scenes,
+    scenes with masks, birds in each group, scenes for neurons; also the total number of generated pictures, the
+    pictures of each adversarial attack, and the number of pooled seeds.
+    """
 
     scenes: int = 2000
     large: int = 720
@@ -54,14 +55,14 @@ class HeldOutSizes:
 
     @classmethod
     def within(cls, limit: int | None) -> HeldOutSizes:
-        """Return the usual sizes, or smaller ones in proportion to at most `limit` held-out scenes of all seeds
+        """Return the usual sizes, or proportionally smaller ones for at most `limit` held-out scenes of all seeds
         together.
         """
         if limit is None:
             return cls()
         if limit < 40:
             raise ValueError(
-                f"expected a limit of at least 40 held-out scenes, got {limit}; give a larger one"
+                f"expected a limit of at least 40 held-out scenes, got {limit}; use a larger one"
             )
         n_seeds = min(cls.n_seeds, max(1, limit // 40))
         share = min(1.0, limit / n_seeds / cls.scenes)
@@ -72,7 +73,7 @@ class HeldOutSizes:
 
 
 def encoder_of(model: ClipModel) -> Encoder:
-    """Return the towers of any traced model as the world's tests take them: uint8 arrays and sentences to unit
+    """Return the towers of any model in the form that the world's tests use: uint8 arrays and sentences to unit
     vectors.
     """
 
@@ -90,9 +91,10 @@ def encoder_of(model: ClipModel) -> Encoder:
 
 
 def held_out(model: ClipModel, encoder: Encoder, sizes: HeldOutSizes) -> tuple[Evaluation, Scenes]:
-    """Return an evaluation on scenes that training never draws, of all seeds together, and the scenes themselves.
+    """Return an evaluation on scenes that do not occur in training, of all seeds together, and the scenes
+    themselves.
 
-    encoder: the model's, from `encoder_of`.
+    encoder: that of the model, from `encoder_of`.
     """
     scenes = join([render(sizes.traced, seed) for seed in sizes.seeds])
     birds = bird_groups(model, sizes.birds, sizes.seeds)
@@ -122,7 +124,7 @@ def family_tasks(encoder: Encoder, scenes: Scenes) -> list[Task]:
 
 
 def bird_groups(model: ClipModel, n_per_group: int, seeds: Sequence[int]) -> tuple[Images, Task]:
-    """Lone birds over water and in a forest, n_per_group per group and seed, and their task (thesis 2.4)."""
+    """Return lone birds over water and in a forest, n_per_group per group and seed, and their task (thesis 2.4)."""
     birds = join([spurious(n_per_group, seed) for seed in seeds])
     examples = join([bird_examples(n_per_group, seed) for seed in seeds])
     landbird = examples.groups >= 2
@@ -149,7 +151,7 @@ def _pictures(pixels: np.ndarray) -> list[Image.Image]:
 
 
 def masked_objects(scenes: Scenes, n: int) -> MaskedImages:
-    """Up to `n` untreated scenes with one kind of object, with the true mask of all its copies."""
+    """Return up to `n` untreated scenes with one kind of object, with the true mask of all its copies."""
     fitting = [
         i
         for i, scene in enumerate(scenes.scenes)
@@ -177,7 +179,7 @@ def two_objects(scenes: Scenes) -> list[int]:
 
 
 def paired_objects(scenes: Scenes, n: int) -> MaskedImages | None:
-    """Untreated scenes of two different objects, up to `n` of their objects, each with its own true mask."""
+    """Return untreated scenes of two different objects, up to `n` of their objects, each with its own true mask."""
     fitting = two_objects(scenes)
     rows = [fitting[i] for i in spaced(len(fitting), n // 2)]
     things = [(i, thing) for i in rows for thing in (scenes.scenes[i].thing, scenes.scenes[i].second)]

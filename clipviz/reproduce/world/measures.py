@@ -1,4 +1,4 @@
-"""What the demo world's report card measures: numbers only, in steps that can be resumed.
+"""The measurements of the demo world's report card, as numbers from resumable steps.
 
 Every function takes a model and held-out scenes, and returns plain values for the report and its figures.
 """
@@ -49,10 +49,10 @@ from clipviz.reproduce.world.held_out import HeldOutSizes, two_objects
 from clipviz.values import Ablation, Head, late_layers
 
 N_DRAWS = 200
-"""Random draws of every baseline."""
+"""Number of random draws of every baseline."""
 N_STRONGEST, TOP_SHARE, COSINE, ABOVE = 200, 0.10, 0.5, 0.99
 N_TOP, FITS = 20, 0.5
-"""Images where a neuron acts most, and of what share of them a text that fits is true."""
+"""Number of images where a neuron acts most, and the share of them that a fitting text must be true of."""
 TOKENS, TOKENS_CLASSES, RAW = "token maps", "token maps minus classes", "raw attention"
 MAPS = (TOKENS, TOKENS_CLASSES, RAW)
 SUPERVISED = {
@@ -69,20 +69,20 @@ SUPERVISED = {
     "column": "column",
     "row": "row",
 }
-"""Property -> the column of the attribute table that tells it, for the supervised half of the head table."""
+"""Property -> the column of the attribute table that contains it, for the supervised half of the head table."""
 _KINDS = {"object": "object", "shape": "shape", "letter or number": "glyph"}
 
 
 @dataclass(frozen=True)
 class FamilyScore:
-    """Zero-shot accuracy of one family of attributes on the scenes that it applies to, and the level of chance."""
+    """Zero-shot accuracy of one family of attributes on the scenes to which it applies, and the level of chance."""
 
     accuracy: Estimate
     chance: float
 
 
 def families(encoder: Encoder, sizes: HeldOutSizes, steps: Steps) -> dict[str, dict[str, FamilyScore]]:
-    """Zero-shot accuracy of every family, all seeds pooled: {"held out" or "unseen views": {family: score}}."""
+    """Return zero-shot accuracy of every family, all seeds pooled: {"held out" or "unseen views": {family: score}}."""
 
     def measured(title: str, seed: int, unseen: bool) -> dict[str, dict[str, Any]]:
         make = partial(evaluate.report, encoder, sizes.scenes, seed, unseen, sizes.large)
@@ -95,7 +95,7 @@ def families(encoder: Encoder, sizes: HeldOutSizes, steps: Steps) -> dict[str, d
 
 
 def pooled(parts: Sequence[Mapping[str, dict[str, Any]]]) -> dict[str, FamilyScore]:
-    """Return the scenes of several seeds as if they were one set; parts: family -> {accuracy, chance, n} of each
+    """Return the scores of several seeds as if they were one set; parts: family -> {accuracy, chance, n} of each
     seed.
     """
     scores = {}
@@ -107,7 +107,9 @@ def pooled(parts: Sequence[Mapping[str, dict[str, Any]]]) -> dict[str, FamilySco
 
 
 def nearest_texts(encoder: Encoder, sizes: HeldOutSizes, steps: Steps) -> dict[str, Estimate]:
-    """How often the world's texts nearest to a picture are true of it, all seeds pooled, and of another picture."""
+    """Return how often the world's texts nearest to a picture are true of it, all seeds pooled, and of another
+    picture.
+    """
     pool = list(demo.texts())
     directions = encoder.texts(pool)
 
@@ -125,7 +127,7 @@ def nearest_texts(encoder: Encoder, sizes: HeldOutSizes, steps: Steps) -> dict[s
 
 
 def ablations(model: ClipModel, measured: Measured) -> dict[str, dict[str, float]]:
-    """Accuracy of every family when one term, or several, are mean-ablated: {what: {family: accuracy}}."""
+    """Return the accuracy of every family when one or several terms are mean-ablated: {what: {family: accuracy}}."""
     n_layers = model.n_layers
     cases = {"nothing": Ablation(), "input": Ablation(mlps=frozenset({0}))}
     cases |= {f"MLP {layer}": Ablation(mlps=frozenset({1 + layer})) for layer in range(n_layers)}
@@ -153,7 +155,7 @@ class HeadTable:
     by_seed: list[int]
 
     def n_heads(self, at_least: int = AT_LEAST) -> int:
-        """Heads with so many of their first texts from one broad family."""
+        """Return the number of heads with so many of their first texts from one broad family."""
         return sum(role.n_texts >= at_least for role in self.roles.values())
 
     def null_heads(self, at_least: int = AT_LEAST) -> Float[Tensor, " draw"]:
@@ -161,7 +163,7 @@ class HeadTable:
         return (self.null_counts >= at_least).sum(1).double()
 
     def ratio(self, at_least: int = AT_LEAST) -> float:
-        """Heads found over heads expected under the null; infinite where no draw finds one."""
+        """Return the ratio of heads found to heads expected under the null; infinite if no draw finds one."""
         expected = float(self.null_heads(at_least).mean())
         return self.n_heads(at_least) / expected if expected else float("inf")
 
@@ -172,7 +174,7 @@ class HeadTable:
 
 
 def head_table(model: ClipModel, pool: Texts, late: Terms, scenes: Scenes, n_seeds: int = 1) -> HeadTable:
-    """TextSpan of every late head (centred pool, length-normalised) beside its null and the supervised shares."""
+    """Run TextSpan on every late head (centred pool, length-normalised), with its null and the supervised shares."""
     covariance, span = textspan.head_span(late.basis, code_moments(late.codes).covariance)
     heads, directions = headset.all_heads(late.codes), encoded_pool(model, pool).cpu()
     found = labels.label_heads(heads, covariance, span, directions, pool)
@@ -188,8 +190,8 @@ def head_table(model: ClipModel, pool: Texts, late: Terms, scenes: Scenes, n_see
 
 
 def heads_by_seed(late: Terms, directions: Tensor, families: Sequence[str | None], n_seeds: int) -> list[int]:
-    """Return how many heads have AT_LEAST of their first texts from one family, on each of n_seeds equal parts in a
-    row.
+    """Return how many heads have AT_LEAST of their first texts from one family, for each of n_seeds equal
+    consecutive parts.
     """
     counts = []
     for rows in np.array_split(np.arange(len(late.codes)), n_seeds):
@@ -201,7 +203,7 @@ def heads_by_seed(late: Terms, directions: Tensor, families: Sequence[str | None
 
 
 def supervision(scenes: Scenes) -> dict[str, list[int]]:
-    """For each property of SUPERVISED the value of every scene, -1 where it does not apply."""
+    """Return for each property of SUPERVISED the value of every scene, -1 where it does not apply."""
     kinds = scenes.words("kind")
     labels = {}
     for name, column in SUPERVISED.items():
@@ -214,10 +216,10 @@ def supervision(scenes: Scenes) -> dict[str, list[int]]:
 def between_share(
     effects: Float[Tensor, "image head_all d_embed"], labels: Sequence[int]
 ) -> Float[Tensor, " head_all"]:
-    """Share of each head's variance that lies between the groups of a label, adjusted for the number of groups.
+    """Return the share of each head's variance between the groups of a label, adjusted for the number of groups.
 
     eta^2 = between / total over the images with a label (>= 0), adjusted as 1 - (1 - eta^2)(n - 1)/(n - k) so
-    that groups without meaning give 0 on average; 0 where there are not more images than groups.
+    that meaningless groups give 0 on average; 0 if there are no more images than groups.
     """
     labels_of = torch.as_tensor(labels)
     known = labels_of >= 0
@@ -236,7 +238,9 @@ def between_share(
 def token_map_scores(
     model: ClipModel, evaluation: Evaluation, less: Mapping[str, Tensor]
 ) -> dict[str, dict[int, MapScore]]:
-    """Token maps minus each of `backgrounds`, and raw attention, summed over the last k layers: {map: {k: score}}."""
+    """Return scores of token maps minus each of `backgrounds`, and of raw attention, summed over the last k layers:
+    {map: {k: score}}.
+    """
     data = evaluation.masks
     assert data is not None
     names = list(evaluation.class_prompts)
@@ -269,11 +273,12 @@ def backgrounds(model: ClipModel, evaluation: Evaluation) -> dict[str, Tensor]:
 def pair_scores(
     model: ClipModel, scenes: Scenes, evaluation: Evaluation, less: Mapping[str, Tensor], n_late: int
 ) -> dict[str, dict[str, Estimate]]:
-    """Maps of one of two objects in a scene: does the text pick the one it names?
+    """Score maps on scenes with two objects: does the text select the object that it names?
 
-    For every untreated scene of two different objects and each of the two names, on maps of the last n_late layers:
-    "pointing", how often the named object has the larger mean, and "foreground AP" against its mask alone, for the
-    maps of MAPS; no text changes raw attention. A scene counts once, with the mean of its two names.
+    For every untreated scene of two different objects and each of the two names, on maps of the last n_late
+    layers: "pointing", how often the named object has the larger mean, and "foreground AP" against its mask
+    alone, for the maps of MAPS; raw attention does not depend on the text. A scene counts once, with the mean
+    over its two names.
     """
     rows = two_objects(scenes)
     layers = late_layers(model.n_layers, n_late)
@@ -310,7 +315,7 @@ def pair_scores(
 
 
 def _raw_attention(trace: Trace, layers: Sequence[int]) -> Float[Tensor, "image rows cols"]:
-    """Return the class token's attention to every image token, mean over the heads of some layers."""
+    """Return the class token's attention to every image token, averaged over the heads of some layers."""
     assert trace.attention is not None
     weights = trace.weights
     found: Tensor = (
@@ -320,7 +325,7 @@ def _raw_attention(trace: Trace, layers: Sequence[int]) -> Float[Tensor, "image 
 
 
 def _pointing(heatmap: Tensor, mask: Tensor, label: int) -> tuple[bool, float]:
-    """Return whether the thing `label` of two has the larger mean, and the average precision against its mask."""
+    """Return whether object `label` of the two has the larger mean, and the average precision against its mask."""
     grown = segment.to_pixels(heatmap, mask.shape)
     named, other = grown[mask == label].mean(), grown[mask == 3 - label].mean()
     return bool(named > other), segment.average_precision(grown.flatten(), (mask == label).flatten())
@@ -328,7 +333,7 @@ def _pointing(heatmap: Tensor, mask: Tensor, label: int) -> tuple[bool, float]:
 
 @dataclass(frozen=True)
 class MapScore:
-    """The thesis's scores of a set of maps, and the average precision of the foreground alone, mean over images."""
+    """The thesis's scores of a set of maps, and the average precision of the foreground alone, averaged over images."""
 
     miou: float
     map: float
@@ -336,7 +341,7 @@ class MapScore:
 
 
 def map_scores(maps: Sequence[Tensor], masks: Sequence[Tensor]) -> MapScore:
-    """Return the scores of maps, one an image, against the foreground of its mask."""
+    """Return the scores of maps, one per image, against the foreground of its mask."""
     found = segment.score(maps, masks)
     foreground = [
         segment.average_precision(segment.to_pixels(heatmap, mask.shape).flatten(), (mask > 0).flatten())
@@ -354,9 +359,10 @@ def background_ablation(
     quiet: bool = False,
     only_others: bool = True,
 ) -> dict[spurious.Way, ShortcutRemoval]:
-    """Birds by group before and after ablating the background heads; means come from the held-out scenes.
+    """Return accuracy of birds by group before and after ablating the background heads; means come from the held-out
+    scenes.
 
-    only_others: False also draws the background heads as the null's, which is stricter.
+    only_others: False lets the null draw background heads too, which is stricter.
     """
     assert evaluation.birds is not None
     assert evaluation.shortcut is not None
@@ -406,9 +412,9 @@ def neuron_layers(
     quiet: bool = False,
     known: Bool[np.ndarray, "image text"] | None = None,
 ) -> list[NeuronLayer]:
-    """Sparsity, rank and naming of every layer's second-order effects (thesis 3.3).
+    """Return sparsity, rank and names of every layer's second-order effects (thesis 3.3).
 
-    pool: text -> unit direction; known: whether each of these texts is true of each image, None where nobody knows.
+    pool: text -> unit direction; known: whether each of these texts is true of each image, None if unknown.
     """
     texts, directions = list(pool), torch.stack(list(pool.values()))
     n_top = max(2, round(TOP_SHARE * len(images)))
@@ -472,10 +478,10 @@ def n_fitting(
 
 
 def naming_pool(model: ClipModel, pool: Texts) -> dict[str, Tensor]:
-    """Return the texts that neurons are named with: the pool and every sentence of the world's facts.
+    """Return the texts for naming neurons: the pool and every sentence of the world's facts.
 
-    Unit directions without what all texts share, as sparse codes have them: effects about their mean tell images
-    apart, and what all texts share tells none.
+    The directions are unit vectors minus the part common to all texts, as in sparse codes: centred effects
+    distinguish images, and the common part does not.
     """
     facts = [sentence for values in FACTS.values() for sentences in values for sentence in sentences]
     texts = list(dict.fromkeys([*pool, *facts]))

@@ -1,6 +1,7 @@
-"""Each finding of the thesis on the demo world: whether it appears there, on how much, and beside what chance gives.
+"""Each finding of the thesis on the demo world: whether it appears, the sample size, and the level of chance.
 
-A section of the report card. A finding appears where its interval lies above that of what it is compared with.
+This is a section of the report card. A finding appears if its interval lies above that of the value it is
+compared with.
 """
 
 from __future__ import annotations
@@ -40,14 +41,15 @@ MEET = "higher, but the intervals meet"
 SECTION = "The thesis's findings on this world"
 WITHOUT, LARGE_ALONE, ONE_DIRECTION = CONDITIONS[0], CONDITIONS[1], CONDITIONS[3]
 PAIRS, N_REPEATS, N_SENTENCES = DEMO.pairs, 2, 6
-"""Adversarial pairs, repeats of each, and sentences of each repeat."""
+"""Number of adversarial pairs, repeats of each, and sentences per repeat."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One finding: what, where in the thesis, its value, the value it is compared with, and what that is.
+    """One finding: a description, its place in the thesis, its value, the value it is compared with, and what that
+    is.
 
-    unit: what both were counted on. said: what the table says where there is nothing to compare.
+    unit: the sample of both. said: the table's entry if there is nothing to compare.
     """
 
     what: str
@@ -60,7 +62,7 @@ class Finding:
 
     @property
     def appears(self) -> str:
-        """ "yes", "no", or MEET where it lies above what it is compared with but the intervals meet."""
+        """ "yes", "no", or MEET if the value is larger but the intervals overlap."""
         if self.against is None:
             return self.said
         if self.found.low > self.against.high:
@@ -69,7 +71,7 @@ class Finding:
 
 
 def stage_section(report: Report, findings: Sequence[Finding]) -> None:
-    """The table, and how to read it."""
+    """Add the table and an explanation of it."""
     report.section(
         SECTION,
         "A finding appears where its 95% interval lies above that of what it is compared with, on the same held-out "
@@ -95,7 +97,7 @@ def stage_section(report: Report, findings: Sequence[Finding]) -> None:
 
 
 def sum_finding(model: ClipModel, evaluation: Evaluation, sizes: HeldOutSizes) -> Finding:
-    """Return whether all effects add up to the model's own output."""
+    """Return whether all effects sum to the model's own output."""
     rows = spaced(len(evaluation.images), sizes.large)
     parts = [[evaluation.images[row] for row in rows[at : at + BATCH]] for at in range(0, len(rows), BATCH)]
     worst = max(model.trace(part).sum_check() for part in parts)
@@ -109,7 +111,7 @@ def sum_finding(model: ClipModel, evaluation: Evaluation, sizes: HeldOutSizes) -
 
 
 def head_findings(table: HeadTable, birds: Mapping[Way, ShortcutRemoval]) -> list[Finding]:
-    """Return what late heads are about, and what removing those of the background does."""
+    """Return what late heads are about, and the effect of removing those of the background."""
     n_heads = len(table.heads)
     labelled = share(sum(role.clear for role in table.roles.values()), n_heads)
     rows = [
@@ -182,7 +184,9 @@ def map_findings(
 
 
 def _outlined(maps: Sequence[Tensor], masks: Sequence[Tensor]) -> dict[str, Estimate]:
-    """Mean over images of the mIoU, each map cut at its mean, and of the foreground's average precision."""
+    """Return, averaged over images, the mIoU of each map thresholded at its mean, and the foreground's average
+    precision.
+    """
     ious = [segment.score([heatmap], [mask]).miou for heatmap, mask in zip(maps, masks, strict=True)]
     return {"mIoU": mean(ious, 0.0, 1.0), "AP": measures.map_scores(maps, masks).foreground_ap}
 

@@ -1,4 +1,4 @@
-"""The demo world's report card in one table: every row with its 95% interval and what it was measured on."""
+"""The demo world's report card in one table: every row with its 95% interval and sample size."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def summary_section(
     sizes: HeldOutSizes,
 ) -> None:
     """The main numbers, and the whole card in one table."""
-    report.section(MAIN, "Of the card those that are asked for first, with 95% intervals.")
+    report.section(MAIN, "These are the most important rows of the card, with 95% intervals.")
     report.table(["held-out scenes", "measured (95%)", "n"], main_rows(families, nearest, table, birds))
     report.section(
         "In short",
-        f"{sizes.n_seeds} seeds pooled. Intervals are 95%: Wilson's for shares, Student's for means; where other heads "
-        f"or rotations are drawn, the range of 95% of {N_DRAWS} draws.",
+        f"{sizes.n_seeds} seeds are pooled. Intervals are 95%: Wilson's for shares, Student's for "
+        f"means, and the range of 95% of {N_DRAWS} draws where other heads or rotations are drawn.",
     )
     report.table(
         ["held-out scenes of the demo world", "measured", "95%", "n"],
@@ -63,7 +63,7 @@ def main_rows(
     table: HeadTable,
     birds: dict[Way, ShortcutRemoval],
 ) -> list[list[str]]:
-    """Return what the README shows."""
+    """Return the rows of the main numbers, which the documentation shows."""
     rows = [
         [what, f"{value} ({interval})", n]
         for what, value, interval, n in (
@@ -92,7 +92,9 @@ def row(what: str, found: Estimate, unit: str) -> list[str]:
 
 
 def recognition_rows(families: dict[str, dict[str, FamilyScore]]) -> list[list[str]]:
-    """Return what is told apart: objects by drawing style, properties, counts, large plain shapes and glyphs."""
+    """Return rows on what the model distinguishes: objects by drawing style, properties, counts, large plain shapes
+    and glyphs.
+    """
     seen, unseen = families["held out"], families["unseen views"]
     lone = "object, single, own colour"
     wanted = [
@@ -107,7 +109,7 @@ def recognition_rows(families: dict[str, dict[str, FamilyScore]]) -> list[list[s
 
 
 def text_rows(nearest: dict[str, Estimate]) -> list[list[str]]:
-    """How true the nearest texts of the pool are, of a picture and of another one."""
+    """Return rows on how often the nearest texts of the pool are true, of a picture and of another one."""
     n = evaluate.N_NEAREST
     wanted = [
         ("nearest of all texts: true of the picture", "first", "scenes"),
@@ -122,7 +124,7 @@ def text_rows(nearest: dict[str, Estimate]) -> list[list[str]]:
 def map_rows(
     depths: dict[str, dict[int, MapScore]], pairs: dict[str, dict[str, Estimate]]
 ) -> list[list[str]]:
-    """Token maps and raw attention: of the one object of a scene, and of the named one of two."""
+    """Return rows on token maps and raw attention: for the object of a scene, and for the named one of two."""
     ours = depths[measures.TOKENS][min(N_LATE, max(depths[measures.TOKENS]))].foreground_ap
     raw = max((score.foreground_ap for score in depths[measures.RAW].values()), key=lambda ap: ap.value)
     late = f"of the last {N_LATE} layers"
@@ -138,7 +140,7 @@ def map_rows(
 
 
 def head_rows(table: HeadTable) -> list[list[str]]:
-    """Late heads with a property in their first texts, and as many as that under random rotations of them."""
+    """Return rows on late heads with a property in their first texts, and on the same under random rotations."""
     n_heads = len(table.heads)
     found = share(table.n_heads(), n_heads)
     what = f"late heads with one property in {AT_LEAST} or more of their first {N_FIRST} texts, share"
@@ -156,8 +158,8 @@ def head_rows(table: HeadTable) -> list[list[str]]:
 
 
 def bird_rows(birds: dict[Way, ShortcutRemoval]) -> list[list[str]]:
-    """Return the worst group before and after ablating the background heads, and under as many other heads of their
-    layers.
+    """Return rows on the worst group before and after ablating the background heads, and under as many other heads
+    of their layers.
     """
     rows = []
     for classes in dict.fromkeys(way.classes for way in birds):
@@ -174,7 +176,7 @@ def bird_rows(birds: dict[Way, ShortcutRemoval]) -> list[list[str]]:
 
 
 def neuron_rows(neurons: list[NeuronLayer]) -> list[list[str]]:
-    """Second-order effects of the strongest neurons of all layers with later attention."""
+    """Return rows on second-order effects of the strongest neurons of all layers with later attention."""
     n_neurons = sum(layer.n_neurons for layer in neurons)
     components = mean([value for layer in neurons for value in layer.components], 0.0, 1.0)
     named = share(sum(layer.n_named for layer in neurons), n_neurons)
@@ -190,6 +192,6 @@ def neuron_rows(neurons: list[NeuronLayer]) -> list[list[str]]:
 
 
 def _tally(table: HeadTable) -> str:
-    """'colour 16, background 9, ...': how many heads vary most with each property."""
+    """Return 'colour 16, background 9, ...': how many heads vary most with each property."""
     counts = Counter(table.supervised(row)[0] for row in range(len(table.heads)))
     return ", ".join(f"{name} {n_heads}" for name, n_heads in counts.most_common())
