@@ -1,22 +1,25 @@
 """Build the package as it is published, and use it as a stranger would: python tools/check_package.py [FOLDER].
 
-Builds the source distribution and the wheel from it, has twine read both, looks into the wheel, installs it into a
-clean environment in FOLDER (a temporary one by default) and runs it there, outside the checkout: the command line
-without JupyterLab, then with it, and a session on the embedded model. Prints sizes, packages and seconds.
+The source distribution is built, and the wheel from it; twine reads both, and the wheel's members are looked at. Then
+the wheel is installed into a clean environment in FOLDER (a temporary one by default) and runs there, outside the
+checkout: the command line without JupyterLab, then with it, and a session on the embedded model. Sizes, packages and
+seconds are printed. --build-only ends before anything is installed.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-LARGEST_MB = 37
+LARGEST_MB = 33
 """What a wheel may weigh."""
 
 SMOKE = """
@@ -38,20 +41,31 @@ print("the board was saved,", __import__("os").path.getsize("view.html") // 1000
 
 
 def main() -> None:
-    if len(sys.argv) > 1:
-        check(Path(sys.argv[1]).resolve())
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        check(Path(folder))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", nargs="?", type=Path, help="where to build and install, kept afterwards")
+    parser.add_argument("--build-only", action="store_true", help="build and read, and install nothing")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) if options.folder is None else options.folder.resolve()
+        wheel = built(folder / "dist")
+        if not options.build_only:
+            use(wheel, folder)
 
 
-def check(folder: Path) -> None:
-    dist = folder / "dist"
+def built(dist: Path) -> Path:
+    """Build both distributions, have twine read them, and return the wheel."""
     run(sys.executable, "-m", "build", "--outdir", str(dist), str(ROOT), quiet=True)
     files = sorted(dist.iterdir())
     run(sys.executable, "-m", "twine", "check", "--strict", *map(str, files), quiet=True)
+    source = next(path for path in files if path.name.endswith(".tar.gz"))
+    look_into_source(source)
     wheel = next(path for path in files if path.suffix == ".whl")
     look_into(wheel)
+    return wheel
+
+
+def use(wheel: Path, folder: Path) -> None:
+    """Install the wheel into a clean environment and use it from another folder."""
     python = environment(folder / "environment")
     elsewhere = folder / "elsewhere"
     elsewhere.mkdir()
@@ -73,8 +87,17 @@ def check(folder: Path) -> None:
     print(f"used from another folder in {time.monotonic() - started:.0f} s")
 
 
+def look_into_source(source: Path) -> None:
+    """Check that the source distribution has every test of the checkout."""
+    with tarfile.open(source) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    tests = run("git", "-C", str(ROOT), "ls-files", "tests", read=True).split()
+    missing = sorted(set(tests) - names)
+    assert not missing, f"expected every test in the source distribution, {missing[:5]} are missing"
+
+
 def look_into(wheel: Path) -> None:
-    """Its size and its largest members; notices are in it, tests and tools are not."""
+    """Print the wheel's size and largest members, and check that notices are in it and that tests and tools are not."""
     with zipfile.ZipFile(wheel) as archive:
         members = archive.infolist()
     size = wheel.stat().st_size / 1e6
