@@ -52,6 +52,7 @@ def save(state: State, view: View, path: str | Path) -> Path:
         },
         "texts": {"source": _address(state.texts_source), "fingerprint": state.texts.fingerprint},
         "layers": state.layers_given,
+        "dictionaries": [name for name in state.dictionaries if name not in state.own_dictionaries],
         "view": view.to_dict(),
         "roles": [[*head, role] for head, role in state.roles.all().items()],
         "added": [{"name": images.names[i], "drawn": i in state.drawn} for i in added],
@@ -111,6 +112,17 @@ def arguments(saved: Saved, images: Any, texts: Any) -> dict[str, Any]:
     return found
 
 
+def dictionaries_of(saved: Saved, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The dictionaries of directions by the names that they had. Raises ValueError for one that was not given."""
+    missing = [name for name in saved.facts["dictionaries"] if name not in given]
+    if missing:
+        raise ValueError(
+            f"expected the dictionary {missing[0]!r} that the session used, which its file does not hold; pass "
+            f"dictionaries={{{missing[0]!r}: a clipviz.Dictionary or its path}}"
+        )
+    return {name: given[name] for name in saved.facts["dictionaries"]}
+
+
 def check(saved: Saved, state: State) -> None:
     """Raise ValueError where a session was opened with other images or texts than the saved one."""
     images, texts = saved.facts["images"], saved.facts["texts"]
@@ -142,6 +154,7 @@ def _checked(facts: Any) -> dict[str, Any]:
         "images": dict,
         "texts": dict,
         "layers": (list, type(None)),
+        "dictionaries": list,
         "view": dict,
         "roles": list,
         "added": list,

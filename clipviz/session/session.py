@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import traitlets
@@ -197,7 +197,8 @@ class Session(traitlets.HasTraits):
 
         The file holds the view, your roles of heads, the images that were added, and where the model, images and texts
         are: by name or address, with their fingerprints. Images and texts that were given as objects (arrays, a data
-        set) have to be given again. A picture that a generator painted is kept as a picture, without its latent.
+        set), and dictionaries, have to be given again. A picture that a generator painted is kept as a picture,
+        without its latent.
 
         Args:
             path: The file to write. It is replaced whole where it exists.
@@ -217,6 +218,7 @@ class Session(traitlets.HasTraits):
         model: ClipModel | None = None,
         images: Any = None,
         texts: Any = None,
+        dictionaries: Mapping[str, Any] | None = None,
         device: str | None = None,
         background: bool = True,
     ) -> Session:
@@ -228,6 +230,7 @@ class Session(traitlets.HasTraits):
             path: The file.
             model: The model, where it cannot be opened by its name.
             images, texts: Where they are now, or themselves; default the addresses that the file has.
+            dictionaries: Name -> clipviz.Dictionary or its path, of those that were added to the session.
             device: Where a model that is opened by its name computes.
             background: As in `Session`.
 
@@ -241,6 +244,8 @@ class Session(traitlets.HasTraits):
             state = session._state
             saving.check(saved, state)
             state.roles = saving.roles_of(saved, model)
+            for name, dictionary in saving.dictionaries_of(saved, dictionaries or {}).items():
+                session.neurons.use(dictionary, name)
             for added, picture in zip(saved.facts["added"], saved.pictures, strict=True):
                 session.images.add(picture, added["name"], added["drawn"])
             session.view = View.from_dict(saved.facts["view"])

@@ -85,7 +85,7 @@ class State:
         self.forget_all()
 
     @cached_property
-    def _bundled(self) -> Mapping[str, Dictionary]:
+    def own_dictionaries(self) -> Mapping[str, Dictionary]:
         """The dictionaries that the model brings along; opened when they are first asked for."""
         bundle, own = self.model.bundle, ("", self.model.weights_fingerprint)
         opened = {} if bundle is None or bundle.features is None else bundle.features()
@@ -94,7 +94,7 @@ class State:
     @property
     def dictionaries(self) -> Mapping[str, Dictionary]:
         """The dictionaries of directions in use, by name: the model's own, and those that were added."""
-        return {**self._bundled, **self._used}
+        return {**self.own_dictionaries, **self._used}
 
     def use(self, name: str, dictionary: Dictionary) -> None:
         """Add a dictionary under a name."""

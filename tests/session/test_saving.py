@@ -9,9 +9,11 @@ import zipfile
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import clipviz
+from clipviz.models.dictionaries import Dictionary
 from clipviz.session import saving
 
 TEXTS = ["a dog", "in the forest", "a red circle", "two apples"]
@@ -151,3 +153,22 @@ def changed(path, target, change):
                 content = json.dumps(facts).encode()
             other.writestr(name, content)
     return target
+
+
+def test_a_dictionary_of_the_session_has_to_be_given_again(model, tmp_path):
+    pictures = [Image.new("RGB", (30, 30), colour) for colour in ("red", "blue", "green")]
+    width = model.weights.d_model
+    rows = torch.eye(width)[:6]
+    features = Dictionary(3, "residual", rows, torch.zeros(6), rows, torch.zeros(width), "topk", k=2)
+    session = clipviz.Session(model, pictures, TEXTS, background=False)
+    session.neurons.use(features, "mine")
+    session.open(neuron=("mine", 4))
+    path = session.save(tmp_path / "features.clipviz")
+    session.close()
+    with pytest.raises(ValueError, match="expected the dictionary 'mine' that the session used"):
+        clipviz.Session.load(path, model, images=pictures)
+    again = clipviz.Session.load(
+        path, model, images=pictures, dictionaries={"mine": features}, background=False
+    )
+    assert (again.selection.dictionary, again.selection.neuron) == ("mine", 4)
+    again.close()
