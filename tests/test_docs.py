@@ -70,6 +70,20 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     assert "$$" not in formulas
 
 
+def test_the_readme_is_a_front_door():
+    readme = (pages.ROOT / "README.md").read_text("utf-8")
+    assert len(readme.splitlines()) <= 80
+    for address in re.findall(r"\]\(([^)#]+)", readme):
+        assert "://" in address or (pages.ROOT / address).is_file(), address
+
+
+def test_the_package_says_the_same_without_addresses_in_the_repository():
+    readme, package = ((pages.ROOT / name).read_text("utf-8") for name in ("README.md", "clipviz/README.md"))
+    code = re.compile(r"^```python\n.*?^```", re.DOTALL | re.MULTILINE)
+    assert code.findall(package) == code.findall(readme)
+    assert all("://" in address for address in re.findall(r"\]\(([^)]+)\)", package))
+
+
 def test_addresses_without_a_file_are_found(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "index.html").write_text(

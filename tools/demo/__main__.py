@@ -28,7 +28,7 @@ GENERATOR = ("clipviz/demo/generator/network.py", "clipviz/demo/generator/assets
 CARDS = (
     "clipviz/demo/model/MODEL_CARD.md",
     "clipviz/demo/generator/MODEL_CARD.md",
-    "README.md",
+    "docs/demo.md",
     "docs/stage.md",
 )
 REPORTS = {name: WORK / "reports" / f"{name}.md" for name in ("world", "chapter4", "dictionaries")}

@@ -1,7 +1,7 @@
 """Choose what the demo shows first, by rule from what is significant: python -m tools.demo.choices.
 
 Writes clipviz/demo/assets/chosen.json, which the first view, the tour and the pictures of the documentation follow, and
-the README's words on the tour's last step, so that all of them hold for whatever model ships:
+the documentation's words on the tour's last step, so that all of them hold for whatever model ships:
 - the first image is a large flamingo whose own text is the nearest of all texts of the pool (else one nearest to it);
 - its first head has a label that random rotations do not give, and texts of that label above their ticks: among the
   texts that are true of the picture, the one whose strongest head is such a head and writes most towards it;
@@ -58,9 +58,9 @@ def main() -> None:
     few.wait(600, background=True)
     chosen["neuron"] = neuron(few)
     few.close()
-    readme = ROOT / "README.md"
+    page = ROOT / "docs" / "demo.md"
     paragraph = f"*{chosen['tour'].pop('repair')}*"
-    readme.write_text(cards.said(readme.read_text("utf-8"), "repair", paragraph), "utf-8")
+    page.write_text(cards.said(page.read_text("utf-8"), "repair", paragraph), "utf-8")
     write_whole(ASSETS / "chosen.json", (json.dumps(chosen, indent=1) + "\n").encode())
     print(json.dumps(chosen, indent=1))
     session.close()
@@ -152,7 +152,7 @@ def tour(session: clipviz.Session) -> dict[str, Any]:
 
 
 def repair(bird: str, outcome: Outcome) -> dict[str, str]:
-    """Return what the last step of the tour does to all birds, in a paragraph for the README."""
+    """Return what the last step of the tour does to all birds, in a paragraph for docs/demo.md."""
     worst = outcome.worst
     low, middle, high = np.quantile(worst.random, (0.025, 0.5, 0.975)).tolist()
     return {
