@@ -9,7 +9,7 @@ from clipviz.lens.sparse import CODE_SIZES
 from clipviz.session.answers import Description, Goal, HeadEffects, Label, SharedUnits, TokenHead, TokenMaps
 from clipviz.session.board import Board
 from clipviz.session.session import Session
-from clipviz.session.shared_units import PIVOTS, SORTS
+from clipviz.session.shared_units import PIVOTS, SORTS, unit_name
 from clipviz.session.topics.maps import BASELINES, IGNORING, POOLED_BASELINES
 from clipviz.session.topics.readings import FINDS
 from clipviz.session.topics.readings import FIRST as FEW_IMAGES
@@ -39,4 +39,5 @@ __all__ = [
     "SharedUnits",
     "TokenHead",
     "TokenMaps",
+    "unit_name",
 ]

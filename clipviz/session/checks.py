@@ -97,6 +97,16 @@ def text(name: str, given: Any) -> str:
     return given
 
 
+def names(name: str, given: Any) -> list[str]:
+    """Names as a list; ValueError for anything else, a single name included."""
+    listed = list(itertools.islice(given, MOST_COUNTS)) if isinstance(given, Iterable) else [given]
+    if isinstance(given, str) or not all(isinstance(one, str) for one in listed):
+        raise ValueError(
+            f'expected {name} as a list of names, got {given!r:.80}; write ["L3 features"] for one'
+        )
+    return listed
+
+
 def texts(name: str, given: Any) -> tuple[str, str]:
     """Two texts; ValueError for anything else, one string of two letters included."""
     several = isinstance(given, Iterable) and not isinstance(given, str | bytes)

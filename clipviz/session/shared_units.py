@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -27,12 +28,14 @@ from clipviz.data import dictionary as saved
 from clipviz.data.images import Images
 from clipviz.data.recent import Recent
 from clipviz.lens.unit_thumbnails import drawn
-from clipviz.models.zoo import clip_partner
+from clipviz.models.feature_maps import digest, featured_partner
 
 if TYPE_CHECKING:
     from clipviz.data.dictionary import Dictionary
     from clipviz.models.bundle import Bundle
     from clipviz.models.clip import ClipModel
+    from clipviz.models.dictionaries import Dictionary as Features
+    from clipviz.models.zoo import Partner
     from clipviz.values import Concepts
 
 SORTS = ("named", "heldout", "correlation", "size", "layer")
@@ -128,7 +131,9 @@ class SharedUnits:
         opened: Dictionary,
         partners: Mapping[str, Any] | None = None,
         painted: Callable[[int], Any] | None = None,
+        features: Mapping[str, Features] = MappingProxyType({}),
     ) -> None:
+        self._features = features
         self._shown_on = weakref.ref(source)
         self._painted = painted
         self._given = dict(partners or {})
@@ -197,7 +202,7 @@ class SharedUnits:
         found: dict[str, Any] = {}
         for name in self.concepts.models:
             if name == self.clip:
-                found[name] = clip_partner(self.source.model, name)
+                found[name] = self._own(name)
                 continue
             if generator is not None and name == generator.name:
                 found[name] = generator
@@ -207,6 +212,20 @@ class SharedUnits:
             if found[name] is None and bundled is not None and bundled.digest == hashes.get(name):
                 found[name] = bundled.load(device)
         return found
+
+    def _own(self, name: str) -> Partner | None:
+        """The session's model with the dictionaries of directions that units of it are features of; None if one of them
+        is not in use."""
+        asked, known = self._named_features, self._features
+        if any(called not in known or digest(known[called]) != mark for called, mark in asked.items()):
+            return None
+        return featured_partner(self.source.model, name, {called: known[called] for called in asked})
+
+    @property
+    def _named_features(self) -> Mapping[str, str]:
+        """What dictionaries of directions are called whose features are units here, and the hashes of these."""
+        found = self.opened.about.get("features", {})
+        return found if isinstance(found, Mapping) else {}
 
     @property
     def clip(self) -> str:
@@ -332,21 +351,23 @@ class SharedUnits:
         place = self.neuron(concept)
         own = self.concepts.where(concept, 0)
         pivots = f"{own[0]} · {own[1]}" if own and self.clip != self.concepts.models[0] else ""
-        neuron = f"L{place[0]} · {place[1]}" if place else f"unit {int(self.concepts.units[concept][0])}"
+        neuron = unit_name(place) if place else f"unit {int(self.concepts.units[concept][0])}"
         return self.label(concept) or self.hint(concept)[0] or pivots or neuron
 
-    def neuron(self, concept: int) -> tuple[int, int] | None:
+    def neuron(self, concept: int) -> tuple[int | str, int] | None:
         """(layer, neuron) of the session's CLIP for a concept; None where its layers are not its MLPs."""
         place = self.concepts.where(concept, self.concepts.models.index(self.clip))
+        if place is not None and place[0] in self._named_features:
+            return place
         block = _BLOCK.search(place[0]) if place else None
         return None if place is None or block is None else (int(block[1]), place[1])
 
-    def concept_of(self, layer: int | None, neuron: int | None) -> int | None:
+    def concept_of(self, layer: int | str | None, neuron: int | None) -> int | None:
         """The concept of one of CLIP's neurons, or None."""
         return None if layer is None or neuron is None else self._by_neuron.get((layer, neuron))
 
     @cached_property
-    def _by_neuron(self) -> dict[tuple[int, int], int]:
+    def _by_neuron(self) -> dict[tuple[int | str, int], int]:
         found = {self.neuron(concept): concept for concept in reversed(range(len(self.concepts)))}
         return {place: concept for place, concept in found.items() if place is not None}
 
@@ -450,7 +471,7 @@ class SharedUnits:
             )
             cells, neuron = self.cells(concept), self.neuron(concept)
             partners = [cell.heldout for cell in cells[1:] if cell is not None]
-            at = f"L{neuron[0]}.{neuron[1]}, " if neuron else ""
+            at = f"{unit_name(neuron, '.')}, " if neuron else ""
             found.append(
                 Entry(
                     self.title(concept),
@@ -497,12 +518,19 @@ class SharedUnits:
         return OnImage(maps, strength)
 
 
+def unit_name(place: tuple[int | str, int], between: str = " · ") -> str:
+    """Return a unit's name: "L3 · 288" for a neuron, "L3 features · 17" for a feature of a dictionary."""
+    whose, number = place
+    return f"{whose if isinstance(whose, str) else f'L{whose}'}{between}{number}"
+
+
 def open_shared(
     source: Source,
     folder: str | Path | None = None,
     partners: Mapping[str, Any] | None = None,
     pivot: str = CLIP,
     painted: Callable[[int], Any] | None = None,
+    features: Mapping[str, Features] = MappingProxyType({}),
 ) -> SharedUnits:
     """The dictionary of a model: one in its bundle, or that of a folder. ValueError when there is none for it.
 
@@ -518,4 +546,4 @@ def open_shared(
             f"model {source.model.name!r} has no dictionary of shared units; session.rosetta.mine(folder) "
             "looks for units that it shares with other networks on the session's images"
         )
-    return SharedUnits(source, saved.open_folder(path, source.model.fingerprint), partners, painted)
+    return SharedUnits(source, saved.open_folder(path, source.model.fingerprint), partners, painted, features)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -29,6 +30,19 @@ def test_units_that_follow_an_attribute_show_it_and_random_ones_do_not():
     assert not found[-1]
 
 
+def test_a_direction_has_a_text_only_where_one_is_nearer_than_by_chance(monkeypatch):
+    """Directions along texts of the pool, either way, beside random ones; the null is met by about one in twenty."""
+    model, rng = clipviz.load("demo"), torch.Generator().manual_seed(2)
+    texts = model.encode_texts(list(clipviz.demo.texts()))
+    along = torch.nn.functional.normalize((texts - texts.mean(0))[::60][:12], dim=1)
+    noise = torch.nn.functional.normalize(torch.randn(400, texts.shape[1], generator=rng), dim=1)
+    made = SimpleNamespace(directions=torch.cat([along, -along, noise]))
+    monkeypatch.setattr(features, "rank_one", lambda *_: made)
+    found = features.worded(model, features.pictures(render(2, 5)), model.n_layers - 2)
+    assert found[:24].all()
+    assert 0.02 <= found[24:].mean() <= 0.09
+
+
 def test_directions_of_two_dictionaries_are_compared_by_their_nearest():
     identity = torch.eye(4)
     one = Dictionary(0, "residual", identity, torch.zeros(4), 3 * identity, torch.zeros(4))
@@ -38,7 +52,7 @@ def test_directions_of_two_dictionaries_are_compared_by_their_nearest():
 
 
 def test_a_tiny_one_is_trained_saved_and_reported(tmp_path):
-    sizes = features.Sizes(n=24, k=4, scenes=8, chosen_on=40, held_out=40, passes=1, tried=0.5)
+    sizes = features.Sizes(n=24, k=4, scenes=8, chosen_on=40, held_out=40, passes=1, tried=0.5, coded=40)
     model, said = clipviz.load("demo"), []
     found = features.make(model, tmp_path / "out", tmp_path / "work", sizes, print=said.append)
     shipped = Dictionary.load(tmp_path / "out")
@@ -48,6 +62,9 @@ def test_a_tiny_one_is_trained_saved_and_reported(tmp_path):
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == json.loads(json.dumps(found))
     units = found["units with one attribute"]
     assert [units[name]["n"] for name in units] == [24, model.weights.n_neurons, 24, 24]
+    assert {name: one["n"] for name, one in found["units with a text"].items()} == {
+        name: one["n"] for name, one in units.items()
+    }
     assert found["zero-shot"]["background"]["plain"] > found["zero-shot"]["background"]["chance"]
     text = (tmp_path / "out" / "REPORT.md").read_text()
     assert f"| variance explained | {found['reconstruction']['explained']:.3f} |" in text

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ import torch
 from clipviz.analysis.rosetta.mining import Mining, count_rows, mine
 from clipviz.analysis.rosetta.text_labels import hints
 from clipviz.models.clip import ClipModel
+from clipviz.models.dictionaries import Dictionary
+from clipviz.models.feature_maps import digest, featured_partner
 from clipviz.models.generator import as_image
 from clipviz.models.untrained import untrained_copy
 from clipviz.models.zoo import Partner, clip_partner
@@ -28,6 +31,7 @@ def mined(
     texts: Sequence[str],
     generator: Any = None,
     progress: Progress = unwatched,
+    features: Mapping[str, Dictionary] = MappingProxyType({}),
     **options: Any,
 ) -> Concepts:
     """Mine the dictionary of a CLIP and its partners, and name concepts in words where the names hold on other
@@ -37,7 +41,7 @@ def mined(
     generator: one more partner, matched on as many of its own samples; options: those of Mining. The pivot is
     called "clip".
     """
-    pivot, own = clip_partner(model, CLIP), {}
+    pivot, own = featured_partner(model, CLIP, features), {}
     if generator is not None:
         partners = [*partners, generator]
         own = {generator.name: _samples(generator, len(images), len(heldout))}
@@ -47,7 +51,9 @@ def mined(
         return concepts
     return replace(
         concepts,
-        hints=hints(model, torch.as_tensor(concepts.units)[:, 0], concepts.layers[0], images, heldout, texts),
+        hints=hints(
+            model, torch.as_tensor(concepts.units)[:, 0], concepts.layers[0], images, heldout, texts, pivot
+        ),
     )
 
 
@@ -93,6 +99,7 @@ def untrained_rows(
     generator: Any = None,
     n_heldout: int = 0,
     progress: Progress = unwatched,
+    features: Mapping[str, Dictionary] = MappingProxyType({}),
     **options: Any,
 ) -> int:
     """Return how many rows `mined` finds on the same images with an untrained copy in place of the model.
@@ -104,7 +111,7 @@ def untrained_rows(
     if generator is not None:
         partners = [*partners, generator]
         own = {generator.name: _samples(generator, len(images), n_heldout)}
-    untrained = untrained_copy(clip_partner(model, CLIP))
+    untrained = untrained_copy(featured_partner(model, CLIP, features))
     return count_rows(untrained, partners, images, Mining(**options), progress, own)
 
 
@@ -129,10 +136,17 @@ def _samples(generator: Any, n: int, n_heldout: int) -> tuple[Any, Any]:
     return generator.sample(n, seed=7), generator.sample(n_heldout, seed=2024)
 
 
-def about(model: ClipModel, partners: Sequence[Any], images: Any) -> dict[str, Any]:
-    """Return the origin of a dictionary: fingerprints of the pivot and the collection, and how every model was
-    trained.
+def about(
+    model: ClipModel,
+    partners: Sequence[Any],
+    images: Any,
+    features: Mapping[str, Dictionary] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """Return the origin of a dictionary: fingerprints of the pivot, the collection and the dictionaries of
+    directions whose features were matched, and how every model was trained.
     """
     losses = {"clip": "text-supervised", **{partner.name: partner.loss for partner in partners}}
-    known = {} if images is None else {"images": images.fingerprint}
+    known: dict[str, Any] = {} if images is None else {"images": images.fingerprint}
+    if features:
+        known["features"] = {name: digest(one) for name, one in features.items()}
     return {"model": model.fingerprint, "losses": losses, **known}

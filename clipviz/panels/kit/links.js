@@ -12,9 +12,15 @@ export const headLink = (api, layer, head) =>
   });
 
 /**
- * A neuron's number as a link that opens the Neurons desk on it.
+ * A unit's name: "L3 · 288" for a neuron, "L3 features · 17" for a feature of a dictionary.
+ * @param {[number | string, number]} place
+ */
+export const unitName = ([whose, number]) => `${typeof whose === "string" ? whose : `L${whose}`} · ${number}`;
+
+/**
+ * A neuron's number as a link that opens the Neurons desk on it, or a feature's.
  * @param {Api} api
- * @param {number} layer
+ * @param {number | string} layer or the name of a dictionary
  * @param {number} neuron
  * @param {string} [text]
  * @param {number} [tabindex]
@@ -25,7 +31,10 @@ export const neuronLink = (api, layer, neuron, text = `#${neuron}`, tabindex = 0
     "data-neuron-link": `${layer},${neuron}`,
     tabindex,
     disabled: api.standalone,
-    title: `Open neuron ${neuron} of layer ${layer}`,
+    title:
+      typeof layer === "string"
+        ? `Open feature ${neuron} of ${layer}`
+        : `Open neuron ${neuron} of layer ${layer}`,
   });
 
 /**

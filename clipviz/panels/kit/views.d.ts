@@ -627,7 +627,7 @@ interface ConceptShown {
   label: string;
   hint: string;
   hint_share: number;
-  neuron: [number, number] | null;
+  neuron: [number | string, number] | null;
   size: number;
   unit: string;
 }
@@ -638,7 +638,7 @@ interface ConceptRow {
   label: string;
   hint: string;
   hint_share: number;
-  neuron: [number, number] | null;
+  neuron: [number | string, number] | null;
   size: number;
   unit: string;
   cells: (CellShown | null)[];
@@ -651,7 +651,7 @@ interface ConceptTile {
   label: string;
   hint: string;
   hint_share: number;
-  neuron: [number, number] | null;
+  neuron: [number | string, number] | null;
   size: number;
   unit: string;
   strength: number;
@@ -664,7 +664,7 @@ interface ConceptDetail {
   label: string;
   hint: string;
   hint_share: number;
-  neuron: [number, number] | null;
+  neuron: [number | string, number] | null;
   size: number;
   unit: string;
   cells: (CellShown | null)[];

@@ -8,6 +8,7 @@ import numpy as np
 
 from clipviz.panels.core import pictures
 from clipviz.panels.core.base import Arrays, View
+from clipviz.session import unit_name
 
 if TYPE_CHECKING:
     from clipviz.session import Board
@@ -98,7 +99,7 @@ def _unit(book: SharedUnits, concept: int) -> str:
     """The pivot's unit: "L3 · 288" of CLIP, "fine2 · 16" of a generator."""
     neuron, place = book.neuron(concept), book.concepts.where(concept, 0)
     if book.clip == book.concepts.models[0] and neuron:
-        return f"L{neuron[0]} · {neuron[1]}"
+        return unit_name(neuron)
     return f"{place[0]} · {place[1]}" if place else ""
 
 

@@ -81,7 +81,7 @@ class Rosetta(Desk):
 
     def looks_at(self, selection: Selection) -> Any:
         s = selection
-        return s.image, s.layer, s.neuron, s.concept, self._version()
+        return s.image, s.layer, s.neuron, s.dictionary, s.concept, self._version()
 
     def compute_shown(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
         try:
@@ -191,10 +191,12 @@ class Rosetta(Desk):
     def _whose(self, book: SharedUnits) -> str:
         return self.whose if self.whose in book.concepts.models else book.clip
 
-    def _concept(self, book: SharedUnits, selection: Selection) -> tuple[int | None, tuple[int, int] | None]:
+    def _concept(
+        self, book: SharedUnits, selection: Selection
+    ) -> tuple[int | None, tuple[int | str, int] | None]:
         """The selected concept: that of the selected neuron, else the one chosen by number; and the neuron."""
         if selection.neuron is not None and selection.layer is not None:
-            place = (selection.layer, selection.neuron)
+            place = (selection.dictionary or selection.layer, selection.neuron)
             chosen = selection.concept
             if chosen is not None and chosen < len(book.concepts) and book.neuron(chosen) == place:
                 return chosen, place
@@ -203,5 +205,7 @@ class Rosetta(Desk):
         return (chosen if chosen is not None and chosen < len(book.concepts) else None), None
 
 
-def _missed(neuron: tuple[int, int]) -> str:
-    return f"Neuron {neuron[1]} of layer {neuron[0]} has no partner in this dictionary."
+def _missed(neuron: tuple[int | str, int]) -> str:
+    whose, number = neuron
+    said = f"Feature {number} of {whose}" if isinstance(whose, str) else f"Neuron {number} of layer {whose}"
+    return f"{said} has no partner in this dictionary."

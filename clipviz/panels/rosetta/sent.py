@@ -39,7 +39,7 @@ class ConceptShown(TypedDict):
     label: str
     hint: str
     hint_share: float
-    neuron: tuple[int, int] | None
+    neuron: tuple[int | str, int] | None
     size: int
     unit: str
 

@@ -3,7 +3,7 @@ import { markSelected, perRow, segmented, walk } from "../kit/grid.js";
 import { pager, pictureLoader, pictureUrl, tileStyle } from "../kit/gallery.js";
 import { glow } from "../kit/maps.js";
 import { followVisibility, mount } from "../kit/protocol.js";
-import { neuronLink } from "../kit/links.js";
+import { neuronLink, unitName } from "../kit/links.js";
 
 const SORTS = [
   ["named", "Named", "Concepts with a name first, then by the mean correlation on held-out images"],
@@ -32,7 +32,7 @@ const pivotOf = (view) => (view.columns[0].name === "clip" ? "CLIP" : `the ${vie
 /** @param {any} view */
 const whatUnit = (view) => `${pivotOf(view)}’s unit`;
 /** @param {ConceptShown} about */
-const neuronName = (about) => about.unit || (about.neuron ? `L${about.neuron[0]} · ${about.neuron[1]}` : "");
+const neuronName = (about) => about.unit || (about.neuron ? unitName(about.neuron) : "");
 /** @param {ConceptShown} about */
 const manyUnits = (about) =>
   about.size > 1
@@ -276,7 +276,7 @@ const conceptTable = (api) => {
     const column = view.columns[view.at[model]];
     const own = view.at[model] === 0 && column.name === "clip" && about.neuron;
     const place = own
-      ? neuronLink(api, about.neuron[0], about.neuron[1], `L${about.neuron[0]} · ${about.neuron[1]}`, -1)
+      ? neuronLink(api, about.neuron[0], about.neuron[1], unitName(about.neuron), -1)
       : unitPlace(cell);
     const under = h("div", { class: "under" }, place, unitScore(cell, view.at[model] === 0));
     if (column.paints)
@@ -435,7 +435,9 @@ const conceptDetail = (api) => {
             api,
             about.neuron[0],
             about.neuron[1],
-            `layer ${about.neuron[0]}, neuron ${about.neuron[1]}`,
+            typeof about.neuron[0] === "string"
+              ? `${about.neuron[0]}, feature ${about.neuron[1]}`
+              : `layer ${about.neuron[0]}, neuron ${about.neuron[1]}`,
           )
         : h("b", {}, `unit ${neuronName(about)}`),
       ` and ${counted(known.length, "partner")}: correlation `,

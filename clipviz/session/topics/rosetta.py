@@ -15,11 +15,14 @@ from clipviz.analysis.rosetta import dictionaries
 from clipviz.analysis.rosetta.mining import control_passes, n_passes
 from clipviz.data import dictionary as saved
 from clipviz.loading import load_partner
+from clipviz.session import checks
 from clipviz.session.shared_units import CLIP, SharedUnits, open_shared
 from clipviz.session.state import State
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+    from clipviz.models.dictionaries import Dictionary
 
 FEWEST = 16
 """Images from which on units of two models are compared."""
@@ -88,9 +91,11 @@ class RosettaTopic:
         if own is not None and not folder and pivot == CLIP:
             number, folder, partners = own.number, own.folder, {**own.partners, **(partners or {})}
         names = tuple(sorted((name, id(partner)) for name, partner in (partners or {}).items()))
-        key = ("rosetta", str(folder or ""), names, pivot, number)
         state = self._state
-        return state.keep(key, lambda: open_shared(state, folder, partners, pivot, state.painted.get))
+        key = ("rosetta", str(folder or ""), names, pivot, number, tuple(state.dictionaries))
+        return state.keep(
+            key, lambda: open_shared(state, folder, partners, pivot, state.painted.get, state.dictionaries)
+        )
 
     def mine(
         self,
@@ -98,6 +103,7 @@ class RosettaTopic:
         partners: Sequence[Any] = ("cnn",),
         n_images: int = 256,
         control: bool = True,
+        features: Sequence[str] = (),
         **options: Unpack[MiningOptions],
     ) -> SharedUnits:
         """Look for the units that the model shares with partners on the session's images (Eq. 4.3, 4.4).
@@ -105,13 +111,16 @@ class RosettaTopic:
         folder: where the dictionary is saved. partners: names that clipviz.load_partner knows, or models. n_images:
         how many images are drawn; a quarter of them is held out for the correlations that are shown. control: count
         also the rows that an untrained copy of the model has on the same images, which takes about two thirds of the
-        time again; SharedUnits.n_untrained and the panel show them beside the rows found. options: at_least
-        (partners that a row needs, default all), above (what a correlation must exceed that on shuffled images by),
-        k (neighbours, 5) and others of analysis.rosetta.mining.mine. The Rosetta panel shows what was found, and the
-        generator's units are matched with these partners from then on (see generator.readers).
+        time again; SharedUnits.n_untrained and the panel show them beside the rows found. features: names of
+        dictionaries of directions in use (see neurons.use), whose features are units beside the neurons, so that a row
+        may begin with one. options: at_least (partners that a row needs, default all), above (what a correlation must
+        exceed that on shuffled images by), k (neighbours, 5) and others of analysis.rosetta.mining.mine. The Rosetta
+        panel shows what was found, and the generator's units are matched with these partners from then on (see
+        generator.readers).
         Raises ValueError for too few images, or where no unit is shared beyond chance.
         """
         state, loaded = self._state, self._loaded(partners)
+        among = {name: checks.in_use(name, state.dictionaries) for name in checks.names("features", features)}
         heldout, mined = self._drawn(n_images)
         names = ", ".join(one.name for one in loaded)
         with tqdm(total=n_passes(len(loaded)), desc=f"Matching units with {names}", unit="pass") as bar:
@@ -121,6 +130,7 @@ class RosettaTopic:
                 state.images.subset(mined),
                 state.images.subset(heldout),
                 list(state.texts),
+                features=among,
                 progress=lambda n_done: bar.update(n_done - bar.n),
                 **options,
             )
@@ -131,10 +141,10 @@ class RosettaTopic:
             )
         concepts = replace(concepts, examples=torch.tensor(mined)[torch.as_tensor(concepts.examples)])
         shown = sorted({int(i) for i in concepts.examples.flatten().tolist()})
-        about = dictionaries.about(state.model, loaded, state.images)
+        about = dictionaries.about(state.model, loaded, state.images, among)
         about |= {"n_images": len(mined), "n_heldout": len(heldout)}
         if control:
-            about["n_untrained"] = self._untrained(loaded, mined, options)
+            about["n_untrained"] = self._untrained(loaded, mined, among, options)
         path = saved.save(concepts, folder, about, {i: state.images[i] for i in shown})
         number = self._mined.number + 1 if self._mined else 1
         self._mined = Mined(number, path, {one.name: one for one in loaded})
@@ -167,7 +177,13 @@ class RosettaTopic:
         n_heldout = len(drawn) // 4
         return sorted(drawn[:n_heldout]), sorted(drawn[n_heldout:])
 
-    def _untrained(self, partners: Sequence[Any], images: Sequence[int], options: MiningOptions) -> int:
+    def _untrained(
+        self,
+        partners: Sequence[Any],
+        images: Sequence[int],
+        features: Mapping[str, Dictionary],
+        options: MiningOptions,
+    ) -> int:
         """The rows that an untrained copy of the session's model has on the same images."""
         what, state = "The same with an untrained copy of the model", self._state
         with tqdm(total=control_passes(len(partners)), desc=what, unit="pass") as bar:
@@ -175,6 +191,7 @@ class RosettaTopic:
                 state.model,
                 partners,
                 state.images.subset(images),
+                features=features,
                 progress=lambda n_done: bar.update(n_done - bar.n),
                 **options,
             )
