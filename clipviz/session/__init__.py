@@ -1,4 +1,4 @@
-"""The session: one model, one collection, one selection, and a topic for each thing that can be asked of them."""
+"""The session: one model, one collection, one selection, and a topic for each kind of question."""
 
 from clipviz.analysis.collection.retrieval import BY
 from clipviz.analysis.cues.attacks import SHOWN

@@ -1,4 +1,4 @@
-"""The values that the topics of a session answer with, for those who show them or name them in annotations."""
+"""The types of the topics' answers, for code that displays them or names them in annotations."""
 
 from clipviz.analysis.collection.atlas import Atlas
 from clipviz.analysis.cues.words import Cue, Source

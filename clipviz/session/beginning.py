@@ -1,4 +1,4 @@
-"""Where a board begins, and where the steps of its tour lead."""
+"""The first view of a board, and the views of its tour's steps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def first_selection(state: State, heads: HeadTopic) -> Selection:
-    """The first view of the model's bundle, or the last layer's first head on the first image."""
+    """Return the first view of the model's bundle, or the last layer's first head on the first image."""
     plain = Selection(image=0, layer=state.model.n_layers - 1, head=0)
     first = state.model.bundle.first if state.model.bundle else None
     if first is None or not state.images.captions:
@@ -23,14 +23,16 @@ def first_selection(state: State, heads: HeadTopic) -> Selection:
     image = first.image(state.images)
     try:
         layer, head = heads.strongest(first.quality, image)
-    except (ValueError, OSError):  # its file is gone and no thumbnail stands in: the panels say so
+    except (ValueError, OSError):  # its file is missing and there is no thumbnail; the panels say so
         return plain.replace(image=image, text=first.text)
     return Selection(image=image, layer=layer, head=head, text=first.text)
 
 
 def first_text(state: State, texts: TextTopic, heads: HeadTopic) -> Selection | None:
-    """The selection with a text: of the pool of a model that brings one, or of the examples, the one nearest to the
-    image, and with the head that writes most towards it. None where an image cannot be read: the panels say so."""
+    """Return the selection with a text and the head that writes most towards it. The text is the one nearest to the
+    image, from the pool of a model that brings one, else from the examples. Returns None if an image cannot be read;
+    the panels then say so.
+    """
     selection, bundle = state.selection, state.model.bundle
     image = selection.image
     assert image is not None
@@ -47,7 +49,9 @@ def first_text(state: State, texts: TextTopic, heads: HeadTopic) -> Selection | 
 
 
 def step_selection(state: State, heads: HeadTopic, ablation: AblationTopic, step: TourStep) -> Selection:
-    """What a step of a tour selects; ValueError while the collection that it needs is being read."""
+    """Return the selection of a tour's step. Raises ValueError while the collection that it needs is still being
+    read.
+    """
     selection = state.selection.replace(**step.select)
     if step.image is not None:
         selection = selection.replace(image=step.image(state.images))
@@ -59,8 +63,8 @@ def step_selection(state: State, heads: HeadTopic, ablation: AblationTopic, step
     tasks = ablation.tasks()
     if step.without_shortcut not in tasks:
         raise ValueError(
-            f"This step needs images with the classes of {step.without_shortcut!r}; these pose "
-            f"{', '.join(tasks) or 'no task'}."
+            f"This step needs images with the classes of {step.without_shortcut!r}. The tasks of "
+            f"these images are: {', '.join(tasks) or 'none'}."
         )
     shortcut = [one for one in ablation.presets(task=tasks[step.without_shortcut]) if one.kind == "shortcut"]
     if not shortcut:

@@ -1,4 +1,4 @@
-"""The board of a session: what only panels need, such as their refreshing and what they say while they wait."""
+"""The board of a session: what only panels need, such as refreshes and progress messages."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from clipviz.models.bundle import TourStep
 
 Rest = Callable[[], Any]
-"""What a panel has left to do once others are shown; returns what is left then, or None."""
+"""What a panel still has to do after others are shown; it returns further work, or None."""
 
 
 class Watcher(Protocol):
-    """What a panel is to a board."""
+    """The methods of a panel that a board uses."""
 
     cost: int
 
@@ -46,9 +46,9 @@ class Watcher(Protocol):
 
 
 class Board:
-    """What the panels of one session share; `Board.of(session)` is the one that there is, or a new one.
+    """What the panels of one session share; `Board.of(session)` returns the existing board, or a new one.
 
-    It lives as long as one of its panels. What the panels are set to is kept by the session, for later ones.
+    It lives as long as one of its panels. The session keeps the options of panels, for later ones.
     """
 
     def __init__(self, session: Session) -> None:
@@ -56,7 +56,7 @@ class Board:
         self._state, self._options, self._history = session._state, session._options, session._history
         self._labels = Labels(self._state, Spans(self._state))
         self._watchers: weakref.WeakSet[Any] = weakref.WeakSet()
-        # a forgotten panel is collected, and closes, wherever Python has a moment
+        # a dropped panel may be garbage-collected, and closed, at any moment
         self._joining = threading.RLock()
         self._serving: Watcher | None = None
         self._seconds = 0.0
@@ -64,7 +64,7 @@ class Board:
 
     @classmethod
     def of(cls, session: Session) -> Board:
-        """The board of a session, made on first use."""
+        """Return the board of a session, created on first use."""
         known = session._state.screen()
         return known if isinstance(known, cls) else cls(session)
 
@@ -72,27 +72,27 @@ class Board:
 
     @property
     def images(self) -> Images:
-        """The images as they were opened, with thumbnails, names and captions."""
+        """The images as opened, with thumbnails, names and captions."""
         return self._state.images
 
     @property
     def collection(self) -> ImageCodes:
-        """What was read of the images."""
+        """The data read from the images."""
         return self._state.collection
 
     @property
     def reading(self) -> Work:
-        """How far the images have been read."""
+        """How many images have been read, and how many there are."""
         return self._state.reading
 
     @property
     def pool_ready(self) -> bool:
-        """Whether every text of the pool has been encoded, so that its directions cost nothing."""
+        """Whether every text of the pool has been encoded, so that directions are available at once."""
         return self._state.encoder.n_ready == len(self._state.texts)
 
     @property
     def waiting(self) -> str:
-        """What is done behind the panels, how far it is and how long it will take; "" where all has been done."""
+        """The progress message of background work, or "" if everything is done."""
         return self._state.waiting
 
     @property
@@ -104,21 +104,23 @@ class Board:
         return self._history.can_redo
 
     def receipts(self) -> dict[str, Any]:
-        """Session.receipts, with the time of the last refresh."""
+        """Return Session.receipts, with the time of the last refresh."""
         return {**self.session.receipts(), "milliseconds": self._seconds * 1000}
 
     def readout(self, image: int | None) -> str:
-        """What makes the embedding of an image's tokens, in words."""
+        """Return a description of how the embedding is computed from an image's tokens."""
         return words.readout(self._state, image)
 
     def remember(self, key: Any, make: Callable[[], Any]) -> Any:
-        """A value made once, and kept while among those used last."""
+        """Return a value that is computed once and kept while it is among the most recently used."""
         return self._state.remember(key, make)
 
     # -- where it begins ---------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Give a view without a text, where nothing has been selected yet, the text that is nearest to its image."""
+        """For a view without a text, when nothing has been selected yet, select the text that is nearest to its
+        image.
+        """
         session = self.session
         if session.selection.text or self.can_undo or session.selection.image is None:
             return
@@ -128,29 +130,31 @@ class Board:
 
     @property
     def tour(self) -> tuple[TourStep, ...]:
-        """Steps through the board that the model's bundle brings for images of its kind; none elsewhere."""
+        """The tour's steps that the model's bundle provides for images of its kind; empty for other images."""
         bundle = self._state.model.bundle
         return bundle.tour if bundle is not None and self._state.images.captions else ()
 
     def tour_selection(self, step: TourStep) -> Selection:
-        """What a step of a tour selects; ValueError while the collection that it needs is being read."""
+        """Return the selection of a tour's step. Raises ValueError while the collection that it needs is still being
+        read.
+        """
         return beginning.step_selection(self._state, self.session.heads, self.session.ablation, step)
 
     # -- work between clicks -----------------------------------------------------------------------------------
 
     def label_heads(self) -> None:
-        """Label every head behind everything else; panels are refreshed when that is done."""
+        """Label every head in the background; panels are refreshed when this is done."""
         self._labels.behind()
 
     def neuron_reading(self, layer: int | str) -> Reading:
-        """One layer's neurons, or a named dictionary's features, as they are read, step by step.
+        """Return one layer's neurons, or the features of a named dictionary, as they are read step by step.
 
-        session.neurons.layer reads them at once.
+        session.neurons.layer reads all of them at once.
         """
         return reading_of(self._state, layer)
 
     def cue_steps(self, known: Sequence[LayerNeurons], m: int | None = None) -> Iterator[Source | None]:
-        """The source of cues in short steps: None until the last, which is the source."""
+        """Yield None in short steps, and finally the source of cues."""
         return cue_words.coding(known, self._state.pool(), checks.code_size(m))
 
     def attack_steps(
@@ -162,28 +166,29 @@ class Board:
         n_images: int,
         left_out: dict[str, str],
     ) -> Iterator[tuple[str, list[str], Attack]]:
-        """(method, its words, its pictures), one after the other; left_out takes the methods for whose words nothing
-        was written that can be drawn, with the reason."""
+        """Yield (method, its words, its pictures), one after the other; left_out receives the methods for whose
+        words no sentence that can be drawn was written, with the reason.
+        """
         model, studio = self._state.model, self.session.cues.studio
         return attacks.attempts(model, source, pair, seed, n_sentences, n_images, studio, left_out)
 
     def background(self, steps: Iterator[object]) -> None:
-        """Advance steps behind everything else."""
+        """Run steps in the background."""
         self._state.worker.background(steps)
 
     def progress(self, what: str, n_all: int) -> Progress:
-        """For work in steps, called with how many are done: the panel that waits says so."""
+        """Return a callback for work in steps, called with the number done; the panel that waits shows the progress."""
         return self._state.progress(what, n_all)
 
     # -- refreshing --------------------------------------------------------------------------------------------
 
     def watch(self, panel: Watcher) -> None:
-        """Refresh `panel` whenever the selection changes, until it is unwatched or forgotten."""
-        with self._joining:  # another set, since the worker may be walking through this one
+        """Refresh `panel` whenever the selection changes, until it is unwatched or dropped."""
+        with self._joining:  # a new set, since the worker may be iterating over this one
             self._watchers = weakref.WeakSet([*self._watchers, panel])
 
     def unwatch(self, panel: Watcher) -> None:
-        """No longer refresh `panel`."""
+        """Stop refreshing `panel`."""
         with self._joining:
             self._watchers = weakref.WeakSet(one for one in self._watchers if one is not panel)
 
@@ -193,19 +198,19 @@ class Board:
         return self._state.worker.here
 
     def note_error(self, error: BaseException) -> None:
-        """Have session.wait raise an error."""
+        """Make session.wait raise an error."""
         self._state.worker.note(error)
 
     def refresh(self) -> None:
-        """Ask the worker to bring every panel to the newest selection."""
+        """Ask the worker to update every panel to the newest selection."""
         self._state.refresh()
 
     def update(self, stale: Stale) -> None:
-        """Bring every panel to the newest selection, the cheapest first; called in the worker."""
+        """Update every panel to the newest selection, the cheapest first; called in the worker."""
         self._state.changed = ""
         try:
             self._state.model.check_unchanged()
-        except ValueError as error:  # each panel says it, as soon as it asks for something
+        except ValueError as error:  # each panel reports it when it asks for something
             self._state.changed = str(error)
         selection, started, turn = self.session.selection, time.perf_counter(), itertools.count()
         waiting = [
@@ -218,35 +223,35 @@ class Board:
                 return
             cost, _, self._serving, work = heapq.heappop(waiting)
             rest = work() if self._serving in self._watchers else None
-            if rest is not None:  # it comes after the panels of the next cost
+            if rest is not None:  # it runs after the panels of the next cost
                 heapq.heappush(waiting, (cost + 1, next(turn), self._serving, rest))
         self._serving = None
         self._seconds = time.perf_counter() - started
 
     def say(self, work: Work) -> None:
-        """Have the panel that is computed say what it waits for."""
+        """Show in the panel that is being computed what it waits for."""
         if self._serving is not None:
             self._serving.wait_for(work.line)
 
     @property
     def doing(self) -> str:
-        """What one of the panels waits for, "" where none does."""
+        """What one of the panels waits for, or "" if none does."""
         words = (getattr(panel, "doing", "") for panel in list(self._watchers))
         return next(filter(None, words), "")
 
     # -- options -----------------------------------------------------------------------------------------------
 
     def join(self, shown: Showing) -> dict[str, Any]:
-        """Have something on screen follow `view`; the options that are remembered for it."""
+        """Let a panel or desk follow `view`, and return the options remembered for it."""
         self._options.showing.add(shown)
         return dict(self._options.known.get(shown.name, {}))
 
     def leave(self, shown: Showing) -> None:
-        """Have it follow no longer; what it was set to is remembered."""
+        """Stop this, and remember the options."""
         self._options.showing.discard(shown)
 
     def note(self, name: str, options: Mapping[str, Any]) -> None:
-        """Remember a panel's options, those that are not at their defaults."""
+        """Remember those of a panel's options that are not at their defaults."""
         if self._options.note(name, options):
             self.refresh()
 

@@ -1,4 +1,4 @@
-"""A notebook cell that is run again replaces the session that it made before, instead of keeping both in memory."""
+"""Replace the session that an earlier run of the same notebook cell created, so that memory does not hold both."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 
 class Opened(Protocol):
-    """What a cell makes: something with a model that can be closed."""
+    """What a cell creates: an object with a model that can be closed."""
 
     @property
     def model(self) -> Any: ...
@@ -16,12 +16,12 @@ class Opened(Protocol):
     def close(self) -> None: ...
 
 
-# Cell -> (the run that made them, the sessions that it made).
+# Cell -> (its run, the sessions that this run created).
 _MADE: dict[str, tuple[int, list[weakref.ref[Opened]]]] = {}
 
 
 def replace_earlier(session: Opened) -> None:
-    """Close the sessions that an earlier run of the current cell made from the same model; remember this one."""
+    """Close the sessions that an earlier run of the current cell created with the same model, and remember this one."""
     place = current_cell()
     if place is None:
         return
@@ -37,7 +37,7 @@ def replace_earlier(session: Opened) -> None:
 
 
 def current_cell() -> tuple[str, int] | None:
-    """The id of the notebook cell that runs and the number of its run; None outside notebooks."""
+    """Return the id of the running notebook cell and the number of its run; None outside notebooks."""
     ipython: Any = sys.modules.get("IPython")
     shell: Any = ipython.get_ipython() if ipython is not None else None
     parent: Any = shell.get_parent() if hasattr(shell, "get_parent") else None

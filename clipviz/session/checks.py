@@ -1,4 +1,4 @@
-"""Every number that reaches a session is checked here: whole, within range, and a plain int afterwards."""
+"""Checks of every number that reaches a session: it must be whole and within range, and becomes a plain int."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 MOST_COUNTS = 1_000
 NAMED = 5
-"""Wrong numbers that an error names."""
+"""The largest number of wrong values that an error lists."""
 
 
 def counts(name: str, numbers: Any, least: int = 1) -> list[int]:
-    """One or several counts, as many as a person would ask for at once. Raises ValueError otherwise."""
+    """Return one or several counts, at most as many as a person would request at once. Raises ValueError otherwise."""
     if isinstance(numbers, str) or not isinstance(numbers, Iterable):
         return [count(name, numbers, least)]
     found = [count(name, number, least) for number in itertools.islice(numbers, MOST_COUNTS + 1)]
@@ -32,7 +32,9 @@ def counts(name: str, numbers: Any, least: int = 1) -> list[int]:
 
 
 def within(name: str, number: Any, limit: int, advice: str = "") -> int:
-    """The number as an int within 0..limit-1; ValueError otherwise (negative numbers never count from the end)."""
+    """Return the number as an int within 0..limit-1. Raises ValueError otherwise (negative numbers do not count from
+    the end).
+    """
     advice = f"; {advice}" if advice else ""
     try:
         found = whole(name, number)
@@ -46,9 +48,9 @@ def within(name: str, number: Any, limit: int, advice: str = "") -> int:
 
 
 def several(name: str, numbers: Iterable[Any], limit: int) -> tuple[int, ...]:
-    """Numbers as ints within 0..limit-1, in their order. Raises ValueError naming those that are not.
+    """Return numbers as ints within 0..limit-1, in their order. Raises ValueError, naming the invalid ones.
 
-    An iterable is read only as far as it can be right, so that a long one is refused before it fills the memory.
+    An iterable is read only as long as it can be valid, so that a long one is refused before it fills the memory.
     """
     if isinstance(numbers, str | bytes | Mapping) or not isinstance(numbers, Iterable):
         raise ValueError(f"expected {name} as a list of whole numbers, got {numbers!r}")
@@ -70,14 +72,14 @@ def several(name: str, numbers: Iterable[Any], limit: int) -> tuple[int, ...]:
 
 
 def unit(name: str, given: Any) -> tuple[int | str, int]:
-    """A layer, or the name of a dictionary, and a number; ValueError for anything else."""
+    """Return a layer (or the name of a dictionary) and a number. Raises ValueError for anything else."""
     if isinstance(given, Sequence) and len(given) == 2 and isinstance(given[0], str) and given[0]:
         return given[0], whole(f"a {name}", given[1])
     return pair(name, given)
 
 
 def pair(name: str, numbers: Any) -> tuple[int, int]:
-    """A layer and a head, or a layer and a neuron, as plain ints; ValueError for anything else."""
+    """Return a layer and a head, or a layer and a neuron, as plain ints. Raises ValueError for anything else."""
     try:
         one, other = numbers
     except (TypeError, ValueError) as error:
@@ -88,10 +90,10 @@ def pair(name: str, numbers: Any) -> tuple[int, int]:
 
 
 def text(name: str, given: Any) -> str:
-    """A text that may be empty; ValueError for anything else."""
+    """Return a text, which may be empty. Raises ValueError for anything else."""
     if not isinstance(given, str):
         raise ValueError(
-            f"expected {name} to be a string, got {type(given).__name__} {given!r}; give one text"
+            f"expected {name} to be a string, got {type(given).__name__} {given!r}; pass one text"
         )
     check_characters(name, given)
     return given
@@ -108,7 +110,7 @@ def names(name: str, given: Any) -> list[str]:
 
 
 def texts(name: str, given: Any) -> tuple[str, str]:
-    """Two texts; ValueError for anything else, one string of two letters included."""
+    """Return two texts. Raises ValueError for anything else, including a string of two letters."""
     several = isinstance(given, Iterable) and not isinstance(given, str | bytes)
     two = tuple(itertools.islice(given, 3)) if several else ()
     if len(two) != 2 or not all(isinstance(one, str) for one in two):
@@ -119,12 +121,12 @@ def texts(name: str, given: Any) -> tuple[str, str]:
 
 
 def code_size(m: int | None) -> int | None:
-    """Texts of a sparse code as asked for; None for the usual number."""
+    """Return the requested number of texts in a sparse code; None for the usual number."""
     return None if m is None else count("m", m)
 
 
 def count(name: str, number: Any, least: int = 1, most: int | None = None) -> int:
-    """How many of something, at least `least` and at most `most`. Raises ValueError otherwise."""
+    """Return a count of at least `least` and at most `most`. Raises ValueError otherwise."""
     try:
         found = whole(name, number)
     except ValueError:
@@ -137,7 +139,7 @@ def count(name: str, number: Any, least: int = 1, most: int | None = None) -> in
 
 
 def layers(model: ClipModel, chosen: Iterable[Any]) -> tuple[int, ...]:
-    """Layers to keep: each within the model's, none twice, at least one."""
+    """Return the layers to keep: each within the model's, without repeats, at least one."""
     found = several("layers", chosen, model.n_layers)
     if not found or len(set(found)) != len(found):
         raise ValueError(f"expected at least one layer and none twice, got {list(found)}")
@@ -150,7 +152,7 @@ def selection(
     chosen: Any,
     dictionaries: Mapping[str, Dictionary] = MappingProxyType({}),
 ) -> Selection:
-    """The selection, if everything that it names is there; ValueError says what is not.
+    """Return the selection if everything that it names exists; otherwise ValueError says what is missing.
 
     dictionaries: those in use, by name.
     """
@@ -176,7 +178,7 @@ def selection(
 
 
 def in_use(name: str, dictionaries: Mapping[str, Dictionary]) -> Dictionary:
-    """The dictionary of a name; ValueError names those that are in use."""
+    """Return the dictionary with a name. For an unknown name, ValueError lists those in use."""
     found = dictionaries.get(name)
     if found is None:
         known = f"one of {', '.join(map(repr, dictionaries))}" if dictionaries else "one in use, and none is"
@@ -187,7 +189,7 @@ def in_use(name: str, dictionaries: Mapping[str, Dictionary]) -> Dictionary:
 
 
 def _n_units(model: ClipModel, chosen: Selection, dictionaries: Mapping[str, Dictionary]) -> int:
-    """Neurons of a layer, or features of the dictionary that the selection names."""
+    """Return the number of neurons of a layer, or of features of the selected dictionary."""
     if not chosen.dictionary:
         return model.weights.n_neurons
     found = in_use(chosen.dictionary, dictionaries)
@@ -200,7 +202,7 @@ def _n_units(model: ClipModel, chosen: Selection, dictionaries: Mapping[str, Dic
 
 
 def ablation(model: ClipModel, chosen: Any) -> Ablation:
-    """The ablation, if the model has all that it names; ValueError says what is not there."""
+    """Return the ablation if the model has everything that it names; otherwise ValueError says what is missing."""
     if not isinstance(chosen, Ablation):
         raise ValueError(
             f"expected a clipviz.Ablation, got {type(chosen).__name__}; write clipviz.Ablation(heads={{(5, 3)}})"

@@ -1,4 +1,4 @@
-"""The selections made so far, where undo and redo stand among them, and what each screen is set to."""
+"""The history of selections with undo and redo, and the options of panels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from clipviz.values import Selection
 
 
 class History:
-    """Selections in the order in which they were made; a new one drops those that were undone."""
+    """Selections in the order in which they were made; a new one discards those that were undone."""
 
     def __init__(self) -> None:
         self.made: list[Selection] = []
@@ -33,7 +33,7 @@ class History:
         return self._position + 1 < len(self.made)
 
     def move(self, step: int) -> Selection | None:
-        """The selection `step` places on, or None where there is none."""
+        """Return the selection `step` positions later, or None if there is none."""
         position = self._position + step
         if not 0 <= position < len(self.made):
             return None
@@ -42,7 +42,7 @@ class History:
 
 
 class Showing(Protocol):
-    """Something on screen with options of its own, such as a panel."""
+    """Something on screen with its own options, such as a panel."""
 
     name: str
 
@@ -50,14 +50,14 @@ class Showing(Protocol):
 
 
 class Options:
-    """What each screen is set to, by its name: remembered for those that are not there, too."""
+    """The options of panels and desks by name, remembered even while these do not exist."""
 
     def __init__(self) -> None:
         self.known: dict[str, dict[str, Any]] = {}
         self.showing: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def set(self, screens: Mapping[str, Mapping[str, Any]]) -> None:
-        """Bring what is on screen to these options; where one does not fit, ValueError, and all stay as they were."""
+        """Apply these options to what is on screen. If one is invalid, ValueError is raised and all stay unchanged."""
         before = dict(self.known)
         try:
             self._set(screens)
@@ -71,8 +71,11 @@ class Options:
             shown.take(screens.get(shown.name, {}))
 
     def note(self, name: str, options: Mapping[str, Any]) -> bool:
-        """Remember the options of one screen that are not at their defaults; whether they are others than before."""
+        """Remember those options of one panel that are not at their defaults; return whether they have changed."""
         if self.known.get(name, {}) == options:
             return False
-        self.known = {**self.known, name: dict(options)}  # another one, since the worker may be reading it
+        self.known = {
+            **self.known,
+            name: dict(options),
+        }  # a new dict, since the worker may be reading the old one
         return True

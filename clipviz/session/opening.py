@@ -1,4 +1,4 @@
-"""What a session opens from its arguments: index, images and codes."""
+"""Open the index, images and codes that a session's arguments name."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ if TYPE_CHECKING:
 
 
 def open_index(index: Any) -> Index | None:
-    """An open Index, one opened from its folder, or None."""
+    """Return an open Index, open one from its folder, or return None."""
     return index if index is None or isinstance(index, Index) else Index.open(index)
 
 
 def images_of(model: ClipModel, images: Any, index: Index | None) -> Images:
-    """The images given, those of the index, or the bundle's. ValueError when there are none, or not as many."""
+    """Return the given images, those of the index, or those of the bundle. Raises ValueError if there are none, or
+    too few.
+    """
     if index is not None:
         opened = index.images() if images is None else open_images(images)
         if len(opened) != len(index):
             raise ValueError(
-                f"expected the {len(index):,} images of the index, got {len(opened):,}; leave images out, the index "
-                "knows them"
+                f"expected the {len(index):,} images of the index, got {len(opened):,}; omit images "
+                "to use those of the index"
             )
         if images is not None:
             index.check_images(opened)
@@ -44,7 +46,7 @@ def images_of(model: ClipModel, images: Any, index: Index | None) -> Images:
 def codes_of(
     model: ClipModel, images: Images, index: Index | None, layers: Sequence[int] | None
 ) -> ImageCodes:
-    """Codes from the index, from the one in the bundle for its own images, or empty and still to be read."""
+    """Return codes from the index, from the bundle's index for its own images, or empty codes to be read."""
     if index is None and layers is None:
         index = bundled_index(model, images)
     if index is None:
@@ -52,14 +54,12 @@ def codes_of(
         KeptCodes(model, images, collection.layers).fill(collection)
         return collection
     if layers is not None and tuple(layers) != index.layers:
-        raise ValueError(
-            f"expected the index's layers {list(index.layers)}, got {list(layers)}; leave layers out"
-        )
+        raise ValueError(f"expected the index's layers {list(index.layers)}, got {list(layers)}; omit layers")
     return index.image_codes(model)
 
 
 def bundled_index(model: ClipModel, images: Images) -> Index | None:
-    """The index in the model's bundle, if this very model made it from these very images; else None."""
+    """Return the index in the model's bundle if this model computed it from these images, else None."""
     bundle = model.bundle
     if bundle is None or bundle.index is None or bundle.images is None or images is not bundle.images():
         return None

@@ -1,4 +1,4 @@
-"""Reading a session's images behind everything else, one batch at a time."""
+"""Read a session's images in the background, one batch at a time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from clipviz.session.state import State
 def reading(reference: weakref.ref[State]) -> Iterator[int]:
     """Read the collection one batch at a time; panels are refreshed as it grows and when it is complete.
 
-    The steps hold nothing of the session while they wait, so that one that is no longer used can go.
+    The steps keep no reference to the session while they wait, so that an unused session can be released.
     """
     state = reference()
     assert state is not None
@@ -38,4 +38,4 @@ def reading(reference: weakref.ref[State]) -> Iterator[int]:
         del state
         yield n_read
         work.resume()
-    work.reached(work.n_all)  # the last ones may all be broken
+    work.reached(work.n_all)  # the last images may all be broken

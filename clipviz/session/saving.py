@@ -31,7 +31,7 @@ LARGEST = 64 << 20
 
 
 class Saved(NamedTuple):
-    """What a file says. facts: session.json; pictures: the added images as PNG, in order."""
+    """The content of a session's file. facts: session.json; pictures: the added images as PNG, in order."""
 
     facts: dict[str, Any]
     pictures: list[bytes]
@@ -71,7 +71,7 @@ def save(state: State, view: View, path: str | Path) -> Path:
 
 
 def read(path: str | Path) -> Saved:
-    """What a file says. Raises ValueError for a file that `save` did not write."""
+    """Return the content of a file. Raises ValueError for a file that `save` did not write."""
     source = path_of(path, "a saved session")
     advice = f"expected a file that Session.save wrote, got {str(source)!r}"
     try:
@@ -84,7 +84,7 @@ def read(path: str | Path) -> Saved:
 
 
 def model_of(saved: Saved, model: ClipModel | None, device: Any) -> ClipModel:
-    """The model that a session was saved with: the given one, or the one of its name, whose weights are compared."""
+    """Return the model of a saved session: the given one, or the one with its name, after comparing the weights."""
     known = saved.facts["model"]
     if model is None:
         try:
@@ -99,7 +99,9 @@ def model_of(saved: Saved, model: ClipModel | None, device: Any) -> ClipModel:
 
 
 def arguments(saved: Saved, images: Any, texts: Any) -> dict[str, Any]:
-    """What a Session is opened with. Raises ValueError where the images or texts have to be given again."""
+    """Return the arguments with which to open a Session. Raises ValueError if images or texts have to be passed
+    again.
+    """
     found: dict[str, Any] = {"index": saved.facts["images"]["index"], "layers": saved.facts["layers"]}
     for name, given in (("images", images), ("texts", texts)):
         source = saved.facts[name]["source"]
@@ -113,7 +115,7 @@ def arguments(saved: Saved, images: Any, texts: Any) -> dict[str, Any]:
 
 
 def dictionaries_of(saved: Saved, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The dictionaries of directions by the names that they had. Raises ValueError for one that was not given."""
+    """Return the dictionaries of directions by their names. Raises ValueError for one that was not passed."""
     missing = [name for name in saved.facts["dictionaries"] if name not in given]
     if missing:
         raise ValueError(
@@ -124,14 +126,14 @@ def dictionaries_of(saved: Saved, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check(saved: Saved, state: State) -> None:
-    """Raise ValueError where a session was opened with other images or texts than the saved one."""
+    """Raise ValueError if a session was opened with other images or texts than the saved one."""
     images, texts = saved.facts["images"], saved.facts["texts"]
     _check("images with the content", images["fingerprint"], state.images.fingerprint, "images=")
     _check("texts with the content", texts["fingerprint"], state.texts.fingerprint, "texts=")
 
 
 def roles_of(saved: Saved, model: ClipModel) -> Roles:
-    """The saved roles, which stay in the session and leave those on this computer as they are."""
+    """Return the saved roles, which stay in the session and do not change those stored on this computer."""
     roles = Roles(None, model.name)
     for layer, head, role in saved.facts["roles"]:
         roles.set((layer, head), role)
@@ -141,13 +143,15 @@ def roles_of(saved: Saved, model: ClipModel) -> Roles:
 def _check(what: str, expected: str, got: str, argument: str) -> None:
     if expected != got:
         raise ValueError(
-            f"expected {what} that the session was saved with ({expected[:12]}), got others ({got[:12]}); pass the "
-            f"same as {argument}"
+            f"expected {what} that the session was saved with ({expected[:12]}), got different ones "
+            f"({got[:12]}); pass the same as {argument}"
         )
 
 
 def _checked(facts: Any) -> dict[str, Any]:
-    """session.json, if everything in it has its kind; else a ValueError or a KeyError that names the first."""
+    """Return session.json if every field has the right type; otherwise ValueError or KeyError names the first wrong
+    one.
+    """
     kinds: dict[str, type | tuple[type, ...]] = {
         "format": int,
         "model": dict,
@@ -173,7 +177,7 @@ def _checked(facts: Any) -> dict[str, Any]:
         ("texts", "fingerprint"),
     ):
         if not isinstance(facts[place][field], str):
-            raise ValueError(f"the {field} of its {place} is no text")
+            raise ValueError(f"the {field} of its {place} is not a text")
     for place in ("images", "texts"):
         source = facts[place]["source"]
         if not (
@@ -193,7 +197,7 @@ def _checked(facts: Any) -> dict[str, Any]:
 
 
 def _address(source: Any) -> Mapping[str, Any] | None:
-    """Where something is opened from again: None for a default, {"at": ...}, or {"given": True} for objects."""
+    """Return where something can be opened again: None for a default, {"at": ...}, or {"given": True} for objects."""
     if source is None:
         return None
     if isinstance(source, str | os.PathLike):

@@ -1,7 +1,8 @@
-"""The session: one model, one collection, one selection, and a topic for each thing that can be asked of them.
+"""The session: one model, one collection, one selection, and a topic for each kind of question.
 
-No widget is needed: `session.heads.textspan(5, 3)`, `session.maps.tokens("a dog")` return values. With panels, a change
-of the selection wakes the worker, which refreshes those that look at what changed (clipviz.session.board).
+No widget is needed: `session.heads.textspan(5, 3)` and `session.maps.tokens("a dog")` return values. With panels,
+a change of the selection wakes the worker, which refreshes the panels that depend on what changed
+(clipviz.session.board).
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from clipviz.models.clip import ClipModel
     from clipviz.values import Head, SelectionFields
 
-LOOK = 0.5  # seconds between two looks at what is waited for
+LOOK = 0.5  # seconds between two updates of the progress message
 
 
 class Session(traitlets.HasTraits):
@@ -96,7 +97,7 @@ class Session(traitlets.HasTraits):
 
     @property
     def model(self) -> ClipModel:
-        """The model that everything is computed with."""
+        """The model with which everything is computed."""
         return self._state.model
 
     # -- selection and history ---------------------------------------------------------------------------------
@@ -112,8 +113,10 @@ class Session(traitlets.HasTraits):
         self._state.refresh()
 
     def _checked(self, selection: Selection) -> Selection:
-        """The selection, if everything that it names is there; ValueError says what is not."""
-        named = getattr(selection, "dictionary", "")  # those of the model are opened when one is named
+        """Return the selection if everything that it names exists; otherwise ValueError says what is missing."""
+        named = getattr(
+            selection, "dictionary", ""
+        )  # the model's own dictionaries are opened when one is named
         known = self._state.dictionaries if named else {}
         return checks.selection(self.model, len(self.images), selection, known)
 
@@ -122,17 +125,17 @@ class Session(traitlets.HasTraits):
         if "images" in changes:
             changes["images"] = self._state.some_images(
                 changes["images"]
-            )  # before a long range is read whole
+            )  # before a long range is read completely
         self.selection = self.selection.replace(**changes)
         return self.selection
 
     @property
     def history(self) -> tuple[Selection, ...]:
-        """Every selection made, oldest first; undo and redo move within it."""
+        """All selections, oldest first; undo and redo move within this list."""
         return tuple(self._history.made)
 
     def undo(self) -> Selection:
-        """Return to the selection before this one, if there is one."""
+        """Return to the previous selection, if there is one."""
         return self._go(-1)
 
     def redo(self) -> Selection:
@@ -149,14 +152,14 @@ class Session(traitlets.HasTraits):
 
     @property
     def view(self) -> View:
-        """The selection and what the panels have been set to; setting it brings panels to it, and later ones too."""
+        """The selection and the panels' options. Setting it updates existing panels, and later ones too."""
         return View(self.selection, self._options.known)
 
     @view.setter
     def view(self, view: View) -> None:
         if not isinstance(view, View):
             raise ValueError(
-                f"expected a clipviz.View, got {type(view).__name__}; clipviz.View.from_token reads a token"
+                f"expected a clipviz.View, got {type(view).__name__}; use clipviz.View.from_token for a token"
             )
         selection = self._checked(view.selection)
         self._options.set(view.panels)
@@ -165,10 +168,11 @@ class Session(traitlets.HasTraits):
     def open(
         self, head: Head | None = None, neuron: tuple[int | str, int] | None = None, desk: str = ""
     ) -> Selection:
-        """Go to a head's page (the board) or a neuron's (the Neurons desk), given as (layer, head or neuron).
+        """Open a head on the board, or a neuron on the Neurons desk, given as (layer, head or neuron).
 
-        A feature is given by the name of its dictionary instead of a layer. desk: a desk to open, such as "ablate".
-        Without a dashboard, the next one opens there. Raises ValueError, and changes nothing, for what is not there.
+        A feature is given by the name of its dictionary in place of the layer. desk: a desk to open, such as
+        "ablate". Without a dashboard, the next one opens there. Raises ValueError, and changes nothing, if the
+        target does not exist.
         """
         chosen = self.selection
         if head is not None:
@@ -189,7 +193,7 @@ class Session(traitlets.HasTraits):
         return self.selection
 
     def to_code(self) -> str:
-        """Python that reopens this view."""
+        """Return Python code that reopens this view."""
         return words.code(self._state, self.view)
 
     def save(self, path: str | Path) -> Path:
@@ -255,22 +259,23 @@ class Session(traitlets.HasTraits):
         return session
 
     def receipts(self) -> dict[str, Any]:
-        """What this view rests on: the sum check, fingerprints, device, and what did not go as planned (notes).
+        """Return what this view rests on: the sum check, fingerprints, device, and notes on anything that did not go
+        as planned.
 
-        stand_ins: (n, m), of m files looked for n are gone and their thumbnails shown instead.
+        stand_ins: (n, m), n of m checked files are missing, and their thumbnails are shown instead.
         """
         return words.receipts(self._state)
 
     def provenance(self) -> str:
-        """What a figure of this session rests on, in one line."""
+        """Return the origin of a figure of this session, in one line."""
         return words.provenance(self._state)
 
     # -- waiting and closing -----------------------------------------------------------------------------------
 
     def wait(self, timeout: float | None = 60, background: bool = False) -> None:
-        """Block until the panels show the newest selection (and all that is done behind them, if asked).
+        """Block until the panels show the newest selection (and, if asked, until background work is done).
 
-        A long wait says what for. Raises TimeoutError after `timeout` seconds.
+        A long wait shows a progress message. Raises TimeoutError after `timeout` seconds.
         """
         state, began = self._state, time.perf_counter()
         while True:
@@ -286,13 +291,13 @@ class Session(traitlets.HasTraits):
         state.line.say("", waited)
 
     def _waited_for(self, background: bool) -> str:
-        """What is done now, for the panels or behind them."""
+        """Return the progress message of the current work, for panels or in the background."""
         screen = self._state.screen()
         doing = "" if screen is None else screen.doing
         return doing or (self._state.waiting if background else "") or "Waiting for the panels"
 
     def close(self) -> None:
-        """Close every panel, stop the worker, drop what was remembered. Safe at any time, and more than once."""
+        """Close every panel, stop the worker and release the memory. It is safe to call at any time, and repeatedly."""
         screen = self._state.screen()
         if screen is not None:
             screen.close()

@@ -1,8 +1,9 @@
-"""The dictionary of units that several models share through a pivot, CLIP or another, on the images of a session.
+"""The dictionary of units that several models share through a pivot (CLIP or another), on the images of a session.
 
-`open_shared(source)` is the dictionary in the bundle of a model, `open_shared(source, folder)` one that was mined and
-saved, shown on the images of a session or of anything with a model and images. It lists concepts sorted and
-filtered, finds the concept of a neuron, shows every unit on any image, and keeps the names that people give.
+`open_shared(source)` opens the dictionary in the bundle of a model, and `open_shared(source, folder)` one that
+was mined and saved. It is shown on the images of a session, or of any object with a model and images. It sorts
+and filters concepts, finds the concept of a neuron, shows every unit on any image, and stores the names that
+people give.
 """
 
 from __future__ import annotations
@@ -40,16 +41,16 @@ if TYPE_CHECKING:
 
 SORTS = ("named", "heldout", "correlation", "size", "layer")
 SIDE = 48
-"""Rows and columns of a unit's map on the image that is looked at."""
+"""Rows and columns of a unit's map on the selected image."""
 CLIP = "clip"
-"""What the CLIP of a session is called in a dictionary."""
+"""The name of a session's CLIP in a dictionary."""
 PIVOTS = (CLIP, "generator")
-KEPT = 8  # images whose maps are kept
+KEPT = 8  # images whose maps are cached
 _BLOCK = re.compile(r"resblocks\.(\d+)\.")
 
 
 class Source(Protocol):
-    """What a dictionary is shown on: a session, or anything with its model and images."""
+    """What a dictionary is shown on: a session, or any object with its model and images."""
 
     @property
     def model(self) -> ClipModel: ...
@@ -59,7 +60,9 @@ class Source(Protocol):
 
 
 class Cell(NamedTuple):
-    """One model's unit of a concept: its layer, the unit inside it, correlation with the pivot, and held out."""
+    """One model's unit of a concept: its layer, its index there, and its correlation with the pivot, also on
+    held-out images.
+    """
 
     layer: str
     unit: int
@@ -70,9 +73,9 @@ class Cell(NamedTuple):
 class OnImage(NamedTuple):
     """Every unit of the dictionary on one image.
 
-    maps: uint8 [concept, model, rows, cols], 0 at the unit's mean, 255 at its usual peak; strength: [concept, model]
-    the highest activation there on the same scale (1: as high as on its strongest images); 0 where there is no unit
-    or the model is not loaded.
+    maps: uint8 [concept, model, rows, cols], 0 at the unit's mean, 255 at its usual peak; strength: [concept,
+    model] the highest activation there on the same scale (1: as high as on its strongest images); 0 if there is
+    no unit or the model is not loaded.
     """
 
     maps: np.ndarray
@@ -89,9 +92,10 @@ class Here(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One concept for a page of the dictionary: pictures [example], uint8 maps [model, example, rows, cols], and what
-    to write: a title, one note, one note per model ("" where it has no unit, or none that lights up here). The models
-    are `SharedUnits.lookers`."""
+    """One concept for a page of the dictionary: pictures [example], uint8 maps [model, example, rows, cols], a
+    title, one note, and one note per model ("" if it has no unit, or none that is active here). The models are
+    `SharedUnits.lookers`.
+    """
 
     title: str
     note: str
@@ -101,8 +105,9 @@ class Entry(NamedTuple):
 
 
 class Column(NamedTuple):
-    """One model of a dictionary: what it was taught, its pairs with the pivot against chance, whether it is loaded, and
-    whether it paints pictures of its own, so that it has no maps on those that the pivot looks at."""
+    """One model of a dictionary: how it was trained, its pairs with the pivot against chance, whether it is loaded,
+    and whether it only paints its own pictures, so that it has no maps on those that the pivot reads.
+    """
 
     name: str
     loss: str
@@ -117,12 +122,12 @@ class Column(NamedTuple):
 
 
 class SharedUnits:
-    """One opened dictionary in one session; made by `open_shared`.
+    """One opened dictionary in one session; created by `open_shared`.
 
-    source: whose model and images are shown; it is not kept alive. partners: model name -> anything with
-    .maps(images), for models that are not shipped; without one a model's units are shown on the dictionary's own
-    images only. painted: latents of an image that the generator among the models painted, None for any other: the one
-    way to its maps, since it does not look at pictures.
+    source: provides the model and images; it is not kept alive. partners: model name -> an object with
+    .maps(images), for models that are not embedded. Units of a model without one are shown on the dictionary's
+    own images only. painted: latents of an image that the generator among the models painted, None for others.
+    They are the only way to its maps, since a generator does not read pictures.
     """
 
     def __init__(
@@ -150,7 +155,7 @@ class SharedUnits:
     def source(self) -> Source:
         source = self._shown_on()
         if source is None:
-            raise ValueError("the session of this dictionary is gone; open a new one")
+            raise ValueError("the session of this dictionary no longer exists; open a new one")
         return source
 
     # -- what there is -----------------------------------------------------------------------------------------
@@ -181,13 +186,13 @@ class SharedUnits:
 
     @property
     def n_untrained(self) -> int | None:
-        """The rows that were found with an untrained copy of the CLIP in its place; None where that was not counted."""
+        """The number of rows found with an untrained copy of the CLIP in its place, or None if it was not measured."""
         found = self.opened.about.get("n_untrained")
         return found if isinstance(found, int) else None
 
     @property
     def lookers(self) -> list[str]:
-        """The models that have maps of the example images: all but those that paint pictures of their own."""
+        """The models that have maps of the example images: all except those that only paint their own pictures."""
         return [column.name for column in self.columns if not column.paints]
 
     @property
@@ -196,7 +201,7 @@ class SharedUnits:
 
     @cached_property
     def partners(self) -> dict[str, Any]:
-        """Model name -> network to read, or None where it is not loaded."""
+        """Model name -> network to read, or None if it is not loaded."""
         generator = self._generator
         device, hashes = self.source.model.device, self.opened.about.get("partners", {})
         found: dict[str, Any] = {}
@@ -229,13 +234,14 @@ class SharedUnits:
 
     @property
     def clip(self) -> str:
-        """What the session's model is called here: "clip", or else the pivot."""
+        """The name of the session's model here: "clip", or else the pivot."""
         return CLIP if CLIP in self.concepts.models else self.concepts.models[0]
 
     @cached_property
     def _generator(self) -> Any:
-        """The generator that was given, or that of the model's bundle where the dictionary is about one of its name
-        and weights."""
+        """The given generator, or that of the model's bundle if the dictionary is about one with its name and
+        weights.
+        """
         given = [one for one in self._given.values() if hasattr(one, "sample") and hasattr(one, "images")]
         if given:
             return given[0]
@@ -249,12 +255,12 @@ class SharedUnits:
         return generator if fits else None
 
     def reads(self, model: str) -> bool:
-        """Whether a model looks at pictures; a generator only paints them."""
+        """Return whether a model reads pictures; a generator only paints them."""
         return self._generator is None or model != self._generator.name
 
     @cached_property
     def sizes(self) -> np.ndarray:
-        """[concept] how many pivot units share the concept of this row."""
+        """[concept], how many pivot units share the concept of this row."""
         _, inverse, counts = np.unique(
             np.asarray(self.concepts.cluster), return_inverse=True, return_counts=True
         )
@@ -262,12 +268,12 @@ class SharedUnits:
 
     @cached_property
     def pivot_layers(self) -> np.ndarray:
-        """[concept] place of the pivot unit's layer among the pivot's layers."""
+        """[concept], index of the pivot unit's layer among the pivot's layers."""
         ends = np.cumsum([n for _, n in self.concepts.layers[0]])
         return np.searchsorted(ends, np.asarray(self.concepts.units)[:, 0], side="right")
 
     def cells(self, concept: int) -> list[Cell | None]:
-        """One cell per model, None where it has no unit for this concept."""
+        """Return one cell per model, None if it has no unit for this concept."""
         found: list[Cell | None] = []
         for i in range(len(self.concepts.models)):
             place = self.concepts.where(concept, i)
@@ -280,12 +286,12 @@ class SharedUnits:
     def listed(
         self, sort: str = "heldout", models: Sequence[str] = (), words: str = "", every_unit: bool = False
     ) -> list[int]:
-        """Concepts in order, one row per cluster (its best) unless `every_unit`.
+        """Return concepts in order, one row per cluster (its best) unless `every_unit`.
 
-        sort: "named" (those that have a name or a hint first), "heldout" or "correlation" (mean over the partners),
-        "size" (units of the pivot that share it) or "layer" (from the pivot's first to its last). models: only concepts
-        that these models have. words: only concepts whose name or hint holds all of them.
-        Raises ValueError for another sort or model.
+        sort: "named" (those that have a name or a hint first), "heldout" or "correlation" (mean over the
+        partners), "size" (units of the pivot that share it) or "layer" (from the pivot's first to its last).
+        models: only concepts that these models have. words: only concepts whose name or hint holds all of them.
+        Raises ValueError for an unknown sort or model.
         """
         if sort not in SORTS:
             raise ValueError(f"expected a sort among {', '.join(SORTS)}, got {sort!r}")
@@ -305,7 +311,7 @@ class SharedUnits:
         return rows if every_unit else self._one_a_cluster(rows)
 
     def _keys(self, sort: str) -> tuple[np.ndarray, ...]:
-        """Keys for lexsort, the most important last; strong ones first."""
+        """Return keys for lexsort, the most important last and strong ones first."""
         means = {name: self._means(getattr(self.concepts, name)) for name in ("heldout", "correlation")}
         if sort == "named":
             return -means["heldout"], np.array(
@@ -318,13 +324,13 @@ class SharedUnits:
         return (-means[sort],)
 
     def _means(self, values: Any) -> np.ndarray:
-        """[concept] mean over the partners that have a unit."""
+        """Return [concept], the mean over the partners that have a unit."""
         there = np.asarray(self.concepts.units)[:, 1:] >= 0
         found: np.ndarray = np.where(there, np.asarray(values)[:, 1:], 0).sum(1) / there.sum(1).clip(1)
         return found
 
     def _one_a_cluster(self, rows: list[int]) -> list[int]:
-        """The first row of every cluster in this order."""
+        """Return the first row of every cluster in this order."""
         cluster, seen, first = np.asarray(self.concepts.cluster), set(), []
         for row in rows:
             if cluster[row] not in seen:
@@ -333,21 +339,22 @@ class SharedUnits:
         return first
 
     def about(self, concept: int) -> str:
-        """A person's name and the text that fits it, for searching."""
+        """Return a person's name and the text that fits it, for searching."""
         return f"{self.label(concept)} {self.hint(concept)[0]}"
 
     def label(self, concept: int) -> str:
-        """A person's name for a concept, "" where none was given."""
+        """Return a person's name for a concept, or "" if there is none."""
         return self.concepts.labels[concept] if self.concepts.labels else ""
 
     def hint(self, concept: int) -> tuple[str, float]:
-        """The text that fits the pivot's strongest images, also such as it was not chosen on, and the share of those
-        that it fits; ("", 0) where none does."""
+        """Return the text that fits the pivot's strongest images, including images on which it was not chosen, and
+        the share of those that it fits; ("", 0) if there is none.
+        """
         text, value = self.concepts.hints[concept] if self.concepts.hints else ("", 0.0)
         return (text, float(value)) if text and value >= LEAST else ("", 0.0)
 
     def title(self, concept: int) -> str:
-        """What a concept is called: a person's name, else its hint, else the pivot's unit."""
+        """Return the title of a concept: a person's name, else its hint, else the pivot's unit."""
         place = self.neuron(concept)
         own = self.concepts.where(concept, 0)
         pivots = f"{own[0]} · {own[1]}" if own and self.clip != self.concepts.models[0] else ""
@@ -374,9 +381,9 @@ class SharedUnits:
     # -- names -------------------------------------------------------------------------------------------------
 
     def name(self, concept: int, label: str) -> None:
-        """Give a concept a name (or take it back, ""); written at once where the dictionary lies in a user's folder.
+        """Name a concept (or remove the name with ""); it is saved at once if the dictionary is in a user's folder.
 
-        Raises ValueError for a concept that is not there.
+        Raises ValueError for an unknown concept.
         """
         with self._lock:
             named = self.opened.named(concept, label)
@@ -390,7 +397,7 @@ class SharedUnits:
         return own is not None and own.resolve() == folder.resolve()
 
     def save(self, folder: str | Path) -> Path:
-        """Write the dictionary with its names and example pictures into a folder; names are kept there from now on."""
+        """Save the dictionary with its names and example pictures to a folder, where later names are saved too."""
         with self._lock:
             opened = self.opened
             if not opened.picture_ids:
@@ -419,20 +426,20 @@ class SharedUnits:
         return known if self.opened.about.get("images") == known.fingerprint else None
 
     def picture(self, image: int, size: int) -> Image.Image:
-        """An example image of the dictionary as a square; grey where it is not known."""
+        """Return an example image of the dictionary as a square, or a grey one if it is unknown."""
         if self._examples is not None and image < len(self._examples):
             return self._examples.thumbnail(image, size)
         return self.opened.picture(image, size)
 
     def caption(self, image: int) -> str:
-        """What an example image is called."""
+        """Return the caption of an example image."""
         source = self._examples
         if source is None:
             return f"image {image}" if self.reads(self.concepts.models[0]) else f"sample {image}"
         return (source.captions or source.names)[image]
 
     def sprite(self, images: Sequence[int], size: int, columns: int = 8) -> tuple[bytes, int]:
-        """A JPEG of example images, row by row, and its number of columns."""
+        """Return a JPEG of example images, row by row, and its number of columns."""
         if not len(images):
             return b"", 0
         columns = min(columns, len(images))
@@ -444,21 +451,21 @@ class SharedUnits:
         return stream.getvalue(), columns
 
     def on_image(self, image: int) -> OnImage:
-        """Every unit on an image of the session, each model through its own pixels."""
+        """Return every unit on an image of the session, each model with its own preprocessing."""
         if not 0 <= image < len(self.source.images):
             raise ValueError(f"expected an image within 0..{len(self.source.images) - 1}, got {image}")
         key = (self.source.images.names[image], image)
         return self._seen.get(key, lambda: self._on_image(image))
 
     def strongest(self, image: int, concepts: Sequence[int], model: str) -> list[Here]:
-        """Those of some concepts whose unit of a model rises above its mean on an image, the strongest first."""
+        """Return those of some concepts whose unit of a model exceeds its mean on an image, the strongest first."""
         seen, place = self.on_image(image), self.concepts.models.index(model)
         strength = seen.strength[:, place]
         rows = sorted((row for row in concepts if strength[row] > 0), key=lambda row: -strength[row])
         return [Here(row, self.title(row), seen.maps[row, place], float(strength[row])) for row in rows]
 
     def entries(self, concepts: Sequence[int], n_examples: int = 3, size: int = 96) -> list[Entry]:
-        """Concepts as a page of the dictionary shows them (Figure 4.2), on their first example images."""
+        """Return concepts as a page of the dictionary shows them (Figure 4.2), on their first example images."""
         found, places = [], [self.concepts.models.index(name) for name in self.lookers]
         for concept in concepts:
             examples = np.asarray(self.concepts.examples)[concept][:n_examples].tolist()
@@ -532,9 +539,10 @@ def open_shared(
     painted: Callable[[int], Any] | None = None,
     features: Mapping[str, Features] = MappingProxyType({}),
 ) -> SharedUnits:
-    """The dictionary of a model: one in its bundle, or that of a folder. ValueError when there is none for it.
+    """Open the dictionary of a model: one in its bundle, or one in a folder. Raises ValueError if there is none for
+    it.
 
-    pivot: of the bundle's dictionaries the one whose rows are units of "clip" or of the "generator".
+    pivot: selects among the bundle's dictionaries the one whose rows are units of "clip" or of the "generator".
     """
     if pivot not in PIVOTS:
         raise ValueError(f"expected a pivot among {', '.join(PIVOTS)}, got {pivot!r}")
@@ -543,7 +551,8 @@ def open_shared(
     path = Path(folder).expanduser() if folder else shipped.get(pivot)
     if path is None:
         raise ValueError(
-            f"model {source.model.name!r} has no dictionary of shared units; session.rosetta.mine(folder) "
-            "looks for units that it shares with other networks on the session's images"
+            f"model {source.model.name!r} has no dictionary of shared units; "
+            "session.rosetta.mine(folder) finds units that it shares with other networks on the "
+            "session's images"
         )
     return SharedUnits(source, saved.open_folder(path, source.model.fingerprint), partners, painted, features)

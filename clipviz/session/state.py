@@ -1,4 +1,4 @@
-"""What every topic of a session rests on: model, images, texts, what was read of them, and what is remembered."""
+"""What every topic of a session rests on: model, images, texts, the data read from them, and the memory."""
 
 from __future__ import annotations
 
@@ -31,29 +31,29 @@ REMEMBERED = 256  # answers kept
 
 
 class Screen(Protocol):
-    """What is on screen, as far as a state knows of it."""
+    """The methods of the screen that a state uses."""
 
     def update(self, stale: Stale) -> None:
-        """Bring what is on screen to the newest selection."""
+        """Update what is on screen to the newest selection."""
 
     def say(self, work: Work) -> None:
-        """Say on screen what is waited for."""
+        """Show on screen what is being waited for."""
 
     @property
     def doing(self) -> str:
-        """What is said there."""
+        """The message shown there."""
 
     def close(self) -> None:
         """Close what is on screen."""
 
 
 class State:
-    """A session without its topics: one model, its images and texts, and the memory that all topics share.
+    """A session without its topics: one model, its images and texts, and the memory shared by all topics.
 
-    n_given: how many of the images it was opened with; later ones were added. layers_given: the layers that were asked
-    for, or None. selection: the newest one, whose image and removed heads a topic takes where it is given none. screen:
-    the board, if there is one. drawn: images added by hand that are of the model's own world; painted: latents of the
-    pictures that were put among the images, by their index. changed: what the worker found changed of the network.
+    n_given: the number of images with which it was opened; later ones were added. layers_given: the requested
+    layers, or None. selection: the newest one, which provides the default image and ablation of topics. screen:
+    the board, if there is one. drawn: added images that belong to the model's own world; painted: latents of the
+    pictures added to the images, by their index. changed: changes of the network that the worker has detected.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class State:
 
     @cached_property
     def own_dictionaries(self) -> Mapping[str, Dictionary]:
-        """The dictionaries that the model brings along; opened when they are first asked for."""
+        """The dictionaries that come with the model, opened on first use."""
         bundle, own = self.model.bundle, ("", self.model.weights_fingerprint)
         opened = {} if bundle is None or bundle.features is None else bundle.features()
         return {name: dictionary for name, dictionary in opened.items() if dictionary.model in own}
@@ -98,20 +98,23 @@ class State:
 
     def use(self, name: str, dictionary: Dictionary) -> None:
         """Add a dictionary under a name."""
-        self._used = {**self._used, name: dictionary}  # another one, since the worker may be reading it
+        self._used = {
+            **self._used,
+            name: dictionary,
+        }  # a new dict, since the worker may be reading the old one
 
     # -- the worker and those who wait for it ------------------------------------------------------------------
 
     def refresh(self) -> None:
-        """Ask the worker to bring what is on screen to the newest selection."""
+        """Ask the worker to update what is on screen to the newest selection."""
         screen = self.screen()
         if screen is not None:
             self.worker.request(screen.update)
 
     def tell(self, work: Work) -> None:
-        """Have the panel that is computed say what it waits for, once that takes long enough to be read.
+        """Show in the panel that is being computed what it waits for, once this takes long enough to be read.
 
-        Where a line of code waits instead, the line below it says so.
+        If a line of code waits instead, the message appears below it.
         """
         if self.worker.answering:
             screen = self.screen()
@@ -121,9 +124,9 @@ class State:
             self.line.say(work.line, work.seconds)
 
     def progress(self, what: str, n_all: int) -> Progress:
-        """The progress of work in n_all steps, shown by the panel that waits for it.
+        """Return the progress callback of work in n_all steps, shown by the panel that waits for it.
 
-        Called with the number of steps done, it ends the work once a newer request has overtaken it.
+        It is called with the number of steps done, and ends the work if a newer request has come.
         """
         work = Work(what, n_all)
 
@@ -134,22 +137,25 @@ class State:
         return reached
 
     def checkpoint(self) -> None:
-        """Called by long computations between their stages: ends them in the worker once they have been overtaken."""
+        """Check in long computations, between their stages, whether a newer request has come; in the worker, this
+        ends them.
+        """
         if self.worker.overtaken():
             raise Overtaken
 
     @property
     def waiting(self) -> str:
-        """What is done behind the panels, how far it is and how long it will take; "" where all has been done."""
+        """The progress message of background work, or "" if everything is done."""
         behind = (self.reading, self.encoder.work, self.labelling)
         return next((work.line for work in behind if work is not None and work.line), "")
 
     # -- memory ------------------------------------------------------------------------------------------------
 
     def remember(self, key: Any, make: Callable[[], Made]) -> Made:
-        """A value made once, whatever autocast the caller is in, and kept while among the REMEMBERED used last.
+        """Return a value that is computed once, independent of the caller's autocast, and kept while among the
+        REMEMBERED used last.
 
-        ValueError where the network has been changed since: what was kept, and what would be made of it, are old.
+        Raises ValueError if the network has changed since, because stored and new results would then be outdated.
         """
         self._check_unchanged()
         with self.lock, unmixed(self.model.device):
@@ -157,24 +163,25 @@ class State:
             return found
 
     def keep(self, key: Any, make: Callable[[], Made]) -> Made:
-        """As remember, for what takes long to make, such as the reading of a layer's neurons: answers to other
-        questions, however many, do not push it out."""
+        """Return a value like `remember`, for results that take long to compute, such as the reading of a layer's
+        neurons: answers to other questions never displace them.
+        """
         self._check_unchanged()
         with self.lock, unmixed(self.model.device):
             found: Made = self._works.get(key, make)
             return found
 
     def forget(self, which: Callable[[Any], bool]) -> None:
-        """Drop what is kept under the keys that `which` names."""
+        """Drop the values whose keys `which` selects."""
         self._works.forget(which)
 
     def forget_all(self) -> None:
-        """Drop everything that is remembered and kept."""
+        """Drop all remembered and kept values."""
         self._memory: Recent[Any, Any] = Recent(REMEMBERED)
         self._works: Recent[Any, Any] = Recent(REMEMBERED)
 
     def _check_unchanged(self) -> None:
-        """ValueError where the network has been changed; the worker has looked before it began with the panels."""
+        """Raise ValueError if the network has changed; the worker has checked it before it started with the panels."""
         if not self.worker.answering:
             self.model.check_unchanged()
         elif self.changed:
@@ -183,22 +190,24 @@ class State:
     # -- what most topics need ---------------------------------------------------------------------------------
 
     def trace(self, image: int) -> Trace:
-        """The trace of one image, tokens kept."""
+        """Return the trace of one image, with its tokens."""
         return self.remember(("trace", image), lambda: self.model.trace(self.images[image]))
 
     def direction(self, text: str) -> Tensor:
-        """The text's unit direction, [d_embed]."""
+        """Return the text's unit direction, [d_embed]."""
         if not isinstance(text, str) or not text.strip():
             raise ValueError(f"expected a text, got {text!r}; type a few words")
         check_characters("text", text)
         return self.remember(("text", text), lambda: self.model.encode_texts(text)[0])
 
     def contrast(self, text: str, text_b: str = "") -> Tensor:
-        """The text's direction, or that minus text_b's, [d_embed]: its product with a unit embedding is A minus B."""
+        """Return the text's direction, or that minus text_b's, [d_embed]; its product with a unit embedding is A
+        minus B.
+        """
         return self.direction(text) - self.direction(text_b) if text_b else self.direction(text)
 
     def pool(self) -> Tensor:
-        """Unit directions of every text of the pool, [text, d_embed]."""
+        """Return unit directions of every text of the pool, [text, d_embed]."""
 
         def progress(work: Work) -> None:
             self.tell(work)
@@ -209,7 +218,7 @@ class State:
     # -- arguments ---------------------------------------------------------------------------------------------
 
     def an_image(self, image: int | None) -> int:
-        """An image's index, checked; that of the selected one when None."""
+        """Return an image's index after checking it; that of the selected image if None."""
         i = self.selection.image if image is None else image
         if i is None:
             raise ValueError(
@@ -218,19 +227,19 @@ class State:
         return checks.within("an image", i, len(self.images), "select one first")
 
     def some_images(self, images: Iterable[int]) -> tuple[int, ...]:
-        """The indices of several images, checked."""
+        """Return the indices of several images, checked."""
         return checks.several("images", images, len(self.images))
 
     def a_head(self, layer: int, head: int) -> Head:
-        """A head whose codes are kept, checked."""
+        """Return a head after checking that its codes are kept."""
         layer = checks.within("layer", layer, self.model.n_layers)
         self.collection.layer_index(layer)
         return layer, checks.within("head", head, self.model.n_heads)
 
     def an_ablation(self, ablation: Ablation | None) -> Ablation:
-        """An ablation, checked; that of the selection when None."""
+        """Return an ablation after checking it; that of the selection if None."""
         return self.selection.ablation if ablation is None else checks.ablation(self.model, ablation)
 
     def means_version(self, ablation: Ablation) -> int:
-        """What the means that stand for removed effects rest on; the same for every empty ablation."""
+        """Return what the means of removed effects depend on; the same for every empty ablation."""
         return self.collection.version if ablation else 0

@@ -1,4 +1,4 @@
-"""A session in words: the code that reopens a view, and what the view rests on."""
+"""A session in words: the code that reopens a view, and the origin of the view."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from clipviz.version import __version__
 
 
 def code(state: State, view: View) -> str:
-    """Python that reopens a view of the session."""
+    """Return Python code that reopens a view of the session."""
     images = (
         f", images={_literal(state.images_source, 'my_images')}" if state.images_source is not None else ""
     )
@@ -39,7 +39,7 @@ def code(state: State, view: View) -> str:
 
 
 def receipts(state: State) -> dict[str, Any]:
-    """See Session.receipts."""
+    """Return the receipts; see Session.receipts."""
     model, index = state.model, state.index
     return {
         "index": "" if index is None else f"{index.path.name}@{index.fingerprint[:6]}",
@@ -56,7 +56,7 @@ def receipts(state: State) -> dict[str, Any]:
 
 
 def _replaced(state: State) -> list[str]:
-    """What is no longer on disk as it was when the session was opened."""
+    """Return notes on files that have changed since the session was opened."""
     if state.index is not None and state.index.replaced:
         return ["the index was built again after it was opened"]
     image = state.selection.image
@@ -66,15 +66,16 @@ def _replaced(state: State) -> list[str]:
 
 
 def provenance(state: State) -> str:
-    """One line for print: model, images and texts with their hashes, and the version."""
+    """Return one line for print: model, images and texts with their hashes, and the version."""
     facts = receipts(state)
     return f"{facts['model']} · {facts['images']} images · {facts['texts']} · clipviz {__version__}"
 
 
 def readout(state: State, image: int | None = None) -> str:
-    """What makes the embedding of the tokens, and the share of its tail, if any, in an image's embedding.
+    """Describe how the embedding is computed from the tokens, with the share of its tail, if any, in an image's
+    embedding.
 
-    image: the selected one when None.
+    image: the selected one if None.
     """
     kind = state.model.weights.readout.kind
     image = state.selection.image if image is None else image

@@ -273,5 +273,5 @@ def test_the_session_lets_go(model, images, folder, partners):
     del session
     gc.collect()
     assert gone() is None
-    with pytest.raises(ValueError, match="session of this dictionary is gone"):
+    with pytest.raises(ValueError, match="session of this dictionary no longer exists"):
         _ = book.source

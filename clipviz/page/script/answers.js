@@ -11,7 +11,7 @@ import { apart, meanOf, textspan, varianceAlong } from "./textspan.js";
  *   null, ablation:
  *   import("./collection.js").Ablation }} Selection
  * @typedef {{ view: Record<string, any>, arrays: Record<string, any>, traits?: Record<string, any> }} Answer
- * @typedef {object} About what the page knows of the published session besides its model
+ * @typedef {object} About what the page knows about the published session besides its model
  * @property {string[]} titles
  * @property {string[]} keys
  * @property {Record<string, (string | null)[]>} columns
@@ -19,7 +19,7 @@ import { apart, meanOf, textspan, varianceAlong } from "./textspan.js";
  * @property {boolean[]} masked
  * @property {Record<string, any>} labels
  * @property {Record<string, { kind: string, name: string, heads: number[][] }[]>} presets
- * @property {boolean} own whether the model knows the pictures of its own world alone
+ * @property {boolean} own whether the model knows only pictures of its own world
  * @property {{ n_late: number, far: number, things: string[][], found: number }} rules
  */
 
@@ -122,7 +122,7 @@ export class Answers {
   }
 
   /**
-   * The heads that vary with a text more than with 95% of the pool, the largest share of variance first.
+   * The heads that vary with a text more than with 95% of the pool, in order of their share of variance.
    * @param {string} text
    */
   async #found(text) {
@@ -222,7 +222,7 @@ export class Answers {
   }
 
   /**
-   * Whether a text names what the image's true mask outlines; null where nothing is known of that.
+   * Whether a text names what the image's true mask outlines; null if that is unknown.
    * @param {string} text
    * @param {number} image
    */
@@ -292,7 +292,7 @@ export class Answers {
     const stranger = image >= collection.n_published;
     const far = about.own ? stranger : share < about.rules.far && others.length >= 1 / about.rules.far;
     const why = about.own
-      ? `This picture is not from the collection that “${engine.said.model.name}” was made with. The model reads every picture as one of its own: its numbers say little here.`
+      ? `This picture is not from the collection that “${engine.said.model.name}” was made with. The model has only seen its own world. On other pictures its numbers mean little.`
       : `Its best text scores ${own.toFixed(3)}, lower than on all but ${(100 * share).toFixed(1)}% of this collection's images.`;
     return {
       nearest,
@@ -302,7 +302,7 @@ export class Answers {
   }
 
   /**
-   * Those of the head's first texts that the image agrees with most and least, with their maps (Fig. 2.6).
+   * The head's first texts that agree most and least with the image, with their maps (Fig. 2.6).
    * @param {Selection} s
    * @param {number} n_texts
    */
@@ -313,7 +313,7 @@ export class Answers {
     const { layer, head } = s;
     if (layer === null || head === null)
       return {
-        about: { ...about, message: "Select a head to see what it says about this image." },
+        about: { ...about, message: "Select a head to see its texts for this image." },
         maps: /** @type {Float32Array | null} */ (null),
       };
     const {
@@ -596,7 +596,7 @@ export class Answers {
   }
 
   /**
-   * A picture that somebody brought: its place.
+   * The index of a picture that a reader has added.
    * @param {import("./picture.js").Picture} picture
    * @param {string} name
    */

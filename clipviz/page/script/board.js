@@ -14,7 +14,7 @@ const unpacked = (/** @type {any} */ value) =>
     : value;
 const megabytes = (/** @type {number} */ bytes) => (bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0);
 
-/** The worker, one question after the other. @param {(message: any) => void} unasked what comes without a question */
+/** The worker, which answers one question after the other. @param {(message: any) => void} unasked receives messages that answer no question */
 const beside = (unasked) => {
   const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
   const waiting = new Map();
@@ -52,7 +52,7 @@ const standIn = ({ name, traits }, more) => {
     ack: 0,
     seq: 0,
     arrays: {},
-    asked: /** @type {any} */ (null), // the newest request that was sent on
+    asked: /** @type {any} */ (null), // the newest request that was forwarded
     fire: (/** @type {string} */ event) => listeners[event]?.forEach((listener) => listener()),
   };
   const model = {
@@ -78,7 +78,7 @@ const followTheme = () => {
 };
 
 /**
- * What the page is, how far it is loaded, and how a picture gets in.
+ * The bar at the top: what the page is, its loading progress, and controls to add a picture.
  * @param {any} about
  * @param {(blob: Blob, name: string) => void} bring
  * @param {() => string} link
@@ -200,7 +200,7 @@ const camera = async (bring) => {
     stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
     video.srcObject = stream;
   } catch (error) {
-    note.textContent = `The browser gives no camera: ${/** @type {Error} */ (error).message}`;
+    note.textContent = `The browser provides no camera: ${/** @type {Error} */ (error).message}`;
   }
 };
 
@@ -210,7 +210,7 @@ const bringing = (bring) => {
     [...(data?.files ?? [])].find(({ type }) => type.startsWith("image/"));
   document.addEventListener("dragover", (event) => event.preventDefault());
   document.addEventListener("drop", (event) => {
-    if (event.defaultPrevented) return; // a panel took it
+    if (event.defaultPrevented) return; // a panel has handled it
     event.preventDefault();
     const file = first(event.dataTransfer);
     if (file) bring(file, file.name);
@@ -224,7 +224,7 @@ const bringing = (bring) => {
 const isDesk = (/** @type {any} */ about, /** @type {string} */ name) =>
   about.desks.some((/** @type {string[]} */ [desk]) => desk === name);
 
-/** Where panels stand: the board, and the row of desks below it. @param {any} about */
+/** The places of panels: the board, and the row of desks below it. @param {any} about */
 const frame = (about) => {
   const desks = h("div", { class: "cv-desks jupyter-widgets" });
   const board = h("div", { class: "cv-board jupyter-widgets" });
@@ -245,7 +245,7 @@ const frame = (about) => {
 };
 
 /**
- * The desks; those that need Python as they were when they were published.
+ * The desks; those that need Python are shown as they were published.
  * @param {any} about
  * @param {ReturnType<typeof frame>} frames
  * @param {Record<string, any>} models of those that answer
@@ -276,7 +276,7 @@ const openDesks = async (about, { desks, places }, models) => {
       h(
         "p",
         { class: "cv-stale" },
-        "As published: this desk computes with Python and does not follow what is chosen above.",
+        "As published: this desk computes with Python and does not follow the selection above.",
       ),
     );
     scripts[name].render({ model: stored, el: places[name] });
@@ -409,7 +409,7 @@ const start = async () => {
 };
 
 /**
- * What panels ask for besides a selection.
+ * Actions that panels request besides a selection.
  * @param {Kernel} kernel
  * @param {ReturnType<typeof beside>} ask
  * @param {Promise<any>} opened

@@ -139,7 +139,7 @@ export class Collection {
   }
 
   /**
-   * One image after an ablation: its embedding, what stands for each removed head, and for all else (null: it
+   * One image after an ablation: its embedding, the replacement of each removed head, and of all else (null: it
    * stays).
    * @param {number} image
    * @param {Ablation} ablation
@@ -198,7 +198,7 @@ export class Collection {
     );
   }
 
-  /** Likeness of every image to one under the whole model. @param {number} image */
+  /** Similarity of every image to one under the whole model. @param {number} image */
   likeness(image) {
     const own = unit(this.one(image).embedding);
     return Array.from({ length: this.n }, (_, i) => {
@@ -208,7 +208,7 @@ export class Collection {
   }
 
   /**
-   * Likeness to one image under one head: the cosine of its effects, or their product.
+   * Similarity to one image under one head: the cosine of its effects, or their product.
    * @param {number} image
    * @param {number} layer
    * @param {number} head

@@ -62,7 +62,7 @@ const difference = (first, second) => {
   };
 };
 
-/** A noun with its article, where it has none. @param {string} noun */
+/** A noun with its article. @param {string} noun */
 const withArticle = (noun) => {
   const lower = noun.toLowerCase();
   const begins = (/** @type {string[]} */ ...all) => all.some((start) => lower.startsWith(start));
@@ -138,7 +138,7 @@ export class Bench {
     };
   }
 
-  /** The sums that any removal is made of, for one image. @param {Task} task @param {number} image */
+  /** The sums from which any removal is computed, for one image. @param {Task} task @param {number} image */
   sums(task, image) {
     const { collection, tower } = this.engine;
     const { n_layers: L, n_heads: H, d_embed: E } = tower.facts;
@@ -292,7 +292,7 @@ export class Bench {
     };
   }
 
-  /** The worst group before and the worst after, which need not be one. @param {any[]} groups */
+  /** The worst group before and the worst after, which may be different groups. @param {any[]} groups */
   #worst(groups) {
     if (!groups.length) return null;
     const least = (/** @type {string} */ when) => groups.reduce((a, b) => (b[when] < a[when] ? b : a));

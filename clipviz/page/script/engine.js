@@ -80,7 +80,7 @@ export class Engine {
   }
 
   /**
-   * One forward pass of a picture, opened up.
+   * One forward pass of a picture, with everything from which effects follow.
    * @param {import("./picture.js").Picture} picture
    * @returns {Promise<import("./tower.js").Trace>}
    */
@@ -104,7 +104,7 @@ export class Engine {
   }
 
   /**
-   * One more picture at the end of the collection; its place.
+   * Adds one picture at the end of the collection; returns its index.
    * @param {import("./picture.js").Picture} picture of any size
    */
   async add(picture) {
@@ -121,13 +121,13 @@ export class Engine {
     return image;
   }
 
-  /** Whether texts of the pool alone are known. */
+  /** Whether only texts of the pool can be used. */
   get typed() {
     return Boolean(this.textNet);
   }
 
   /**
-   * A text's unit direction; one of the pool's is known.
+   * A text's unit direction; those of the pool are stored.
    * @param {string} text
    * @returns {Promise<Float64Array>}
    */
@@ -148,7 +148,7 @@ export class Engine {
   async #encoded(text) {
     if (!this.textNet)
       throw new RangeError(
-        `expected one of the ${this.texts.length.toLocaleString("en")} texts of the pool, got “${text}”: ${this.said.tokens.facts.why}, so that this page cannot read other texts. Choose one of the texts, or open the session in Python.`,
+        `expected one of the ${this.texts.length.toLocaleString("en")} texts of the pool, got “${text}”: ${this.said.tokens.facts.why}, so this page cannot read other texts. Choose one of the texts, or open the session in Python.`,
       );
     const ids = this.tokenizer.ids(text);
     const outputs = await this.textNet.run({ ids: new this.ort.Tensor("int32", ids, [1, ids.length]) });

@@ -1,4 +1,4 @@
-// Parts as they come from the server, kept by the browser under their own name, which is what they hold.
+// Parts from the server, cached by the browser under their name, which is a hash of their content.
 
 /** @param {ArrayBuffer} packed */
 const digest = async (packed) =>
@@ -7,7 +7,7 @@ const digest = async (packed) =>
   ).join("");
 
 /**
- * Fetches a part, or takes it from what the browser keeps; progress(bytes) after each.
+ * Fetches a part, or takes it from the browser's cache; progress(bytes) after each.
  * @param {string} base
  * @param {any} manifest
  * @param {(bytes: number) => void} progress
@@ -21,10 +21,10 @@ export const keeping = async (base, manifest, progress) => {
   let kept = /** @type {Cache | null} */ (null);
   try {
     kept = await caches.open(`clipviz ${new URL(base).pathname}`);
-    // An earlier page kept these.
+    // An earlier page cached these.
     for (const { url } of await kept.keys()) if (!wanted.has(url)) await kept.delete(url);
   } catch {
-    kept = null; // a browser that keeps nothing, or a page that is not served securely
+    kept = null; // the browser has no cache, or the page is not served securely
   }
   return async (/** @type {string} */ part) => {
     const url = new URL(`parts/${part}`, base).href;
@@ -39,15 +39,15 @@ export const keeping = async (base, manifest, progress) => {
     const answer = await fetch(url);
     if (!answer.ok)
       throw new RangeError(
-        `expected the part ${part} of this page, got ${answer.status}; upload the folder again`,
+        `expected the part ${part} of this page, got status ${answer.status}; upload the folder again`,
       );
     const packed = await answer.arrayBuffer();
     if (!(await right(packed)))
-      throw new RangeError(`expected the part ${part} whole, got other bytes; load the page again`);
+      throw new RangeError(`expected the content of part ${part}, got other bytes; load the page again`);
     try {
       await kept?.put(url, new Response(packed.slice(0)));
     } catch {
-      kept = null; // no room: fetched again next time
+      kept = null; // no space: it is fetched again next time
     }
     progress(packed.byteLength);
     return packed;

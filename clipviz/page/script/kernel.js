@@ -1,4 +1,4 @@
-// What stands in Python's place: the selection with its history, and each panel brought to it, the cheapest
+// The replacement of Python in the page: the selection with its history, and each panel brought to it, the cheapest
 // first.
 
 import { packed } from "./packing.js";
@@ -13,7 +13,7 @@ import { packed } from "./packing.js";
 const COST = { query: 0, heads: 1, heatmap: 2, textspan: 3, images: 4, ablate: 6, receipts: 9 };
 
 /**
- * What a panel depends on; nothing is computed where it stays.
+ * What a panel depends on; it is recomputed only if this changes.
  * @type {Record<string, (s: Selection, o: any) => any>}
  */
 const LOOKS_AT = {
@@ -46,7 +46,7 @@ const LOOKS_AT = {
   receipts: ({ image, text, text_b, ablation }) => [image, text, text_b, ablation],
 };
 
-/** What is removed, in words. @param {any} ablation @param {number} H heads of a layer */
+/** A description of what is removed. @param {any} ablation @param {number} H heads of a layer */
 export const removed = ({ heads, layers, mlps }, H) => {
   const n =
     heads.filter((/** @type {[number, number]} */ [layer]) => !layers.includes(layer)).length +
@@ -60,7 +60,7 @@ export class Kernel {
    * @param {{ facts: any, selection: Selection, n_images: number }} given
    * @param {(panel: string, selection: Selection, options: any) => Promise<any>} ask the worker
    * @param {() => void} changed called after the selection or an option changed
-   * @param {(is: boolean) => void} [busy] called when something is asked, and when every panel shows it
+   * @param {(is: boolean) => void} [busy] called when a request starts, and when every panel shows its result
    */
   constructor({ facts, selection, n_images }, ask, changed, busy = () => {}) {
     this.facts = facts;
@@ -84,7 +84,7 @@ export class Kernel {
   }
 
   /**
-   * Changes fields of the selection; RangeError for what is not there.
+   * Changes fields of the selection; throws RangeError for invalid values.
    * @param {Partial<Selection>} changes
    */
   select(changes) {
@@ -172,7 +172,7 @@ export class Kernel {
     this.#publish(panel, {}, null);
   }
 
-  /** Brings every panel to the selection; what is overtaken stops. */
+  /** Updates every panel to the selection; outdated work stops. */
   async refresh() {
     const mine = ++this.turn;
     this.busy(true);

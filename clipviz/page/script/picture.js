@@ -1,7 +1,7 @@
-// From a picture's pixels to what the network takes: resized as Pillow resizes, cropped at the centre,
+// From a picture's pixels to the network's input: resized as Pillow resizes, cropped at the centre,
 // normalised.
 
-const BITS = 22; // of the whole numbers that weights are rounded to
+const BITS = 22; // bits of the integers to which weights are rounded
 
 /** @type {Record<string, [number, (x: number) => number]>} a filter's reach and its weight at a distance */
 const FILTERS = {
@@ -21,7 +21,7 @@ const FILTERS = {
 };
 
 /**
- * For every place of the result: where its window begins, and the weights in it.
+ * For every position of the result: the start of its window, and the weights in it.
  * @param {number} from
  * @param {number} to
  * @param {string} filter
@@ -105,7 +105,7 @@ const halved = (twice) => {
  */
 
 /**
- * The picture as the network sees it, in whole numbers.
+ * The picture as the network sees it, in integers.
  * @param {Picture} picture
  * @param {Steps} steps
  * @returns {Picture}
@@ -149,7 +149,7 @@ export const pixels = ({ rows, cols, data }, { mean, std }) => {
 };
 
 /**
- * A picture's content, kept as differences to the neighbour on the left, which compress better.
+ * A picture's content, stored as differences from the left neighbour, which compress better.
  * @param {Uint8Array} kept
  * @param {number} rows
  * @param {number} cols

@@ -1,4 +1,4 @@
-// What a published folder holds, by the names of its manifest: contents in compressed parts, put together
+// The contents of a published folder, by the names of its manifest: contents in compressed parts, put together
 // again.
 
 import { fromHalves } from "./numbers.js";
@@ -40,7 +40,7 @@ export class Store {
     return name in this.manifest.contents;
   }
 
-  /** A content whole. @param {string} name */
+  /** A complete content. @param {string} name */
   async bytes(name) {
     const content = this.manifest.contents[name];
     if (!content) throw new Error(`the page has no content “${name}”`);

@@ -4,7 +4,7 @@
 
 import { dot, eigen, gaussian, orthonormal, random, unit } from "./numbers.js";
 
-const NOTHING_LEFT = 1e-5; // a residual below this share of its text's length is rounding, not a direction
+const NOTHING_LEFT = 1e-5; // a residual below this share of its text's length is only rounding
 const TOLERANCE = 1e-8; // variances below this share of the largest are rounding
 
 /**
@@ -123,7 +123,7 @@ export const greedy = (texts, lengths, covariance, n_texts) => {
       used[best] = 1;
     }
     if (best < 0) {
-      // nothing is left of any text: the first of the others
+      // all texts are used up: take the first of the others
       best = gone.indexOf(0);
       gone[best] = 1;
       order.push(best);
@@ -220,7 +220,7 @@ export const varianceAlong = (collection, layer, head, directions) => {
 };
 
 /**
- * A text's direction without what all texts of a pool share, of unit length.
+ * A text's unit direction after subtracting the mean of the pool.
  * @param {ArrayLike<number>} direction
  * @param {Float64Array} mean
  */

@@ -1,4 +1,4 @@
-// Pictures as files that the browser shows: one, or all of the collection as a sheet of small ones.
+// Pictures as files for the browser: a single one, or the whole collection as a sheet of thumbnails.
 
 const TILE = 96;
 

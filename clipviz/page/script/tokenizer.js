@@ -7,7 +7,7 @@ const WORD =
   /<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\p{White_Space}\p{L}\p{N}]+/giu;
 const SPACES = /[\p{White_Space}\x1c-\x1f]+/gu;
 
-/** The byte of every id below 256: those that print come first. */
+/** The byte of every id below 256; printable bytes come first. */
 const idOfByte = () => {
   const prints = (/** @type {number} */ b) =>
     (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || (b >= 174 && b <= 255);
@@ -18,7 +18,7 @@ const idOfByte = () => {
 };
 
 /**
- * Repaired as text that people typed: one form for accents, plain quotes, no ligatures, no wide letters,
+ * Text repaired as if typed by people: one form for accents, plain quotes, no ligatures, no wide letters,
  * nothing that does not print.
  * @param {string} text
  */
@@ -38,7 +38,7 @@ const repaired = (text) => {
 };
 
 /**
- * What a number in an HTML reference stands for: those of old encodings are theirs, some are nothing.
+ * The character of a number in an HTML reference; numbers of old encodings are mapped, and some are invalid.
  * @param {number} code
  */
 const referred = (code) => {
@@ -77,7 +77,7 @@ class Cleaning {
   }
 
   /**
-   * Names as HTML has them, and all in capitals, where the text shows no other sign of HTML.
+   * HTML's names, also in capitals, if the text has no other sign of HTML.
    * @param {string} text
    */
   #named(text) {
@@ -196,13 +196,13 @@ export class FromJson {
     const whole = this.tokenizer.encode(given).ids;
     const bare = this.tokenizer.encode(given, { add_special_tokens: false }).ids;
     const room = context - (whole.length - bare.length);
-    const at = this.#place(whole, bare); // special tokens stay where a text is cut
+    const at = this.#place(whole, bare); // special tokens are kept when a text is truncated
     const found = [...whole.slice(0, at), ...bare.slice(0, room), ...whole.slice(at + bare.length)];
     const padding = Array(Math.max(0, context - found.length)).fill(pad);
     return Int32Array.from(side === "left" ? [...padding, ...found] : [...found, ...padding]);
   }
 
-  /** Where the text begins among its special tokens. @param {number[]} whole @param {number[]} bare */
+  /** The position of the text among its special tokens. @param {number[]} whole @param {number[]} bare */
   #place(whole, bare) {
     for (let at = 0; at + bare.length <= whole.length; at++)
       if (bare.every((id, i) => whole[at + i] === id)) return at;

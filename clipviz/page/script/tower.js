@@ -26,7 +26,7 @@ import { dot, norm } from "./numbers.js";
  * @property {boolean} has_tail
  * @property {[number, number]} image_size
  *
- * @typedef {Record<string, Float32Array>} Trace what the network gave for one picture, by the name of the tap
+ * @typedef {Record<string, Float32Array>} Trace the network's outputs for one picture, by the name of the tap
  *
  * @typedef {object} Reading a direction, brought back through the readout
  * @property {Float64Array} direction
@@ -52,7 +52,7 @@ export class Tower {
     this.maps = new Map();
   }
 
-  /** What the readout's mean takes away, [d_embed]. */
+  /** The vector by which the readout's mean is multiplied, [d_embed]. */
   #columnSums() {
     const { d_embed: E } = this.facts;
     const { matrices } = this.arrays;

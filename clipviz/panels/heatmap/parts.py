@@ -134,7 +134,7 @@ def joint(board: Board, selection: Selection, n_texts: int) -> Part:
     layer, head = selection.layer, selection.head
     about: dict[str, Any] = {"message": "", "texts": [], "values": [], "n_texts": n_texts}
     if layer is None or head is None:
-        about["message"] = "Select a head to see what it says about this image."
+        about["message"] = "Select a head to see its texts for this image."
     elif layer not in board.collection.layers:
         about["message"] = f"Layer {layer} was not read for this collection."
     elif board.collection.n_ready < 2 or len(board.session.texts) < 2:

@@ -1,1 +1,3 @@
-"""What can be asked of a session, a class for each topic, which receives the state and the topics below it."""
+"""The questions that can be asked of a session, in one class per topic, which receives the state and the topics
+below it.
+"""

@@ -26,12 +26,12 @@ from clipviz.values import N_LATE, Ablation, Head, Task, late_layers
 
 N_TOWARDS = 5
 Shortcut = tuple[tuple[str, tuple[str, ...]], ...]
-"""What goes with the classes of a task without being them: two names with their texts."""
+"""A shortcut for the classes of a task: two names with their texts."""
 UNREAD = "expected labelled images that have been read, got none; wait with session.wait()"
 
 
 class Preset(NamedTuple):
-    """A set of heads worth ablating: where it comes from (kind), its name, the heads."""
+    """A set of heads worth ablating: its origin (kind), its name, the heads."""
 
     kind: str
     name: str
@@ -39,7 +39,7 @@ class Preset(NamedTuple):
 
 
 class Traced(NamedTuple):
-    """Images traced again, with every MLP and perhaps some tokens, and their means."""
+    """Images traced again, with every MLP and optionally some tokens, and their means."""
 
     rows: list[int]
     terms: Terms
@@ -47,7 +47,7 @@ class Traced(NamedTuple):
 
 
 class AblationTopic:
-    """What is asked of removed heads. A task is one of `tasks()`, its name, or one made by `typed`."""
+    """Questions about removed heads. A task is one of `tasks()`, its name, or one made by `typed`."""
 
     def __init__(self, state: State, removal: Removal, heads: HeadTopic, labels: Labels) -> None:
         self._state, self._removal, self._heads, self._labels = state, removal, heads, labels
@@ -58,7 +58,7 @@ class AblationTopic:
     # -- tasks -------------------------------------------------------------------------------------------------
 
     def tasks(self) -> dict[str, Task]:
-        """The classification tasks that the images pose by themselves; none where nothing is known of their classes."""
+        """Return the classification tasks of the images' own labels; none if their classes are unknown."""
         state, images = self._state, self._state.images
 
         def make() -> dict[str, Task]:
@@ -69,14 +69,14 @@ class AblationTopic:
         return state.remember(("ablation tasks", len(images)), make)
 
     def typed(self, names: str) -> Task:
-        """A task of class names typed with commas between them; at least two."""
+        """Return a task with at least two class names, typed with commas between them."""
         if not isinstance(names, str):
             raise ValueError(f"expected class names with commas between them, got {names!r}")
         key = ("ablation typed", len(self._state.images), names)
         return self._state.remember(key, lambda: typed_task(names.split(","), list(self.tasks().values())))
 
     def task(self, task: Task | str | None = None) -> Task:
-        """A task as it is, by its name, or the first one. Raises ValueError where there is none."""
+        """Return a given task, the task of a name, or the first one. Raises ValueError if there is none."""
         if isinstance(task, Task):
             return task
         known = self.tasks()
@@ -91,12 +91,14 @@ class AblationTopic:
         return known[task]
 
     def n_labelled(self, task: Task | str | None = None) -> int:
-        """How many of a task's labelled images have been read."""
+        """Return how many of a task's labelled images have been read."""
         chosen = self.task(task)
         return sum(chosen.label(row) >= 0 for row in self._state.collection.rows().tolist())
 
     def classifier(self, task: Task | str | None = None) -> Tensor | None:
-        """A task's classifier, [class, d_embed] unit vectors; None while images it is learnt from are still unread."""
+        """Return a task's classifier, [class, d_embed] unit vectors; None while images that it is learnt from are
+        still unread.
+        """
         chosen = self.task(task)
         return self._learnt(chosen) if chosen.examples else self._of_prompts(chosen.prompts)
 
@@ -105,7 +107,7 @@ class AblationTopic:
         return self._state.remember(key, lambda: classifiers.from_prompts(self._state.model, prompts))
 
     def _learnt(self, task: Task) -> Tensor | None:
-        """The class means of the examples; images that could not be read are no examples."""
+        """Return the class means of the examples, without images that could not be read."""
         state, collection = self._state, self._state.collection
 
         def make() -> Tensor | None:
@@ -123,11 +125,12 @@ class AblationTopic:
     # -- outcomes ----------------------------------------------------------------------------------------------
 
     def run(self, ablation: Ablation | None = None, task: Task | str | None = None) -> Outcome:
-        """Accuracy on the images read so far, before and after an ablation and under draws of as many heads.
+        """Return accuracy on the images read so far, before and after an ablation and under draws of as many heads.
 
         ablation: default the selection's; task: default the first. Single MLPs (1 + layer), tokens (0 = the class
-        token, Table A.1) and layers that are not kept are measured on up to 1,024 labelled images, traced again; the
-        codes of the collection do not tell them apart. Raises ValueError where no labelled image has been read.
+        token, Table A.1) and layers that are not kept are measured on up to 1,024 labelled images, traced again;
+        since the codes of the collection do not separate them. Raises ValueError if no labelled image has been
+        read.
         """
         chosen = self._state.an_ablation(ablation)
         found = self._outcome(self.task(task), chosen)
@@ -136,7 +139,7 @@ class AblationTopic:
         return found
 
     def _outcome(self, task: Task, ablation: Ablation) -> Outcome | None:
-        """None where no labelled image, or not every example, has been read."""
+        """Return the outcome, or None if no labelled image, or not every example, has been read."""
         if self._removal.apart(ablation):
             classes = self.classifier(task)
             traced = None if classes is None else self._traced(task, ablation.tokens)
@@ -150,13 +153,13 @@ class AblationTopic:
         return self._measured(part, read.means, self._removal.in_codes(ablation))
 
     def _measured(self, part: Part, means: Means, ablation: Ablation) -> Outcome:
-        """The outcome; the panel that waits for it says how far it is."""
+        """Return the outcome; the panel that waits for it shows the progress."""
         n_steps = 1 + analysis.N_DRAWS
         progress = self._state.progress("Measuring, here and with random heads removed", n_steps)
         return analysis.outcome(part, means, ablation, progress)
 
     def _part(self, task: Task) -> Part | None:
-        """The task's labelled images among those read."""
+        """Return the task's labelled images among those read."""
         read, classes = self._removal.read(), self.classifier(task)
         if read is None or classes is None:
             return None
@@ -171,7 +174,7 @@ class AblationTopic:
         return read.parts[key]
 
     def _traced(self, task: Task, tokens: frozenset[int]) -> Traced | None:
-        """What the task is measured on where codes do not suffice; the newest is kept."""
+        """Return the traced images of the task if codes do not suffice; the newest are cached."""
         state = self._state
         chosen = analysis.worth_tracing(task, len(state.images))
         newest: dict[Any, Traced] = state.keep("ablation traced", dict)
@@ -191,7 +194,8 @@ class AblationTopic:
         task: Task | str | None = None,
         texts: Any = None,
     ) -> dict[int, Accuracy]:
-        """Accuracy with every late head projected on its first m texts, the rest mean-ablated (Figures 2.3 and A.1).
+        """Return accuracy with every late head projected on its first m texts and the rest mean-ablated (Figures 2.3
+        and A.1).
 
         The texts are chosen by Alg. 1 on the images read so far, whose labels count as well. m: texts per head, one or
         several; texts: the pool, default the session's: a list, a file, "words:10000" (see
@@ -199,7 +203,7 @@ class AblationTopic:
         """
         sizes = sorted(set(checks.counts("m", m)))
         if not sizes:
-            raise ValueError("expected numbers of texts per head, got none; m=(10, 60) are two")
+            raise ValueError("expected numbers of texts per head, got none; pass for example m=(10, 60)")
         chosen, read = self.task(task), self._removal.read()
         classes = self.classifier(chosen)
         if read is None or classes is None or not any(chosen.label(row) >= 0 for row in read.rows):
@@ -221,7 +225,7 @@ class AblationTopic:
         return {size: zeroshot.accuracy(made, classes.to(made), labels) for size, made in found.items()}
 
     def _unit_vectors(self, texts: Any) -> Tensor:
-        """A pool as unit vectors: the session's, vectors as they are, or anything that names texts."""
+        """Return a pool as unit vectors: the session's, given vectors, or any source of texts."""
         if texts is None:
             return self._state.pool()
         if isinstance(texts, Tensor):
@@ -237,10 +241,11 @@ class AblationTopic:
         apart: bool = False,
         class_token: bool = False,
     ) -> Desk | None:
-        """Everything that toggling needs for one image; None until the first images, and all examples, are read.
+        """Return everything that toggling needs for one image; None until the first images, and all examples, are
+        read.
 
-        apart: with every MLP alone, its means from up to 1,024 images traced again; class_token: without what the
-        class token writes by attending to itself (Table A.1), which needs them too.
+        apart: separate every MLP, with means from up to 1,024 images traced again; class_token: remove what the
+        class token writes by attending to itself (Table A.1), which also needs these images.
         """
         chosen, i = self.task(task), self._state.an_image(image)
         model, collection, label = self._state.model, self._state.collection, chosen.label(i)
@@ -270,11 +275,15 @@ class AblationTopic:
         return analysis.desk(terms, read.means, classes, model.logit_scale, model.logit_bias, label)
 
     def on_desk(self, ablation: Ablation) -> Ablation:
-        """The ablation in the desk's terms; ValueError where it names what cannot be removed alone there."""
+        """Return the ablation in the desk's terms. Raises ValueError if it names something that cannot be removed
+        there.
+        """
         return self._removal.in_codes(checks.ablation(self._state.model, ablation))
 
     def everything_else(self) -> Ablation:
-        """All that is not a head kept for the collection: MLPs, the input term, and layers that are not kept."""
+        """Return the mean of everything except the heads kept for the collection: MLPs, the input term, and other
+        layers.
+        """
         return self._removal.everything_else()
 
     # -- sets of heads -----------------------------------------------------------------------------------------
@@ -286,8 +295,9 @@ class AblationTopic:
         task: Task | str | None = None,
         shortcut: tuple[str, str] = ("", ""),
     ) -> list[Preset]:
-        """Sets of heads worth ablating: those that carry the task's shortcut or a typed one (see shortcut_heads), those
-        of each role and property, the heads that write most towards a text on an image, and the early layers.
+        """Return sets of heads worth ablating: those that encode the task's shortcut or a typed one (see
+        shortcut_heads), those of each role and property, the heads that write most towards a text on an image, and
+        the early layers.
 
         task: None for none. shortcut: two texts, or ("", "").
         """
@@ -312,14 +322,14 @@ class AblationTopic:
         return found
 
     def _of_shortcuts(self, task: Task | None, sides: tuple[str, str]) -> list[Preset]:
-        """The heads of the task's shortcut, and of the typed one, once the collection has been read."""
+        """Return the heads of the task's shortcut, and of the typed one, once the collection has been read."""
         if task is None or not self._state.collection.complete:
             return []
         shortcuts = [task.shortcut, _typed_shortcut(*sides) if any(sides) else ()]
         return [one for one in (self._carriers(task, named) for named in shortcuts if named) if one]
 
     def _of_labels(self) -> list[Preset]:
-        """The heads of each label, once all heads have been labelled."""
+        """Return the heads of each label, once all heads have been labelled."""
         collection = self._state.collection
         if not collection.complete or collection.n_ready < 2:
             return []
@@ -334,7 +344,8 @@ class AblationTopic:
         ]
 
     def shortcut_heads(self, text: str, text_b: str, task: Task | str | None = None) -> Preset:
-        """The late heads that carry a shortcut, given by two texts such as "the sea" and "a forest" (thesis 2.4).
+        """Return the late heads that encode a shortcut, given by two texts such as "the sea" and "a forest" (thesis
+        2.4).
 
         A fifth of the heads of the last layers: those whose direct effects vary most along the difference of the two
         texts and least along the classes of `task` (see lens.spurious.shortcut_heads). Each side is one text, or
@@ -354,7 +365,7 @@ class AblationTopic:
         return found
 
     def _carriers(self, task: Task, shortcut: Shortcut) -> Preset | None:
-        """A fifth of the late heads: those that vary most with a shortcut, and not with the classes."""
+        """Return a fifth of the late heads: those that vary most with a shortcut and least with the classes."""
         state, read, classes = self._state, self._removal.read(), self.classifier(task)
         if read is None or classes is None:
             return None
@@ -370,9 +381,9 @@ class AblationTopic:
 
 
 def _typed_shortcut(text: str, text_b: str) -> Shortcut:
-    """A shortcut from two typed sides, each one text or several with commas between them.
+    """Return a shortcut from two typed sides, each one text or several with commas between them.
 
-    Raises ValueError where one is empty.
+    Raises ValueError if one is empty.
     """
     sides = [tuple(part.strip() for part in side.split(",") if part.strip()) for side in (text, text_b)]
     if not all(sides) or sides[0] == sides[1]:

@@ -1,4 +1,4 @@
-"""Spurious cues in a session: words, pictures drawn with them, and whether they fool the model (thesis 3.5)."""
+"""Spurious cues in a session: words, pictures drawn with them, and whether they mislead the model (thesis 3.5)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class CueTopic:
-    """What is asked of spurious cues. A pair names the class that is drawn and the class it should be taken for."""
+    """Questions about spurious cues. A pair names the class to draw and the class that the model should predict."""
 
     def __init__(self, state: State, neurons: NeuronTopic) -> None:
         self._state, self._neurons = state, neurons
@@ -35,7 +35,7 @@ class CueTopic:
 
     @property
     def studio(self) -> Studio | None:
-        """Who writes and draws for spurious cues: the one set here, else that of the model's bundle.
+        """The writer and drawer for spurious cues: the one set here, else that of the model's bundle.
 
         Set it to clipviz.models.bundle.Studio.of(describe, draw): describe(words, class_name, avoid) writes
         sentences, draw(sentence, seed) paints them. The Cues desk then draws any class.
@@ -54,31 +54,31 @@ class CueTopic:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Classes that pictures can be drawn of here; none where nothing or anything can (see can_draw)."""
+        """The classes that can be drawn; empty if nothing or anything can be drawn (see can_draw)."""
         return self.studio.classes if self.studio else ()
 
     @property
     def first_pair(self) -> tuple[str, str]:
-        """The class drawn and the class it should be taken for, at first; empty names where nothing can be drawn."""
+        """The first pair of a class to draw and a class to predict; empty names if nothing can be drawn."""
         return self.studio.pair if self.studio else ("", "")
 
     @staticmethod
     def check_pair(pair: tuple[str, str]) -> None:
-        """ValueError unless these are two different class names: that of the class drawn and that it is taken for."""
+        """Raise ValueError unless these are two different class names: the class to draw and the class to predict."""
         pairs.check_pair(*checks.texts("pair", pair))
 
     def can_draw(self, name: str) -> bool:
-        """Whether pictures of a class can be drawn here."""
+        """Return whether pictures of a class can be drawn."""
         return self.studio is not None and self.studio.draws(name)
 
     def class_text(self, name: str) -> str:
-        """The text that stands for a class: "a horse", "grapes"."""
+        """Return the prompt of a class: "a horse", "grapes"."""
         return pairs.prompt(self._state.model, name)
 
     def source(self, layers: int | Sequence[int] | None = None, m: int | None = None) -> Source:
-        """The words and sparse codes of some layers' neurons, from which cues are chosen.
+        """Return the words and sparse codes of some layers' neurons, from which cues are chosen.
 
-        layers: default the late ones (neurons.late_layers); m: texts of a code, as in neurons.describe.
+        layers: default the late ones (neurons.late_layers); m: texts per code, as in neurons.describe.
         """
         state, neurons = self._state, self._neurons
         chosen = neurons.late_layers if layers is None else [layers] if isinstance(layers, int) else layers
@@ -100,10 +100,10 @@ class CueTopic:
         source: Source | None = None,
         m: int | None = None,
     ) -> list[Cue]:
-        """The words that pull pictures of pair[0] towards pair[1] by way of some layers' neurons (Eq. 3.4).
+        """Return the words that pull pictures of pair[0] towards pair[1] through some layers' neurons (Eq. 3.4).
 
-        layers and m as in `source`; source: one that is there already. Each has .null, the most that the word of its
-        rank reaches with the neurons' directions turned by random rotations, and .differs, whether it is beyond that.
+        layers and m as in `source`; source: a source computed before. Each word has .null, the largest score of
+        its rank when the neurons' directions are rotated at random, and .differs, whether its score exceeds that.
         """
         self.check_pair(pair)
         source = self.source(layers, m) if source is None else source
@@ -123,12 +123,13 @@ class CueTopic:
         describe: Writer | None = None,
         draw: Painter | None = None,
     ) -> dict[str, tuple[list[str], Attack]]:
-        """Pictures made to fool the model, by every method of Table 3.3: method -> (its words, its pictures).
+        """Draw pictures meant to mislead the model, by every method of Table 3.3; return method -> (its words, its
+        pictures).
 
-        layers and m as in `source`. describe, draw: who writes and who paints (see `studio`), both or neither.
+        layers and m as in `source`. describe, draw: the writer and the drawer (see `studio`), both or neither.
         """
         if (describe is None) != (draw is None):
-            raise ValueError("expected describe and draw together, got one of them; give both or neither")
+            raise ValueError("expected describe and draw together, got one of them; pass both or neither")
         own = None if describe is None or draw is None else Studio.of(describe, draw)
         self.check_pair(pair)
         return attacks.attack_pair(
@@ -142,11 +143,11 @@ class CueTopic:
         )
 
     def drawable(self, texts: Sequence[str], pair: tuple[str, str]) -> list[bool]:
-        """Whether each word can be drawn into a picture of pair[0] here."""
+        """Return whether each word can be drawn into a picture of pair[0]."""
         self.check_pair(pair)
         return pairs.drawable(self.studio, texts, pair)
 
     def map(self, picture: Image.Image, pair: tuple[str, str]) -> np.ndarray:
-        """Effects of a picture's tokens [rows, cols]: above 0 where they write towards pair[1] (Fig. 3.6)."""
+        """Return effects of a picture's tokens [rows, cols], above 0 where they write towards pair[1] (Fig. 3.6)."""
         self.check_pair(pair)
         return attacks.pair_map(self._state.model, picture, pair)

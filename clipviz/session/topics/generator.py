@@ -1,4 +1,6 @@
-"""The generator of a session: pictures edited, inverted and made by units that other models share (thesis 4.4)."""
+"""The generator of a session: pictures edited, inverted and generated through units that other models share (thesis
+4.4).
+"""
 
 from __future__ import annotations
 
@@ -22,11 +24,11 @@ if TYPE_CHECKING:
     from clipviz.lens.invert import Schedule
 
 N_TRIED = 6
-"""Latents that each start of a single concept's pictures is chosen from."""
+"""Number of latents from which each start of a single concept's pictures is chosen."""
 
 
 class GeneratorTopic:
-    """What is asked of a generator, whose latents are searched for pictures with the maps that are asked for."""
+    """Questions for a generator, whose latents are searched for pictures with requested maps."""
 
     def __init__(
         self, state: State, images: ImageTopic, ablation: AblationTopic, rosetta: RosettaTopic
@@ -43,23 +45,23 @@ class GeneratorTopic:
 
     @property
     def model(self) -> Any:
-        """The generator that edits and inversions use: the one set here, else that of the model's bundle."""
+        """The generator used by edits and inversions: the one set here, else that of the model's bundle."""
         return self._guided.generator
 
     @model.setter
     def model(self, generator: Any) -> None:
         self._guided.generator = generator
-        self._workbench = None  # the picture in hand was another generator's
+        self._workbench = None  # the current picture belonged to another generator
         self._state.painted = {}
         self._state.refresh()
 
     @property
     def readers(self) -> dict[str, Any]:
-        """The models that the generator's units are matched with (Eq. 4.3), by name: those set here, else the partners
-        of the dictionary mined last, else the bundle's, else this session's own model.
+        """The models that the generator's units are matched with (Eq. 4.3), by name: those set here, else the
+        partners of the last mined dictionary, else the bundle's, else this session's own model.
 
-        Set them as names that clipviz.load_partner knows, as models with .maps(images), or by name in a dict; None goes
-        back to the others.
+        Set them as names that clipviz.load_partner knows, as models with .maps(images), or by name in a dict;
+        None restores the default.
         """
         return self._guided.readers
 
@@ -70,7 +72,7 @@ class GeneratorTopic:
 
     @property
     def guides(self) -> Guides:
-        """The generator's units that the readers share, with their pairs: what edits and inversions are guided by.
+        """The generator's units that the readers share, with their pairs, which guide edits and inversions.
 
         Set it to what clipviz.analysis.generation.guides.find_guides returns for other latents, or another threshold.
         """
@@ -82,14 +84,15 @@ class GeneratorTopic:
         self._state.refresh()
 
     def concepts(self) -> list[GeneratorConcept]:
-        """The generator's units that other models share (Eq. 4.3), those that light up together as one named concept.
+        """Return the generator's units that other models share (Eq. 4.3), where units that are active together form
+        one named concept.
 
-        Each has .name, the text whose heatmap is most like its maps, .similarity, .units and .readers.
+        Each has .name, the text whose heatmap correlates most with its maps, .similarity, .units and .readers.
         """
         return self._guided.concepts()
 
     def weights(self) -> dict[str, str]:
-        """The weights that the names of the concepts rest on: the generator's, its readers' and the model's."""
+        """Return the weights on which the concepts' names depend: those of the generator, its readers and the model."""
         return self._guided.weights()
 
     @property
@@ -114,16 +117,17 @@ class GeneratorTopic:
     ) -> Edited:
         """Change the maps of shared units and search for the latents that follow (thesis 4.4, Fig. 4.7, 4.8).
 
-        latents: from `model.sample`. change: "none", "zoom" (factor), "shift" (right, down, as shares of the sides),
-        "copy", "remove" or "amplify" (factor). concepts: indices into `concepts()`, default all; the others are asked
-        to stay. schedule, progress: as in clipviz.lens.invert.invert; default the thesis's 500 steps, where the
-        Generate desk takes 40 to follow a hand (clipviz.session.topics.workbench.LIVE). literal: ask for the maps as
-        thesis 4.4 does (zeros come in at a border, halves are copied, minima removed). objective: "product" is that of
-        Eq. 4.5 and 4.6 as the thesis writes it, which has no optimum at the maps asked for (clipviz.lens.invert).
-        Returns .latents, .images [image, 3, rows, cols], .source, and .distance [image] of the maps from those asked.
+        latents: from `model.sample`. change: "none", "zoom" (factor), "shift" (right, down, as shares of the
+        sides), "copy", "remove" or "amplify" (factor). concepts: indices into `concepts()`, default all; the
+        others should stay. schedule, progress: as in clipviz.lens.invert.invert; default the thesis's 500 steps;
+        the Generate desk uses 40 to follow a drag (clipviz.session.topics.workbench.LIVE). literal: request the
+        maps as in thesis 4.4 (zeros at a border, halves copied, maps removed by their minima). objective:
+        "product" is that of Eq. 4.5 and 4.6 as the thesis writes it, which has no optimum at the requested maps
+        (clipviz.lens.invert). Returns .latents, .images [image, 3, rows, cols], .source, and .distance [image] of
+        the maps from the requested ones.
         """
         guided, units = self._guided, self._guided.units_of(concepts)
-        with spare_core():  # as the desk's search, so that both find the same
+        with spare_core():  # like the desk's search, so that both give the same result
             return editing.edit(
                 guided.generator,
                 latents,
@@ -151,15 +155,17 @@ class GeneratorTopic:
         progress: SearchProgress | None = None,
         objective: str | None = None,
     ) -> Edited:
-        """Latents whose picture is like an image, guided by shared units (Eq. 4.7), or by these alone (Eq. 4.5).
+        """Find latents whose picture resembles an image, guided by shared units (Eq. 4.7), or by these alone (Eq.
+        4.5).
 
-        image: default the selected one. label: class of a class-conditional generator, default the one that the model
-        names; another one translates the image into that class (Fig. 4.5). pixels=False compares maps alone, by their
-        correlation, for images from outside the generator's world (Fig. 4.4). seed: of the random starts, of which the
-        one whose maps are most alike is taken, by maps alone after short searches from the best three. schedule:
-        default the thesis's 500 steps; the Generate desk takes 120 (clipviz.session.topics.workbench.INVERSION).
-        objective: how maps are compared, by default their distance, by maps alone their correlation; "product" is that
-        of Eq. 4.5 and 4.6 as the thesis writes it (clipviz.lens.invert).
+        image: default the selected one. label: class of a class-conditional generator, default the one that the
+        model names; another one translates the image into that class (Fig. 4.5). pixels=False compares maps
+        alone, by their correlation, for images from outside the generator's world (Fig. 4.4). seed: the seed of
+        the random starts. The start with the most similar maps is used; by maps alone it is chosen by short
+        searches from the best three. schedule: default the thesis's 500 steps; the Generate desk uses 120
+        (clipviz.session.topics.workbench.INVERSION). objective: how maps are compared, by default by their
+        distance, and by maps alone by their correlation; "product" is that of Eq. 4.5 and 4.6 as the thesis
+        writes it (clipviz.lens.invert).
         """
         return self._guided.invert(image, label, pixels, seed, alpha, beta, schedule, progress, objective)
 
@@ -171,7 +177,9 @@ class GeneratorTopic:
         schedule: Schedule | None = None,
         progress: SearchProgress | None = None,
     ) -> Edited:
-        """Several pictures that share the map of a concept's first unit, from random starts (thesis 4.4, Fig. 4.1)."""
+        """Return several pictures that share the map of a concept's first unit, from random starts (thesis 4.4, Fig.
+        4.1).
+        """
         guided, generator = self._guided, self.model
         units = guided.units_of([concept])
         assert units is not None

@@ -1,4 +1,6 @@
-"""A generator and those who read its pictures: the units that they share, by which its latents are searched."""
+"""A generator, the models that read its pictures, and the units that they share, which guide searches of its
+latents.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Guided:
-    """What edits, inversions and the workbench share. generator and readers: those given, None for the usual ones."""
+    """What edits, inversions and the workbench share. generator and readers: those given, None for the default ones."""
 
     def __init__(self, state: State, images: ImageTopic, rosetta: RosettaTopic) -> None:
         self._state, self._images, self._rosetta = state, images, rosetta
@@ -40,7 +42,7 @@ class Guided:
 
     @property
     def generator(self) -> Any:
-        """The generator in use: the one given, or that of the model's bundle. ValueError where there is none."""
+        """The generator in use: the given one, or that of the model's bundle. Raises ValueError if there is none."""
         model = self._state.model
         bundle = model.bundle
         if self._generator is None and bundle is not None and bundle.generator is not None:
@@ -57,7 +59,7 @@ class Guided:
 
     @property
     def readers(self) -> dict[str, Any]:
-        """The models that look at pictures, which the generator's units are matched with."""
+        """The models that read pictures, with which the generator's units are matched."""
         if self._readers is not None:
             return self._readers
         model = self._state.model
@@ -72,14 +74,14 @@ class Guided:
 
     @readers.setter
     def readers(self, readers: Any) -> None:
-        """Names are loaded. ValueError for anything that does not look at pictures."""
+        """Set the readers; names are loaded. Raises ValueError for anything that cannot read pictures."""
         if readers is None:
             self._readers = None
             return
         if isinstance(readers, str) or not isinstance(readers, Iterable):
             raise ValueError(
-                f"expected readers as a list of names or models, or by name in a dict, got {readers!r}; "
-                'session.generator.readers = ["cnn"] is one'
+                "expected readers as a list of names or models, or by name in a dict, got "
+                f'{readers!r}; for example session.generator.readers = ["cnn"]'
             )
         named = readers if isinstance(readers, Mapping) else {_name(one): one for one in readers}
         device = self._state.model.device
@@ -90,18 +92,20 @@ class Guided:
         blind = [name for name, one in found.items() if not callable(getattr(one, "maps", None))]
         if blind or not found:
             raise ValueError(
-                f"expected models with .maps(images), got {', '.join(blind) or 'none'}; clipviz.load_partner makes them"
+                f"expected models with .maps(images), got {', '.join(blind) or 'none'}; use "
+                "clipviz.load_partner"
             )
         self._readers = found
 
     def _key(self, what: str) -> tuple[Any, ...]:
-        """What is remembered of a generator's units rests on the generator and on who reads its pictures."""
+        """Return the key of what is remembered about a generator's units: the generator and its readers."""
         return what, id(self.generator), *((name, id(reader)) for name, reader in self.readers.items())
 
     @property
     def guides(self) -> Guides:
-        """The generator's units that the readers share (Eq. 4.3): given, shipped, or found on N_SAMPLES of its own
-        pictures."""
+        """The generator's units that the readers share (Eq. 4.3): given, embedded, or found on N_SAMPLES of its own
+        pictures.
+        """
         state, generator = self._state, self.generator
 
         def make() -> Guides:
@@ -114,7 +118,7 @@ class Guided:
 
     @guides.setter
     def guides(self, found: Guides) -> None:
-        """Concepts are named anew. ValueError for the guides of other readers."""
+        """Set the guides; concepts are named again. Raises ValueError for guides of other readers."""
         unknown = sorted(set(found.pairs) - set(self.readers))
         if unknown:
             raise ValueError(
@@ -126,7 +130,9 @@ class Guided:
         self._state.keep(keys[0], lambda: found)
 
     def concepts(self) -> list[GeneratorConcept]:
-        """The shared units grouped and named: shipped, or found on N_SAMPLES of the generator's own pictures."""
+        """Return the shared units grouped and named: embedded, or found on N_SAMPLES of the generator's own
+        pictures.
+        """
         state, generator = self._state, self.generator
 
         def make() -> list[GeneratorConcept]:
@@ -146,12 +152,14 @@ class Guided:
         return state.keep(self._key("generator concepts"), make)
 
     def weights(self) -> dict[str, str]:
-        """The weights that the names of concepts rest on: the generator's, its readers' and the model's."""
+        """Return the weights on which concepts' names depend: those of the generator, its readers and the model."""
         known = shared.identity(self.generator, self.readers)
         return {**known, "model": self._state.model.fingerprint}
 
     def units_of(self, chosen: Sequence[int] | None) -> list[tuple[str, int]] | None:
-        """(layer, unit) of all units of some concepts, None for None; ValueError for a concept that is not there."""
+        """Return (layer, unit) of all units of some concepts, None for None. Raises ValueError for an unknown
+        concept.
+        """
         if chosen is None:
             return None
         known = self.concepts()
@@ -160,7 +168,7 @@ class Guided:
     def edit_steps(
         self, latents: Any, change: str, chosen: Sequence[int] | None, **how: Any
     ) -> Iterator[Step]:
-        """The search of GeneratorTopic.edit, one step at a time."""
+        """Run the search of GeneratorTopic.edit and yield its steps."""
         units = self.units_of(chosen)
         steps = editing.edit_steps(self.generator, latents, self.guides, change, units=units, **how)
         return with_spare_core(steps)
@@ -177,20 +185,18 @@ class Guided:
         progress: SearchProgress | None = None,
         objective: str | None = None,
     ) -> Edited:
-        """See GeneratorTopic.invert."""
+        """Invert an image; see GeneratorTopic.invert."""
         state, i = self._state, self._state.an_image(image)
         generator, readers, found = self.generator, self.readers, self.guides
         picture = torch.from_numpy(np.ascontiguousarray(self._images.picture(i))).to(state.model.device)
         picture = picture.permute(2, 0, 1)[None].float() / 255
         classes = getattr(generator, "classes", ())
         if label is not None and not classes:
-            raise ValueError(
-                f"expected no label for a generator without classes, got {label!r}; leave label out"
-            )
+            raise ValueError(f"expected no label for a generator without classes, got {label!r}; omit label")
         if label is None and classes:
             label = self.nearest_class(tuple(classes), i)
         labels = None if label is None else [label]
-        choosing = state.progress("Choosing where the search begins", inversion.N_STARTS)
+        choosing = state.progress("Choosing the start of the search", inversion.N_STARTS)
         n_tried = 1 if pixels else inversion.N_SEARCHED
         start = inversion.starts_for(generator, readers, found, picture, labels, seed, n_tried, choosing)
         size = generator.images(start).shape[2:]
@@ -210,12 +216,12 @@ class Guided:
         )
 
     def nearest_class(self, classes: tuple[str, ...], image: int) -> str:
-        """The generator's class whose prompts are nearest to an image (Eq. 2.1)."""
+        """Return the generator's class whose prompts are nearest to an image (Eq. 2.1)."""
         embedding = self._state.trace(image).embedding
         return classes[int((embedding @ self.class_directions(classes).T).argmax())]
 
     def class_directions(self, classes: tuple[str, ...]) -> Tensor:
-        """Unit directions of classes from their prompts, [class, d_embed]."""
+        """Return unit directions of classes from their prompts, [class, d_embed]."""
         key, model = ("generator classes", classes), self._state.model
         return self._state.keep(key, lambda: classifiers.from_prompts(model, class_texts(list(classes))))
 

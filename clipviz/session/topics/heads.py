@@ -1,4 +1,4 @@
-"""The heads of a session: their direct effects, their texts, their labels and the roles that a person gives them."""
+"""The heads of a session: their direct effects, their texts, their labels and the roles that people give them."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from clipviz.session.topics.spans import Spans
 from clipviz.session.topics.tokens import Tokens, to_numpy
 from clipviz.values import Ablation, Head
 
-FOUND = 0.95  # of the pool's texts: a head that a text finds varies less along these
+FOUND = 0.95  # a head found by a text varies less along this share of the pool's texts
 SHOWN_TEXTS = 10
 MOST_DRAWS = 10_000
-"""Random rotations of a head, each of which holds some kilobytes."""
+"""The largest number of random rotations of a head, each of which takes some kilobytes."""
 
 
 class HeadEffects(NamedTuple):
     """Direct effects on a text's cosine for one image: heads [layer, head], mlps [1 + layer], their sum.
 
-    With a second text, on the difference of the two cosines. After an ablation: of what is left, and a head's mean (or
-    0) where it was removed; what stands for "everything else" is entry 0 of mlps.
+    With a second text, they are effects on the difference of the two cosines. After an ablation, they are effects
+    of the rest, with a head's mean (or 0) in place of a removed head; entry 0 of mlps replaces "everything else".
     """
 
     heads: np.ndarray
@@ -42,8 +42,8 @@ class Description(NamedTuple):
     """TextSpan of one head: texts and families chosen, the share of variance that each adds, and the null's.
 
     order: [n] indices into the pool; gains: [n]; null_gains: [draw, n], the same search when the head's data are
-    randomly rotated inside its span; null_order: [draw, n]; n_used_up: texts of the pool not chosen of which nothing is
-    left: duplicates, combinations of those chosen, texts outside the head's span.
+    randomly rotated inside its span; null_order: [draw, n]; n_used_up: number of texts of the pool that were not
+    chosen and have a zero residual: duplicates, combinations of chosen texts, texts outside the head's span.
     """
 
     texts: tuple[str, ...]
@@ -56,8 +56,9 @@ class Description(NamedTuple):
 
 
 class HeadFound(NamedTuple):
-    """A head that a search by meaning found: the share of its variance along the text, minus what all texts share, and
-    the share of the pool's texts along which it varies less."""
+    """A head found by a search: the share of its variance along the text, after subtracting the mean text, and the
+    share of the pool's texts along which it varies less.
+    """
 
     layer: int
     head: int
@@ -66,7 +67,7 @@ class HeadFound(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """A head in a few words: its label with its p-value, the first texts of the label, and a person's own role."""
+    """A summary of a head: its label with its p-value, the first texts of the label, and a person's own role."""
 
     label: str
     texts: tuple[str, ...]
@@ -75,7 +76,7 @@ class Summary(NamedTuple):
 
 
 class HeadTopic:
-    """What is asked of heads. Layers and heads are counted from 0, and a head is a pair such as (5, 3)."""
+    """Questions about heads. Layers and heads are counted from 0, and a head is a pair such as (5, 3)."""
 
     def __init__(self, state: State, removal: Removal, tokens: Tokens, spans: Spans, labels: Labels) -> None:
         self._state, self._removal, self._tokens = state, removal, tokens
@@ -93,7 +94,7 @@ class HeadTopic:
     def effects(
         self, text: str, image: int | None = None, text_b: str = "", ablation: Ablation | None = None
     ) -> HeadEffects:
-        """Direct effect of every head and MLP on the cosine of an image and a text (Eq. 2.4, 2.6).
+        """Return the direct effects of every head and MLP on the cosine of an image and a text (Eq. 2.4, 2.6).
 
         With text_b, on that cosine minus the one with text_b. ablation: default the selection's; Ablation() for the
         whole model. The effects add up to `cosine`, which is that of the ablated embedding.
@@ -118,30 +119,33 @@ class HeadTopic:
         return HeadEffects(heads, to_numpy(mlps / norm), maps.cosine)
 
     def strongest(self, text: str, image: int | None = None) -> Head:
-        """Of the heads kept, the one with the largest direct effect on a text in the whole model."""
+        """Return the kept head with the largest direct effect on a text in the whole model."""
         layers = self._state.collection.layers
         effects = self.effects(text, image, ablation=Ablation()).heads[list(layers)]
         place, head = np.unravel_index(int(effects.argmax()), effects.shape)
         return layers[int(place)], int(head)
 
     def variance(self, images: Sequence[int] = ()) -> np.ndarray:
-        """Share of the heads' summed variance that each head has over the collection, [layer, head]."""
+        """Return the share of each head in the heads' summed variance over the collection, [layer, head]."""
         variance = torch.diagonal(self._spans.every(images)[0], dim1=1, dim2=2).sum(-1)
         shares = variance / variance.sum().clamp_min(1e-30)
         return to_numpy(shares.reshape(len(self._state.collection.layers), -1))
 
     def spans(self, images: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
-        """Covariance of every head's effects, [head, rank, rank], each in its own span, [head, d_embed, rank]."""
+        """Return the covariance of every head's effects, [head, rank, rank], each in its own span, [head, d_embed,
+        rank].
+        """
         return self._spans.every(images)
 
     def varies(self, layer: int, head: int, images: Sequence[int] = ()) -> bool:
-        """Whether a head writes differently on the images, so that texts can explain how."""
+        """Return whether a head's effects vary over the images, so that texts can explain them."""
         return textspan.varies(self._spans.of(layer, head, images)[1][0])
 
     def textspan(
         self, layer: int, head: int, n_texts: int = SHOWN_TEXTS, images: Sequence[int] = (), n_draws: int = 20
     ) -> Description:
-        """The texts that explain a head's variance over the images (Alg. 1), and its null (n_draws=0: without).
+        """Return the texts that explain a head's variance over the images (Alg. 1), and its null (n_draws=0:
+        without).
 
         Raises ValueError for a head that writes the same on all of the images.
         """
@@ -174,19 +178,21 @@ class HeadTopic:
         )
 
     def label(self, layer: int, head: int, images: Sequence[int] = ()) -> Label:
-        """What a head is about, if random rotations of it do not do as well; defined in clipviz.analysis.heads.labels.
+        """Return a head's label, if random rotations of the head do not do as well; defined in
+        clipviz.analysis.heads.labels.
 
-        The reports' tables of heads show the same label. Images added by hand count only where `images` names them.
+        The reports' tables of heads show the same label. Images that a user added count only if `images` names
+        them.
         """
         return self._labels.of(self._state.a_head(layer, head), self._state.some_images(images))
 
     @property
     def labelled(self) -> bool:
-        """Whether every head has its label, so that summaries() costs nothing."""
+        """Whether every head has its label, so that summaries() is immediate."""
         return self._labels.complete
 
     def summaries(self) -> dict[Head, Summary]:
-        """Label, first texts and a person's own role of every head kept, by (layer, head)."""
+        """Return label, first texts and a person's own role of every kept head, by (layer, head)."""
         found, roles, heads = {}, self.roles(), self.kept
         progress = self._state.progress("Labelling the heads", len(heads))
         for place, at in enumerate(heads):
@@ -197,10 +203,11 @@ class HeadTopic:
         return found
 
     def find(self, text: str) -> list[HeadFound]:
-        """The heads whose effects vary with a text, by the share of variance along it; none where none stands out.
+        """Return the heads whose effects vary with a text, by the share of variance along it; none if no head stands
+        out.
 
-        A head is found where it varies more along the text than along 95% of the pool's texts (mean direction taken
-        out of all), whatever its label says.
+        A head is found if it varies more along the text than along 95% of the pool's texts (after subtracting the
+        mean direction from all), whatever its label is.
         """
         key = ("find heads", self._state.collection.version, checks.text("text", text))
         return self._state.remember(key, lambda: self._found(text))
@@ -221,7 +228,9 @@ class HeadTopic:
         return sorted(found, key=lambda one: -one.share)
 
     def roles(self) -> dict[Head, str]:
-        """What a person calls heads of this model, (layer, head) -> role; kept between sessions (data.roles)."""
+        """Return the roles that people gave heads of this model, (layer, head) -> role, kept between sessions
+        (data.roles).
+        """
         return self._state.roles.all()
 
     def set_role(self, layer: int, head: int, role: str) -> None:

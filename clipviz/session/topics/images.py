@@ -1,4 +1,4 @@
-"""The images of a session: what is nearest to a text or an image, the plane of them, and where an image stands."""
+"""The images of a session: those nearest to a text or an image, their plane, and percentiles of an image."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class ImageTopic(Sequence[Image.Image]):
-    """The collection, as a sequence of pictures, and what is asked of it. An image is named by its index."""
+    """The collection as a sequence of pictures, and questions about it. An image is named by its index."""
 
     def __init__(self, state: State, removal: Removal, texts: TextTopic, spans: Spans) -> None:
         self._state, self._removal, self._texts, self._spans = state, removal, texts, spans
@@ -68,59 +68,61 @@ class ImageTopic(Sequence[Image.Image]):
 
     @property
     def opened(self) -> Images:
-        """The images as they were opened, with their names, captions and attributes: for another session, a report."""
+        """The images as opened, with their names, captions and attributes, for another session or a report."""
         return self._state.images
 
     @property
     def codes(self) -> ImageCodes:
-        """What was read of the images: embeddings, the codes of heads, and which images are ready."""
+        """The data read from the images: embeddings, codes of heads, and which images are ready."""
         return self._state.collection
 
     @property
     def names(self) -> list[str]:
-        """What each image is called."""
+        """The names of the images."""
         return list(self.opened.names)
 
     @property
     def progress(self) -> tuple[int, int]:
-        """How many images have been read, and how many there are."""
+        """The number of images read so far, and the number of all images."""
         return self.codes.n_ready, len(self)
 
     # -- one image ---------------------------------------------------------------------------------------------
 
     def trace(self, image: int | None = None) -> Trace:
-        """The trace of one image, tokens kept; the selected image when None."""
+        """Return the trace of one image, with its tokens; the selected image if None."""
         return self._state.trace(self._state.an_image(image))
 
     def embedding(self, image: int | None = None, ablation: Ablation | None = None) -> Tensor:
-        """The unit embedding of one image, [d_embed]; ablation as in heads.effects."""
+        """Return the unit embedding of one image, [d_embed]; ablation as in heads.effects."""
         state = self._state
         embedding, norm = self._removal.embedding(state.an_image(image), state.an_ablation(ablation))
         return embedding / norm
 
     def pixels(self, image: int | None = None) -> np.ndarray:
-        """What the model sees of an image: uint8 [rows, cols, 3] after resize and crop."""
+        """Return what the model sees of an image: uint8 [rows, cols, 3] after resize and crop."""
         state, i = self._state, self._state.an_image(image)
         return state.remember(
             ("pixels", i), lambda: state.model.shown(state.model.prepare(state.images[i]))[0]
         )
 
     def picture(self, image: int | None = None) -> np.ndarray:
-        """The same view of an image at twice the model's resolution where the file has it, uint8 [rows, cols, 3]."""
+        """Return the same view of an image, at twice the model's resolution if the file allows it, uint8 [rows,
+        cols, 3].
+        """
         state, i = self._state, self._state.an_image(image)
         return state.remember(("picture", i), lambda: state.model.shown_sharp(state.images[i]))
 
     def add(self, source: Any, name: str = "upload", drawn: bool = False) -> int:
-        """Add one image (path, bytes, PIL, array) to the session; returns its index.
+        """Add one image (path, bytes, PIL, array) to the session; return its index.
 
-        drawn: whether it was drawn by what the model's bundle brings, so that it is of the model's world.
+        drawn: whether the model's bundle drew it, so that it belongs to the model's own world.
         """
         given_one = isinstance(source, str | bytes | bytearray) or not isinstance(source, Sequence)
         if not given_one and len(source) != 1:
-            raise ValueError(f"expected one image, got {len(source):,} of them; add one after the other")
+            raise ValueError(f"expected one image, got {len(source):,} of them; add them one at a time")
         if isinstance(source, str | os.PathLike) and os.path.isdir(
             source
-        ):  # before all that is below it is listed
+        ):  # before the folder is listed recursively
             raise ValueError("expected one image, got a folder; open it as Session(model, images=folder)")
         try:
             opened = open_images(source)
@@ -130,7 +132,7 @@ class ImageTopic(Sequence[Image.Image]):
             reason = str(error).rpartition("upload: ")[2]
             raise ValueError(f"“{name}” is not an image that can be read: {reason}") from error
         if len(opened) != 1:
-            raise ValueError(f"expected one image, got {len(opened)} of them; add one after the other")
+            raise ValueError(f"expected one image, got {len(opened)} of them; add them one at a time")
         state, name = self._state, checks.text("name", name)
         with unmixed(state.model.device):
             trace = state.model.trace(opened[0])
@@ -144,20 +146,21 @@ class ImageTopic(Sequence[Image.Image]):
     # -- ranked ------------------------------------------------------------------------------------------------
 
     def search(self, text: str, k: int = 24, text_b: str = "", ablation: Ablation | None = None) -> Ranked:
-        """The images nearest to a text by cosine, or by cosine minus that with text_b, best first.
+        """Return the images nearest to a text by cosine, or by cosine minus that with text_b, best first.
 
-        ablation: whose embeddings are compared, default the selection's; Ablation() for the whole model.
+        ablation: the ablation whose embeddings are compared, default the selection's; Ablation() for the whole
+        model.
         """
         k = checks.count("k", k)
         return retrieval.best(self.codes, self.cosines(text, text_b, ablation), k)
 
     def cosines(self, text: str, text_b: str = "", ablation: Ablation | None = None) -> Tensor:
-        """Cosine of every image with a text, or minus that with text_b, [image]; ablation as in search."""
+        """Return the cosine of every image with a text, or minus that with text_b, [image]; ablation as in search."""
         embeddings = self._removal.embeddings(self._state.an_ablation(ablation))
         return retrieval.cosines(embeddings, self._state.contrast(text, text_b))
 
     def top(self, direction: Tensor, layer: int, head: int, k: int = 4, by: str = "product") -> Ranked:
-        """The images on which one head writes most along a direction (Fig. 2.4).
+        """Return the images on which one head writes most along a direction (Fig. 2.4).
 
         by="product" is the thesis's inner product of the head's effect and the direction; by="cosine" divides it by the
         lengths of both, so that images on which the head writes little count as much.
@@ -173,7 +176,8 @@ class ImageTopic(Sequence[Image.Image]):
         k: int = 24,
         by: str = "cosine",
     ) -> Ranked:
-        """The k images most like one under the whole model, or under one head, best first (thesis 2.4, Fig. 2.5).
+        """Return the k images most similar to one under the whole model, or under one head, best first (thesis 2.4,
+        Fig. 2.5).
 
         by="cosine" compares embeddings, or the head's effects, by their cosine and leaves the image itself out;
         by="product" is the thesis's inner product of the head's effects, with the image itself among the others.
@@ -186,20 +190,21 @@ class ImageTopic(Sequence[Image.Image]):
         )
 
     def columns(self) -> dict[str, dict[str, int]]:
-        """Columns that subsets can be chosen by, and how many images have each word; common words first."""
+        """Return the columns by which subsets can be chosen, with the number of images per word; common words first."""
         images = self.opened
         return self._state.remember(("attributes", len(images)), lambda: retrieval.attributes(images))
 
     def where(self, column: str, value: str) -> tuple[int, ...]:
-        """Images whose label, group or other attribute is `value`, for select(images=...) or textspan."""
+        """Return images whose label, group or other attribute is `value`, for select(images=...) or textspan."""
         return tuple(self.opened.where(column, value))
 
     # -- the plane ---------------------------------------------------------------------------------------------
 
     def atlas(self, layer: int | None = None, head: int | None = None) -> Atlas:
-        """The collection in the plane of its two principal components: of the embeddings, or of one head's effects.
+        """Return the collection in the plane of its two principal components: of embeddings, or of one head's
+        effects.
 
-        Raises ValueError with fewer than 3 images read, and for a layer that is not kept.
+        Raises ValueError if fewer than 3 images are read, or for a layer that is not kept.
         """
         chosen = self._one_head(layer, head)
 
@@ -212,7 +217,7 @@ class ImageTopic(Sequence[Image.Image]):
         return self._state.remember(("atlas", self.codes.version, chosen), make)
 
     def atlas_words(self, layer: int | None = None, head: int | None = None) -> AtlasWords:
-        """The plane of `atlas` in texts of the pool: what the ends of its axes, and its dense places, are about."""
+        """Describe the plane of `atlas` with texts of the pool: the ends of its axes, and its dense regions."""
         state, chosen = self._state, self._one_head(layer, head)
 
         def make() -> AtlasWords:
@@ -221,7 +226,7 @@ class ImageTopic(Sequence[Image.Image]):
         return state.remember(("atlas words", self.codes.version, chosen), make)
 
     def _one_head(self, layer: int | None, head: int | None) -> Head | None:
-        """A head, checked; None for the whole model."""
+        """Return a head after checking it; None for the whole model."""
         return None if layer is None or head is None else self._state.a_head(layer, head)
 
     # -- what a number is held against -------------------------------------------------------------------------
@@ -229,9 +234,9 @@ class ImageTopic(Sequence[Image.Image]):
     def percentiles(
         self, text: str, image: int | None = None, text_b: str = "", ablation: Ablation | None = None
     ) -> Percentiles:
-        """Where a text's cosine with an image stands: its rank among the pool's texts, its share over the images.
+        """Return where a text's cosine with an image ranks among the pool's texts and among the other images.
 
-        text_b and ablation as in heads.effects; every cosine that it is compared with is of the same quantity.
+        text_b and ablation as in heads.effects; it is compared with cosines of the same quantity.
         """
         state = self._state
         i, chosen = state.an_image(image), state.an_ablation(ablation)
@@ -252,12 +257,13 @@ class ImageTopic(Sequence[Image.Image]):
         return Percentiles(cosine, rank, len(texts), share, len(rows))
 
     def familiarity(self, image: int | None = None) -> Familiarity:
-        """Whether an image is of the kind that the model knows, and how that is found out.
+        """Return whether an image is of a kind that the model knows, and how this was determined.
 
-        A model that has seen one world only puts every picture into it: its embedding, best text and head codes do not
-        tell a photograph from a drawn scene (on the demo, at most 9 of 20 photographs were beyond the collection's 99th
-        percentile in any of them). So where the model's bundle brings images, only these, and pictures drawn for the
-        session, count as known. Elsewhere the collection judges (lens.percentiles.among_images).
+        A model trained on one world maps every picture into it: embedding, best text and head codes do not
+        distinguish a photograph from a drawn scene (on the demo, at most 9 of 20 photographs exceeded the
+        collection's 99th percentile in any of them). If the model's bundle brings images, therefore only these,
+        and pictures drawn for the session, count as known. Otherwise the collection decides
+        (lens.percentiles.among_images).
         """
         state, i = self._state, self._state.an_image(image)
         cosine = self._texts.nearest(i, 1, Ablation())[0][1]
@@ -270,18 +276,18 @@ class ImageTopic(Sequence[Image.Image]):
             return judged
         known = i in state.drawn or state.images.keys[i] in own
         why = (
-            f"This picture is not from the collection that “{state.model.name}” was made with. The model reads every "
-            "picture as one of its own: its numbers say little here."
+            f"This picture is not from the collection that “{state.model.name}” was made with. The "
+            "model has only seen its own world. On other pictures its numbers mean little."
         )
         return judged._replace(known=known, why="" if known else why)
 
     def _others(self, image: int) -> Tensor:
-        """The images that were read, but this one, [row]."""
+        """Return the images that were read, except this one, [row]."""
         rows = self.codes.rows()
         return rows[rows != image]
 
     def _own(self) -> frozenset[str] | None:
-        """The images of the model's own world; None where it brings none."""
+        """Return the images of the model's own world, or None if it brings none."""
         state, bundle = self._state, self._state.model.bundle
         if bundle is None or bundle.images is None:
             return None

@@ -1,4 +1,4 @@
-"""What heads are about: labels found one at a time, and behind everything else for all of them."""
+"""Labels of heads, found one at a time, and in the background for all of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from clipviz.waits import Work
 
 
 class Label(NamedTuple):
-    """What a head is about (analysis.labels): its name, why that is (not) said, how rare it is under the null.
+    """The label of a head (analysis.labels): its name, the evidence, and its p-value under the null.
 
     texts: the first texts of the label's search (centred pool, length-normalised), which Alg. 1 may order differently.
     """
@@ -45,11 +45,11 @@ class Labels:
 
     @property
     def version(self) -> int:
-        """Changes with what is read of the collection, not with images added by hand."""
+        """Changes when more of the collection is read, but not with images that a user added."""
         return self._state.collection.version - self._state.collection.n_added
 
     def known(self) -> dict[Head, Label]:
-        """The labels of the collection as it was read, those that have been found."""
+        """Return the labels found so far, for the collection as read."""
         return self._state.keep(("labels", self.version), dict)
 
     @property
@@ -58,7 +58,7 @@ class Labels:
         return len(self.known()) == len(self.heads)
 
     def of(self, at: Head, images: tuple[int, ...]) -> Label:
-        """The label of one head, over some images or over the collection as it was read."""
+        """Return the label of one head, over some images or over the collection as read."""
         if images:
             key = ("label", self._state.collection.version, *at, images)
             return self._state.remember(key, lambda: self._made(at, images))
@@ -75,22 +75,22 @@ class Labels:
         return known[at]
 
     def into(self, known: dict[Head, Label], at: Head, images: Sequence[int]) -> Iterator[None]:
-        """Steps after which a head's label is known; they hold nothing of the session."""
+        """Yield steps after which a head's label is known; they keep no reference to the session."""
         covariance, span = self._spans.of(*at, images)
         return _labelled(known, at, covariance[0], span[0], self._state.pool(), self._state.texts)
 
     def missing(self, at: Head) -> Iterator[None]:
-        """The same for a head of the collection as it was read; no steps where its label is known."""
+        """Yield the same for a head of the collection as read; no steps if its label is known."""
         known = self.known()
         return iter(()) if at in known else self.into(known, at, self._read_images())
 
     def _read_images(self) -> tuple[int, ...]:
-        """The images of the collection as it was read; empty for all of them."""
+        """Return the images of the collection as read; empty for all of them."""
         n_added = self._state.collection.n_added
         return tuple(range(len(self._state.collection) - n_added)) if n_added else ()
 
     def behind(self) -> None:
-        """Label every head behind everything else; what is on screen is refreshed when that is done."""
+        """Label every head in the background; what is on screen is refreshed when this is done."""
         asked: dict[str, int] = self._state.keep("labels asked for", dict)
         if not self.complete and asked.get("version") != self.version:
             asked["version"] = self.version
@@ -102,7 +102,7 @@ def _labelled(
 ) -> Iterator[None]:
     try:
         found = yield from labels.label_in_steps(covariance, span, pool, texts, labels.N_DRAWS)
-    except ValueError as error:  # a head that does not vary is about nothing
+    except ValueError as error:  # a head that does not vary has no label
         known[at] = Label(NO_ROLE, str(error), 1.0, ())
     else:
         first = tuple(texts[i] for i in found.first)
@@ -115,7 +115,7 @@ def _labels(reference: weakref.ref[State]) -> Labels | None:
 
 
 def _labelling(reference: weakref.ref[State]) -> Iterator[None]:
-    """Label every head, then refresh; holds nothing of the session while it waits."""
+    """Label every head, then refresh; keeps no reference to the session while it waits."""
     state, found = reference(), _labels(reference)
     version = None if found is None else found.version
     heads = [] if found is None else found.heads
@@ -132,7 +132,7 @@ def _labelling(reference: weakref.ref[State]) -> Iterator[None]:
         work.resume()
         steps = found.missing(at)
         del state, found
-        for _ in with_spare_core(steps):  # what was done of a head stays while a click is answered
+        for _ in with_spare_core(steps):  # finished steps for a head are kept while a click is answered
             work.reached(place)
             yield
             work.resume()
@@ -144,7 +144,7 @@ def _labelling(reference: weakref.ref[State]) -> Iterator[None]:
 
 
 def _refreshing(reference: weakref.ref[State], steps: Iterable[Any]) -> Iterator[Any]:
-    """The steps; about every second the panels are asked to say how far they are."""
+    """Yield the steps; about every second the panels are asked to show the progress."""
     last = time.monotonic()
     for step in steps:
         yield step

@@ -1,4 +1,4 @@
-"""The maps of one image: what tokens write towards a text (2.5), baselines (Table 2.4), a head's texts (Fig. 2.6)."""
+"""The maps of one image: token effects on a text (2.5), baselines (Table 2.4), and a head's texts (Fig. 2.6)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ IGNORING = (
 
 
 class Joint(NamedTuple):
-    """A head's texts on one image (Fig. 2.6), those it agrees with most first, then those it agrees with least.
+    """A head's texts on one image (Fig. 2.6): those that agree most with it first, then those that agree least.
 
     texts: [2 k]; coefficients: [2 k], parts of the cosine minus the pool's mean direction; maps:
     [2 k, rows, cols], each text's coefficient over the image tokens (the class token's share left out).
@@ -48,7 +48,7 @@ class Joint(NamedTuple):
 
 
 class MapTopic:
-    """What is asked of the tokens of an image, the selected one where none is named."""
+    """Questions about the tokens of an image; by default the selected one."""
 
     def __init__(self, state: State, tokens: Tokens, heads: HeadTopic) -> None:
         self._state, self._tokens, self._heads = state, tokens, heads
@@ -60,17 +60,19 @@ class MapTopic:
     def tokens(
         self, text: str, image: int | None = None, text_b: str = "", ablation: Ablation | None = None
     ) -> TokenMaps:
-        """Direct effect of every token through every head on the cosine of an image and a text (thesis 2.5).
+        """Return the direct effect of every token through every head on the cosine of an image and a text (thesis
+        2.5).
 
         text_b and ablation as in heads.effects, whose effects of heads are the sums over the tokens.
         """
         return self._tokens.maps(text, image, text_b, ablation)
 
     def pool(self, text: str, image: int | None = None, text_b: str = "") -> np.ndarray:
-        """Effect on a text's cosine of each final token as the pool reads it, [token], numbered as in `tokens`.
+        """Return the effect on a text's cosine of each final token as the pool reads it, [token], numbered as in
+        `tokens`.
 
-        text_b as in heads.effects; of the whole model, whatever is removed. Raises ValueError for a model that reads
-        a class token, which has no pool.
+        text_b as in heads.effects; these are effects in the whole model, even if heads are removed. Raises
+        ValueError for a model that reads a class token, which has no pool.
         """
         state, i = self._state, self._state.an_image(image)
         text, text_b = checks.text("text", text), checks.text("text_b", text_b)
@@ -82,19 +84,19 @@ class MapTopic:
         return state.remember(("pool", i, text, text_b), make)
 
     def attention(self, image: int | None = None) -> np.ndarray:
-        """Share of each token in what every head reads, [layer, head, token], numbered as in `tokens`."""
+        """Return the share of each token in what every head reads, [layer, head, token], numbered as in `tokens`."""
         found = self._state.trace(self._state.an_image(image)).attention
         assert found is not None
         return self._placed(found[0])
 
     def _placed(self, scores: Tensor) -> np.ndarray:
-        """Scores [..., token] with all tokens without a place as the first."""
+        """Return scores [..., token] with all tokens that have no position merged into the first."""
         return to_numpy(one_placeless(scores, self._state.model.weights.prefix))
 
     def compare(self, text: str, image: int | None = None, text_b: str = "") -> dict[str, np.ndarray]:
-        """The map [rows, cols] of every baseline of `baselines` for a text, or for one text minus another, by name.
+        """Return the map [rows, cols] of every baseline for a text, or for one text minus another, by name.
 
-        One forward and one backward pass for all of them.
+        It takes one forward and one backward pass for all of them.
         """
         i, text, text_b = (
             self._state.an_image(image),
@@ -114,11 +116,13 @@ class MapTopic:
 
     @property
     def baselines(self) -> tuple[str, ...]:
-        """The baselines that apply to the model: those of Table 2.4, or those that every readout allows."""
+        """The baselines that apply to the model: those of Table 2.4, or those that work for every readout."""
         return BASELINES if steps_through(self._state.model) else POOLED_BASELINES
 
     def shared(self, image: int | None = None) -> np.ndarray:
-        """Token effects on the mean of all texts, [layer, head, token]: what every text's map has in common (2.5)."""
+        """Return token effects on the mean of all texts, [layer, head, token]: the common part of every text's map
+        (2.5).
+        """
         state, i = self._state, self._state.an_image(image)
 
         def make() -> np.ndarray:
@@ -131,9 +135,10 @@ class MapTopic:
     def joint(
         self, layer: int, head: int, image: int | None = None, k: int = 2, n_texts: int = SHOWN_TEXTS
     ) -> Joint:
-        """The k texts of a head that an image agrees with most and the k least, with their token maps (Fig. 2.6).
+        """Return the k texts of a head that an image agrees with most and the k least, with their token maps (Fig.
+        2.6).
 
-        Fewer where the head has fewer texts; a single text is returned once.
+        There are fewer if the head has fewer texts; a single text is returned once.
         """
         layer, head = self._state.a_head(layer, head)
         i, k = self._state.an_image(image), checks.count("k", k)
@@ -149,7 +154,7 @@ class MapTopic:
         return Joint(texts, coefficients.float().cpu().numpy(), maps.float().cpu().numpy())
 
     def truth(self, image: int | None = None) -> np.ndarray | None:
-        """The objects of an image as the model sees it, bool [rows, cols], or None where nothing is known."""
+        """Return the objects of an image as the model sees it, bool [rows, cols], or None if they are unknown."""
         state, i = self._state, self._state.an_image(image)
 
         def make() -> np.ndarray | None:
@@ -163,13 +168,14 @@ class MapTopic:
     def agreement(
         self, heatmap: np.ndarray, image: int | None = None, threshold: float | None = None
     ) -> SegmentationScore | None:
-        """A map [rows, cols] scored as a segmentation of the image's objects; None where `truth` is.
+        """Score a map [rows, cols] as a segmentation of the image's objects; None if `truth` is None.
 
-        threshold: of the map in 0..1, default its mean (the thesis takes 0.5 for neurons).
+        threshold: threshold for the map in 0..1, default its mean (the thesis uses 0.5 for neurons).
         """
         if getattr(heatmap, "ndim", 0) != 2:
             raise ValueError(
-                f"expected a map as an array [rows, cols], got {type(heatmap).__name__}; session.maps.tokens makes one"
+                f"expected a map as an array [rows, cols], got {type(heatmap).__name__}; for example "
+                "from session.maps.tokens"
             )
         mask = self.truth(image)
         if mask is None:
@@ -177,5 +183,5 @@ class MapTopic:
         return segment.score(torch.as_tensor(np.array(heatmap))[None], torch.as_tensor(mask)[None], threshold)
 
     def names_object(self, text: str, image: int | None = None) -> bool | None:
-        """Whether a text names what the image's true mask outlines; None where nothing is known of that."""
+        """Return whether a text names what the image's true mask outlines; None if that is unknown."""
         return names_object(text, self._state.images.attributes or {}, self._state.an_image(image))

@@ -31,16 +31,18 @@ from clipviz.session.topics.readings import Listed, Reading, against_pool, readi
 from clipviz.values import Task, neuron_layers
 
 MOST_BINS = 1_000
-"""Intervals of a histogram, more than a screen can show."""
+"""The largest number of intervals of a histogram, more than a screen can show."""
 
 
 UnitsOf: TypeAlias = int | str | Dictionary
-"""Whose units: a layer's neurons, by its number, or the features of a dictionary, which may be named if in use."""
+"""A layer, given by its number, whose neurons are meant, or a dictionary (or the name of one in use), whose features
+are meant.
+"""
 
 
 @dataclass(frozen=True)
 class InUse:
-    """A dictionary in use by a session. reconstruction: how well it stands for its point on the session's images."""
+    """A dictionary in use by a session. reconstruction: how well it reconstructs its point on the session's images."""
 
     name: str
     dictionary: Dictionary
@@ -51,10 +53,11 @@ class InUse:
 
 
 class NeuronTopic:
-    """What is asked of neurons. A neuron is a layer and a number, counted from 0; no layer is `default_layer`.
+    """Questions about neurons. A neuron is a layer and a number, counted from 0; the default layer is
+    `default_layer`.
 
-    Where a layer is asked for, a dictionary of directions can stand, or the name of one in use: its features are units
-    as neurons are (see models.units), and what is said of a neuron is said of a feature then.
+    A dictionary of directions, or the name of one in use, can take the place of a layer. Its features are units
+    like neurons (see models.units), and everything said about neurons then applies to features.
     """
 
     def __init__(self, state: State, ablation: AblationTopic) -> None:
@@ -69,7 +72,7 @@ class NeuronTopic:
         return (
             f"{n_neurons:,} neurons in each of layers 0 to {last}"
             if last >= 0
-            else "no neurons that are read"
+            else "no neurons with later attention"
         )
 
     def use(self, dictionary: Dictionary | str | Path, name: str = "") -> InUse:
@@ -91,27 +94,27 @@ class NeuronTopic:
         check_layer(self._state.model.weights, opened.layer)
         chosen = checks.text("name", name) or self._free_name(opened)
         if self.dictionaries.get(chosen, opened) is not opened:
-            raise ValueError(
-                f"expected a name of its own for {opened!r}, got {chosen!r}; choose another name"
-            )
+            raise ValueError(f"expected an unused name for {opened!r}, got {chosen!r}; choose another name")
         found = InUse(chosen, opened, self._measured(opened))
         self._state.use(chosen, opened)
         self._state.refresh()
         return found
 
     def _free_name(self, dictionary: Dictionary) -> str:
-        """A name that no other dictionary has."""
+        """Return a name that no other dictionary has."""
         base, taken = f"L{dictionary.layer} features", self.dictionaries
         names = (base, *(f"{base} {count}" for count in range(2, len(taken) + 2)))
         return next(name for name in names if taken.get(name, dictionary) is dictionary)
 
     @property
     def dictionaries(self) -> Mapping[str, Dictionary]:
-        """The dictionaries of directions in use, by name: those that the model brings along, and those added."""
+        """The dictionaries of directions in use, by name: those that come with the model, and those added."""
         return self._state.dictionaries
 
     def reconstruction(self, name: str) -> Reconstruction:
-        """How well a dictionary in use stands for its point, on up to 64 of the session's images spread evenly."""
+        """Measure how well a dictionary in use reconstructs its point, on up to 64 evenly spread images of the
+        session.
+        """
         return self._measured(checks.in_use(name, self.dictionaries))
 
     def _measured(self, dictionary: Dictionary) -> Reconstruction:
@@ -131,18 +134,20 @@ class NeuronTopic:
 
     @property
     def default_layer(self) -> int:
-        """The layer whose neurons are shown first: the last but two (the thesis finds layers 8-10 of 12 strongest).
+        """The layer whose neurons are shown first: the third to last (the thesis finds layers 8-10 of 12 strongest).
 
-        The last but one where several pooling heads read: statistics grow with the square of the later heads.
+        It is the second to last if several pooling heads read, since statistics grow with the square of the
+        number of later heads.
         """
         model = self._state.model
         return max(0, model.n_layers - (3 if model.weights.readout.n_heads == 1 else 2))
 
     def readable(self, layer: int | str | None = None) -> int | str | None:
-        """The layer whose neurons are shown when `layer` is asked for: at most the last that later attention reads.
+        """Return the layer whose neurons are shown when `layer` is requested: at most the last one with later
+        attention.
 
-        The name of a dictionary in use is itself; that of another one stands for `default_layer`. None for a model of
-        one layer, where nothing reads the neurons.
+        The name of a dictionary in use is returned itself; any other name stands for `default_layer`. Returns
+        None for a model with one layer, where no attention reads the neurons.
         """
         last = self._state.model.n_layers - 2
         if isinstance(layer, str):
@@ -153,12 +158,14 @@ class NeuronTopic:
 
     @property
     def late_layers(self) -> range:
-        """The late layers whose neurons are taken together: 8-10 of 12 (thesis 3.3), see values.neuron_layers."""
+        """The late layers whose neurons are used together: 8-10 of 12 (thesis 3.3), see values.neuron_layers."""
         return neuron_layers(self._state.model.n_layers)
 
     @property
     def code_size(self) -> int:
-        """Texts of a neuron's code unless told otherwise (thesis: 128 for an embedding of 512), at most the pool's."""
+        """Default number of texts in a neuron's code (thesis: 128 for an embedding of 512), at most the size of the
+        pool.
+        """
         return min(code_size(self._state.model.weights.d_embed), len(self._state.texts))
 
     def _chosen(self, layer: UnitsOf | None) -> UnitsOf:
@@ -168,7 +175,7 @@ class NeuronTopic:
         return reading_of(self._state, self._chosen(layer))
 
     def layer(self, layer: UnitsOf | None = None, n_images: int | None = None) -> LayerNeurons:
-        """One layer's neurons, or one dictionary's features, over the collection, read now or from the index.
+        """Return one layer's neurons, or one dictionary's features, over the collection, read now or from the index.
 
         At most 5,000 images are read, spread evenly.
         """
@@ -184,17 +191,17 @@ class NeuronTopic:
         return reading.latest
 
     def direction(self, text: str, text_b: str = "") -> Tensor:
-        """What neurons are compared with: a text minus the pool's mean, which all texts share; or minus text_b."""
+        """Return the direction with which neurons are compared: a text minus the pool's mean, or minus text_b."""
         return against_pool(self._state, text, text_b)
 
     def find(
         self, by: str = "text", layer: UnitsOf | None = None, k: int = 14, image: int | None = None
     ) -> Listed:
-        """The k neurons of a layer that answer a search for what is selected, best first.
+        """Return the k neurons of a layer that best answer a search, best first.
 
-        by: "text", by their effect on the cosine with text A (or A minus B); "image", by the length of their effect on
-        the image; or "strength", by its length on their top images. Where no text is selected, the image is asked for;
-        where there is no image, the strength.
+        by: "text", by their effect on the cosine with text A (or A minus B); "image", by the length of their
+        effect on the image; or "strength", by its length on their top images. Without a selected text, "image" is
+        used; without an image, "strength".
         """
         known, s = self.layer(layer), self._state.selection
         image = s.image if image is None else self._state.an_image(image)
@@ -203,10 +210,11 @@ class NeuronTopic:
     def describe(
         self, layer: UnitsOf, neurons: Sequence[int], n_texts: int = N_WORDS, m: int | None = None
     ) -> list[Code]:
-        """Sparse text codes of some neurons (thesis 3.4): signed texts and the share of the direction they rebuild.
+        """Return sparse text codes of some neurons (thesis 3.4): signed texts, and the share of the direction that
+        they reconstruct.
 
-        m: texts of a code, default the thesis's (128 for an embedding of 512 and more, see code_size), of
-        which the n_texts of largest weight are returned; the share is that of all.
+        m: texts per code, default the thesis's number (128 for an embedding of 512 and more, see code_size), of
+        which the n_texts of largest weight are returned; the share is that of all m.
         """
         known = self.layer(layer)
         chosen = checks.several("neurons", neurons, known.n_neurons)
@@ -214,16 +222,17 @@ class NeuronTopic:
         return [code._replace(words=code.words[:count]) for code in codes]
 
     def histogram(self, neuron: int, layer: UnitsOf | None = None, n_bins: int = 8) -> Histogram:
-        """A histogram of a neuron's effect sizes over the images, in even intervals, with images of each."""
+        """Return a histogram of a neuron's effect sizes over the images, in even intervals, with images of each."""
         known = self.layer(layer)
         chosen = checks.within("neuron", neuron, known.n_neurons)
         return known.histogram(chosen, checks.count("n_bins", n_bins, most=MOST_BINS))
 
     def effects(self, neuron: int, image: int | None = None, layer: UnitsOf | None = None) -> Effects:
-        """A neuron's first-order, second-order and indirect effects on an image (thesis 3.3), each against its mean.
+        """Return a neuron's first-order, second-order and indirect effects on an image (thesis 3.3), each relative
+        to its mean.
 
-        The first goes straight to the embedding, the second by way of later attention. The indirect effect is a real
-        intervention: the model runs again with the neuron at its per-token mean over a few images.
+        The first acts directly on the embedding, the second through later attention. The indirect effect is an
+        actual intervention: the model runs again with the neuron at its per-token mean over a few images.
         """
         state, known = self._state, self.layer(layer, readings.FIRST)
         reading, chosen = self._reading(layer), checks.within("neuron", neuron, known.n_neurons)
@@ -252,11 +261,13 @@ class NeuronTopic:
         n_neurons: int = N_SEGMENT_NEURONS,
         n_images: int | None = None,
     ) -> np.ndarray:
-        """Where neurons are active on an image, [rows, cols], averaged and stretched to 0..1 (Table 3.4, Fig. 3.7).
+        """Return where neurons are active on an image, [rows, cols], averaged and rescaled to 0..1 (Table 3.4, Fig.
+        3.7).
 
-        neurons: (layer, neuron) pairs; else the n_neurons of `layers` (default the late ones) whose directions are
-        most along the text, or along text minus text_b, whichever way they point (top |<r, v>|). n_images: images that
-        their directions come from, spread over the collection (None: all). As a mask, it is cut at 0.5.
+        neurons: (layer, neuron) pairs; else the n_neurons of `layers` (default the late ones) whose directions
+        are best aligned with the text, or with text minus text_b, with either sign (top |<r, v>|). n_images:
+        images from which their directions are computed, spread over the collection (None: all). For a mask,
+        threshold it at 0.5.
         """
         state, i = self._state, self._state.an_image(image)
         chosen: Sequence[UnitsOf] = self.late_layers if layers is None else layers
@@ -278,9 +289,10 @@ class NeuronTopic:
     def concepts(
         self, image: int | None = None, layer: UnitsOf | None = None, k: int = 10, m: int | None = None
     ) -> list[tuple[str, float]]:
-        """The texts that an image's activated neurons write, with their scores, best first (thesis 3.5, Fig. B.1).
+        """Return the texts that an image's activated neurons write, with their scores, best first (thesis 3.5, Fig.
+        B.1).
 
-        m: texts of a neuron's code, as in `describe`.
+        m: texts per code, as in `describe`.
         """
         chosen, k = self._chosen(layer), checks.count("k", k)
         i, size = self._state.an_image(image), checks.code_size(m)
@@ -294,12 +306,14 @@ class NeuronTopic:
         m: int | Sequence[int] = (),
         n_images: int | None = None,
     ) -> dict[str, Accuracy]:
-        """Accuracy after replacing all second-order effects of a layer's neurons (Figures 3.3 and 3.4), by condition.
+        """Return accuracy after replacing all second-order effects of a layer's neurons (Figures 3.3 and 3.4), by
+        condition.
 
-        "w/o all neurons": by their means over the images read; "w/o small norm" and "w/o large norm": only where a norm
-        is below or above the 98th percentile of the neuron's norms; "reconstruction from PC 1": by x r + b; "m = 8": by
-        r's text code of so many texts of the pool, for each m asked for; and "nothing changed". task: as in
-        ablation.run; up to 1,024 of its labelled images are run. n_images: read for the means and directions.
+        "w/o all neurons": by their means over the images read; "w/o small norm" and "w/o large norm": only where
+        a norm is below or above the 98th percentile of the neuron's norms; "reconstruction from PC 1": by x r +
+        b; "m = 8": by r's text code of m texts of the pool, for each requested m; and "nothing changed". task: as
+        in ablation.run; up to 1,024 of its labelled images are used. n_images: images used for the means and
+        directions.
         """
         state, chosen, sizes = self._state, self._ablation.task(task), checks.counts("m", m)
         known, classes = self.layer(layer, n_images), self._ablation.classifier(chosen)

@@ -25,18 +25,19 @@ from clipviz.session.state import State
 from clipviz.values import whole
 from clipviz.waits import Work
 
-BATCH = 16  # images per step: a click waits for one step at most
-MOST = 5_000  # images read at most: the norms of every neuron on every image are kept
-FIRST = 64  # images after which there is something to show; then at every doubling
-KEPT = 8  # current images whose effects are kept
-GOLDEN = 0.6180339887  # its multiples fill the unit interval evenly from the first on
+BATCH = 16  # images per step, since a click waits for at most one step
+MOST = 5_000  # most images read, since the norms of every neuron on every image are kept
+FIRST = 64  # the first results are shown after this many images, then at every doubling
+KEPT = 8  # recently shown images whose effects are cached
+GOLDEN = 0.6180339887  # multiples of the golden ratio fill the unit interval evenly at any number
 SAMPLES = ("top", "intervals", "quantiles", "random")
 FINDS = ("text", "image", "strength")
 
 
 class Listed(NamedTuple):
-    """Neurons that a search found, best first. by: how they were found; unit: of their scores; notes: what each score
-    is compared with."""
+    """The result of a search for neurons. by: the kind of search; unit: the unit of the scores; notes: what each
+    score is compared with.
+    """
 
     by: str
     unit: str
@@ -49,8 +50,8 @@ class Reading:
     """One layer's neurons, or a dictionary's features, read from the collection in steps, spread so that the first few
     represent all.
 
-    place: the layer, or the dictionary. Where the session's index holds the layer's statistics, they are taken from it,
-    and only FIRST images are read, for the distribution of the norms.
+    place: the layer, or the dictionary. If the session's index contains the layer's statistics, these are used,
+    and only FIRST images are read for the distribution of the norms.
     """
 
     def __init__(self, state: State, place: Place) -> None:
@@ -63,7 +64,7 @@ class Reading:
         self._indexed = _from_index(state, self.layer) if self.neurons else None
         self._ids: list[int] = []
         self._embedding: list[Tensor] = []
-        # sums of what first-order effects are linear in: [readout_head, neuron], and what all share, [d_embed]
+        # sums for first-order effects: [readout_head, neuron], and the shared part, [d_embed]
         self._direct, self._direct_shared = torch.zeros(()), torch.zeros(())
         self._done: set[int] = set()  # read or broken
         self._seconds: Recent[int, SecondOrder] = Recent(KEPT)
@@ -74,12 +75,12 @@ class Reading:
     @property
     def state(self) -> State:
         state = self._state()
-        assert state is not None, "the session is gone"
+        assert state is not None, "the session no longer exists"
         return state
 
     @property
     def neurons(self) -> bool:
-        """Whether these are a layer's neurons, and not the features of a dictionary."""
+        """Whether these are a layer's neurons rather than the features of a dictionary."""
         return isinstance(self.place, int)
 
     @property
@@ -87,17 +88,17 @@ class Reading:
         return len(self._ids)
 
     def plan(self, n_images: int | None) -> list[int]:
-        """The images to read, in order: evenly spread, and so is any beginning; at most MOST when None."""
+        """Return the images to read, in an order whose every beginning is evenly spread; at most MOST if None."""
         n_all = len(self.state.images)
-        most = FIRST if self._indexed is not None else MOST  # an index has read them: a sample for the norms
+        most = FIRST if self._indexed is not None else MOST  # a sample suffices for the norms
         n_images = min(n_all, most if n_images is None else min(n_images, most))
         chosen = np.unique(np.linspace(0, n_all - 1, n_images).round().astype(int))
         return list(chosen[np.argsort(np.arange(len(chosen)) * GOLDEN % 1, kind="stable")].tolist())
 
     def step(self, n_images: int | None, early: bool = True) -> bool:
-        """Read the next few images; False when the planned ones have been read.
+        """Read the next few images; return False when the planned ones have been read.
 
-        early: summarise them at every doubling, too, for whoever looks on; a summary takes as long as many images.
+        early: also summarise at every doubling, for display; a summary takes as long as many images.
         """
         with self._lock:
             return self._step(n_images, early)
@@ -126,23 +127,23 @@ class Reading:
         return not self._todo(n_images)
 
     def second(self, image: int) -> SecondOrder:
-        """Every neuron's effect on one image; the last few are kept."""
+        """Return every neuron's effect on one image; the last few are cached."""
         with self._lock:
             images = self.state.images
             return self._seconds.get(image, lambda: self.units.second_order(images[image]))
 
     def on_image(self, known: LayerNeurons, image: int, neuron: int) -> Samples:
-        """One neuron on one image, which need not be among those read."""
+        """Return one neuron on one image, which need not be among those read."""
         return samples_of(known, self.second(image), [image], neuron)
 
     def most_active(self, image: int, k: int) -> list[tuple[int, float]]:
-        """The neurons with the largest |phi_n| on an image."""
+        """Return the neurons with the largest |phi_n| on an image."""
         return best(self.second(image).norms()[0], k)
 
     def find(
         self, known: LayerNeurons, by: str, k: int, text: str = "", text_b: str = "", image: int | None = None
     ) -> Listed:
-        """The k neurons that answer a search; see NeuronTopic.find."""
+        """Return the k neurons that best answer a search; see NeuronTopic.find."""
         if by not in FINDS:
             raise ValueError(f"expected by to be one of {', '.join(FINDS)}, got {by!r}")
         if by == "text" and not text:
@@ -165,9 +166,10 @@ class Reading:
         return Listed(by, unit, neurons, scores, notes)
 
     def samples(self, known: LayerNeurons, neuron: int, how: str, k: int) -> Samples:
-        """Images: "top" by |phi_n|, some of each of its histogram's "intervals" (whatever k), "quantiles" or "random"
+        """Return images: "top" by |phi_n|, some of each of its histogram's "intervals" (for any k), "quantiles" or
+        "random".
 
-        All but the top ones run the model on the images.
+        All except "top" run the model on the images.
         """
         if how not in SAMPLES:
             raise ValueError(f"expected how to be one of {', '.join(SAMPLES)}, got {how!r}")
@@ -185,7 +187,7 @@ class Reading:
         return self.state.remember(("neuron samples", self.place, self.version, neuron, how, k), make)
 
     def first_order(self, image: int, neuron: int) -> Tensor:
-        """A neuron's first-order effect on an image minus its mean over the images read, [d_embed] (Eq. 3.1)."""
+        """Return a neuron's first-order effect on an image minus its mean over the images read, [d_embed] (Eq. 3.1)."""
         second = self.second(image)
         here = second.first_order([neuron])[0, 0]
         basis = second.basis
@@ -225,7 +227,7 @@ class Reading:
 
 
 def _from_index(state: State, layer: int) -> NeuronStats | None:
-    """The layer's statistics in the session's index, if it holds them (clipviz index --neurons)."""
+    """Return the layer's statistics from the session's index, if it has them (clipviz index --neurons)."""
     index = state.index
     if index is None or layer not in index.neuron_layers:
         return None
@@ -233,14 +235,14 @@ def _from_index(state: State, layer: int) -> NeuronStats | None:
 
 
 def place_of(state: State, layer: int | str | Dictionary) -> Place:
-    """Whose units are meant: a layer's number, the name of a dictionary in use, or a dictionary."""
+    """Return the place of the units: a layer's number, the name of a dictionary in use, or a dictionary."""
     if isinstance(layer, str):
         return checks.in_use(layer, state.dictionaries)
     return layer if isinstance(layer, Dictionary) else whole("a layer", layer)
 
 
 def reading_of(state: State, layer: int | str | Dictionary) -> Reading:
-    """The reading of one layer's neurons or one dictionary's features, made on first use."""
+    """Return the reading of one layer's neurons or one dictionary's features, created on first use."""
     place = place_of(state, layer)
     if not isinstance(place, Dictionary):
         place = check_layer(state.model.weights, place)
@@ -248,5 +250,5 @@ def reading_of(state: State, layer: int | str | Dictionary) -> Reading:
 
 
 def against_pool(state: State, text: str, text_b: str = "") -> Tensor:
-    """What neurons are compared with: a text minus the pool's mean, which all texts share; or minus text_b."""
+    """Return the direction with which neurons are compared: a text minus the pool's mean, or minus text_b."""
     return state.direction(text) - (state.direction(text_b) if text_b else state.pool().mean(0))

@@ -1,4 +1,6 @@
-"""What is left once heads are removed: of one image, of the whole collection, and what stands for what is removed."""
+"""What remains after heads are removed, of one image and of the whole collection, and the replacements of removed
+terms.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,9 @@ from clipviz.values import Ablation
 
 @dataclass
 class Read:
-    """What is kept while the collection stays the same: the images read, their terms and means, a task's part of them,
-    and the embeddings after the newest ablation."""
+    """Data that are cached while the collection does not change: the images read, their terms and means, a task's
+    part of them, and the embeddings after the newest ablation.
+    """
 
     version: int
     rows: list[int]
@@ -29,24 +32,26 @@ class Read:
 
 
 class Removal:
-    """Images after an ablation, for every topic that takes one."""
+    """Images after an ablation, for every topic that accepts one."""
 
     def __init__(self, state: State) -> None:
         self._state = state
 
     def everything_else(self) -> Ablation:
-        """All that is not a kept head: the input term, every MLP, and whole layers that the collection does not keep.
+        """Return the mean of everything that is not a kept head: the input term, every MLP, and layers that the
+        collection does not keep.
 
-        The MLP after an attention pool is among them: what is left is what the kept heads write themselves.
+        The MLP after an attention pool is included, so that only what the kept heads write directly remains.
         """
         model, kept = self._state.model, self._state.collection.layers
         unkept = frozenset(range(model.n_layers)) - frozenset(kept)
         return Ablation(mlps=frozenset(range(model.weights.n_mlp_terms)), layers=unkept)
 
     def in_codes(self, ablation: Ablation) -> Ablation:
-        """The ablation in the terms of the collection's codes: its kept heads, and mlps={0} for everything else.
+        """Return the ablation in terms of the collection's codes: its kept heads, and mlps={0} for everything else.
 
-        ValueError where it names what the codes do not tell apart: single MLPs, tokens, layers that are not kept.
+        Raises ValueError if it names terms that the codes do not separate: single MLPs, tokens, layers that are
+        not kept.
         """
         kept = set(self._state.collection.layers)
         if self.apart(ablation):
@@ -65,25 +70,27 @@ class Removal:
         return Ablation(heads=ablation.heads, layers=ablation.layers & kept, mlps=mlps, how=ablation.how)
 
     def _whole(self, ablation: Ablation) -> bool:
-        """Whether it removes everything that is not a kept head."""
+        """Return whether it removes everything that is not a kept head."""
         rest = self.everything_else()
         return ablation.mlps == rest.mlps and ablation.layers >= rest.layers
 
     def apart(self, ablation: Ablation) -> bool:
-        """Whether it names what the codes do not tell apart: single MLPs, tokens, layers that are not kept."""
+        """Return whether it names terms that the codes do not separate: single MLPs, tokens, layers that are not
+        kept.
+        """
         if ablation.tokens or self._whole(ablation):
             return bool(ablation.tokens)
         return bool(ablation.mlps or ablation.layers - set(self._state.collection.layers))
 
     def left(self, image: int, ablation: Ablation) -> Left:
-        """One image after an ablation: the rep' of lens.ablate, and what its head effects become."""
+        """Return one image after an ablation: rep' of lens.ablate, and the resulting head effects."""
         chosen, collection = self.in_codes(ablation), self._state.collection
         means = self.means(chosen)
         codes = self._state.trace(image).to_codes(collection.layers)
         return analysis.left(analysis.terms_of_codes(codes, collection.basis), chosen, means)
 
     def embedding(self, image: int, ablation: Ablation) -> tuple[Tensor, Tensor]:
-        """One image's embedding, [d_embed], and its length."""
+        """Return one image's embedding, [d_embed], and its length."""
         if ablation:
             left = self.left(image, ablation)
             return left.embedding, left.norm
@@ -91,12 +98,12 @@ class Removal:
         return trace.embedding[0], trace.norm[0]
 
     def cosine(self, image: int, direction: Tensor, ablation: Ablation) -> float:
-        """The product of an image's unit embedding with a direction, [d_embed]."""
+        """Return the product of an image's unit embedding with a direction, [d_embed]."""
         embedding, norm = self.embedding(image, ablation)
         return float(embedding @ direction / norm)
 
     def embeddings(self, ablation: Ablation) -> Tensor:
-        """Embeddings [image, d_embed] of the collection; those of images not read yet are as they are."""
+        """Return embeddings [image, d_embed] of the collection; those of images not read yet are unchanged."""
         collection = self._state.collection
         if not ablation:
             return collection.embedding
@@ -113,7 +120,9 @@ class Removal:
         return read.after[1]
 
     def means(self, ablation: Ablation) -> Means | None:
-        """The means that stand for what is removed; None for "zero". ValueError where nothing has been read yet."""
+        """Return the means that replace removed terms; None for "zero". Raises ValueError if nothing has been read
+        yet.
+        """
         if ablation.how == "zero":
             return None
         read = self.read()
@@ -125,7 +134,7 @@ class Removal:
         return read.means
 
     def read(self) -> Read | None:
-        """Terms and means of the images read so far; made again only when more have been read."""
+        """Return terms and means of the images read so far, recomputed only when more have been read."""
         state, collection = self._state, self._state.collection
         newest: dict[str, Read] = state.keep("ablation terms", dict)  # one version at a time
         known = newest.get("kept")

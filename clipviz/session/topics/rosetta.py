@@ -1,4 +1,4 @@
-"""Units that a session's model shares with other models: a dictionary, shipped or mined on its images (thesis 4.3)."""
+"""Units that a session's model shares with other models: a dictionary, embedded or mined on its images (thesis 4.3)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from clipviz.models.dictionaries import Dictionary
 
 FEWEST = 16
-"""Images from which on units of two models are compared."""
+"""The least number of images on which units of two models are compared."""
 
 
 class MiningOptions(TypedDict, total=False):
@@ -39,7 +39,7 @@ class MiningOptions(TypedDict, total=False):
 
 
 class Mined(NamedTuple):
-    """The dictionary that a session mined last: how many it has mined, its folder, the partners by name."""
+    """The dictionary that a session mined last: the number mined so far, its folder, the partners by name."""
 
     number: int
     folder: Path
@@ -47,7 +47,7 @@ class Mined(NamedTuple):
 
 
 class RosettaTopic:
-    """What is asked of units shared with other models."""
+    """Questions about units shared with other models."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -64,7 +64,7 @@ class RosettaTopic:
 
     @property
     def partners(self) -> dict[str, Any]:
-        """The partners of the dictionary mined last, by name; none where nothing was mined."""
+        """The partners of the last mined dictionary, by name; empty if nothing was mined."""
         return dict(self._mined.partners) if self._mined else {}
 
     def units(
@@ -73,19 +73,23 @@ class RosettaTopic:
         partners: Mapping[str, Any] | None = None,
         pivot: str = CLIP,
     ) -> SharedUnits:
-        """The dictionary of units that the model shares with others: mined here, a shipped one, or that of a folder.
+        """Open the dictionary of units that the model shares with others: one mined here, the embedded one, or that
+        of a folder.
 
-        partners: model name -> network, for models that are not shipped. pivot: whose units are the rows of the shipped
-        one, "clip" or "generator" (Eq. 4.4). Raises ValueError when there is no dictionary for this model.
+        partners: model name -> network, for models that are not embedded. pivot: the model whose units are the
+        rows of the embedded dictionary, "clip" or "generator" (Eq. 4.4). Raises ValueError when there is no
+        dictionary for this model.
         """
         if folder and not isinstance(folder, str | os.PathLike):
             raise ValueError(
-                f"expected the folder of a dictionary, got {folder!r:.80}; session.rosetta.mine names it"
+                f"expected the folder of a dictionary, got {folder!r:.80}; pass the folder given to "
+                "session.rosetta.mine"
             )
         if partners is not None and not isinstance(partners, Mapping):
             raise ValueError(
-                f"expected partners as a mapping from names to networks, got {partners!r:.80}; networks that "
-                "clipviz.load_partner knows are found by themselves, another one is given as {name: network}"
+                f"expected partners as a mapping from names to networks, got {partners!r:.80}; "
+                "networks that clipviz.load_partner knows are found automatically; pass others as "
+                "{name: network}"
             )
         number, own = 0, self._mined
         if own is not None and not folder and pivot == CLIP:
@@ -106,7 +110,7 @@ class RosettaTopic:
         features: Sequence[str] = (),
         **options: Unpack[MiningOptions],
     ) -> SharedUnits:
-        """Look for the units that the model shares with partners on the session's images (Eq. 4.3, 4.4).
+        """Find the units that the model shares with partners on the session's images (Eq. 4.3, 4.4).
 
         folder: where the dictionary is saved. partners: names that clipviz.load_partner knows, or models. n_images:
         how many images are drawn; a quarter of them is held out for the correlations that are shown. control: count
@@ -148,23 +152,23 @@ class RosettaTopic:
         path = saved.save(concepts, folder, about, {i: state.images[i] for i in shown})
         number = self._mined.number + 1 if self._mined else 1
         self._mined = Mined(number, path, {one.name: one for one in loaded})
-        state.forget(lambda key: key[0] == "rosetta")  # with the partners of earlier dictionaries
+        state.forget(lambda key: key[0] == "rosetta")  # together with the partners of earlier dictionaries
         state.refresh()
         return self.units()
 
     def _loaded(self, partners: Sequence[Any]) -> list[Any]:
-        """Partners as models with .maps; names are loaded."""
+        """Return partners as models with .maps; names are loaded."""
         wrong = next((one for one in partners if not (isinstance(one, str) or hasattr(one, "maps"))), None)
         if isinstance(partners, str) or wrong is not None:
             raise ValueError(
-                f"expected partners as a list of names or of models with .maps, got {wrong or partners!r:.80}; "
-                'write ["cnn"] for one'
+                "expected partners as a list of names or of models with .maps, got "
+                f'{wrong or partners!r:.80}; for example ["cnn"]'
             )
         device = self._state.model.device
         return [load_partner(one, device=device) if isinstance(one, str) else one for one in partners]
 
     def _drawn(self, n_images: int) -> tuple[list[int], list[int]]:
-        """Images held out and images that units are compared on, drawn from those that can be read."""
+        """Return held-out images and images on which units are compared, drawn from those that can be read."""
         collection = self._state.collection
         readable = [i for i, ready in enumerate(collection.ready) if ready]
         if len(readable) < FEWEST:

@@ -1,4 +1,4 @@
-"""How heads vary over the collection: the covariance of their effects, each in the span that it writes in."""
+"""The variation of heads over the collection: the covariance of their effects, each in its own span."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from clipviz.session.state import State
 
 
 class Spans:
-    """Covariances of heads, for the topics that describe heads in texts or show them as a plane."""
+    """Covariances of heads, for the topics that describe heads with texts or in a plane."""
 
     def __init__(self, state: State) -> None:
         self._state = state
 
     def every(self, images: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
-        """Covariance of every head's effects in its own span, and the spans, for the images read so far."""
+        """Return the covariance of every head's effects in its own span, and the spans, for the images read so far."""
         state, chosen = self._state, self._state.some_images(images)
 
         def make() -> tuple[Tensor, Tensor]:
@@ -26,7 +26,9 @@ class Spans:
         return state.remember(("span", state.collection.version, chosen), make)
 
     def of(self, layer: int, head: int, images: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
-        """Covariance of one head's effects in its own span, [1, rank, rank], and that span, [1, d_embed, rank]."""
+        """Return the covariance of one head's effects in its own span, [1, rank, rank], and that span, [1, d_embed,
+        rank].
+        """
         state = self._state
         at, chosen = state.a_head(layer, head), state.some_images(images)
 

@@ -1,4 +1,4 @@
-"""The texts of a session: its pool, their directions, and the nearest to an image."""
+"""The texts of a session: its pool, their directions, and those nearest to an image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXAMPLES = ("a person", "an animal", "a building", "the colour red", "text on a 
 
 
 class TextTopic(Sequence[str]):
-    """The pool of texts, as a sequence, and what texts are to the model."""
+    """The pool of texts as a sequence, and questions about it."""
 
     def __init__(self, state: State, removal: Removal) -> None:
         self._state, self._removal = state, removal
@@ -39,12 +39,12 @@ class TextTopic(Sequence[str]):
 
     @property
     def opened(self) -> Texts:
-        """The pool as it was opened, for another session or an analysis."""
+        """The pool as opened, for another session or an analysis."""
         return self._state.texts
 
     @property
     def examples(self) -> tuple[str, ...]:
-        """A few texts worth trying first: those of the model's bundle, where the images are its own."""
+        """A few suggested texts: those of the model's bundle, if the images are its own."""
         bundle = self._state.model.bundle
         known = bundle.examples if bundle else ()
         if bundle and bundle.first and not self._state.images.captions:
@@ -52,20 +52,22 @@ class TextTopic(Sequence[str]):
         return known or EXAMPLES
 
     def direction(self, text: str, text_b: str = "") -> Tensor:
-        """The unit direction of a text, or that minus text_b's, [d_embed].
+        """Return the unit direction of a text, or that minus text_b's, [d_embed].
 
         Its product with a unit embedding is the cosine with the text, or that minus the cosine with text_b.
         """
         return self._state.contrast(text, text_b)
 
     def pool(self) -> Tensor:
-        """Unit directions of every text of the pool, [text, d_embed]."""
+        """Return unit directions of every text of the pool, [text, d_embed]."""
         return self._state.pool()
 
     def nearest(
         self, image: int | None = None, k: int = 5, ablation: Ablation | None = None
     ) -> list[tuple[str, float]]:
-        """The texts of the pool that are nearest to an image by cosine, best first; ablation as in heads.effects."""
+        """Return the texts of the pool that are nearest to an image by cosine, best first; ablation as in
+        heads.effects.
+        """
         state = self._state
         i, chosen = state.an_image(image), state.an_ablation(ablation)
         embedding, norm = self._removal.embedding(i, chosen)

@@ -1,4 +1,4 @@
-"""What every head writes at every token of one image, from which effects of heads and maps are summed."""
+"""What every head writes at every token of one image; effects of heads and maps are sums of these numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from clipviz.values import N_LATE, Ablation
 
 
 class TokenHead(NamedTuple):
-    """What one head writes at one token: a direct effect on the cosine, or attention where there is no text."""
+    """What one head writes at one token: a direct effect on the cosine, or, without a text, its attention."""
 
     layer: int
     head: int
@@ -24,8 +24,8 @@ class TokenHead(NamedTuple):
 class TokenMaps(NamedTuple):
     """Direct effects of every token through every head on a text's cosine: scores [layer, head, token].
 
-    Token 0 is the class token: all tokens without a place together, 0 where there is none. The mean of a head that
-    was removed has no place either: it is in token 0. grid: rows and columns of the others.
+    Entry 0 is the class token, or the sum of all tokens without a position, 0 if there are none. It also contains
+    the mean of a removed head, which has no position. grid: rows and columns of the other tokens.
     """
 
     scores: np.ndarray
@@ -33,7 +33,9 @@ class TokenMaps(NamedTuple):
     grid: tuple[int, int]
 
     def map(self, scope: str = "all", layer: int | None = None, head: int | None = None) -> np.ndarray:
-        """The scores over the image [rows, cols], summed over "all" heads, "late" layers, one "layer" or one "head"."""
+        """Return the scores over the image [rows, cols], summed over "all" heads, "late" layers, one "layer" or one
+        "head".
+        """
         scores = self.scores
         if scope == "late":
             scores = scores[-N_LATE:]
@@ -45,7 +47,7 @@ class TokenMaps(NamedTuple):
         return found
 
     def at(self, token: int | None, k: int = 5) -> list[TokenHead]:
-        """The k heads that write most (by size) at a token. Raises ValueError where there is no such token."""
+        """Return the k heads that write most (by magnitude) at a token. Raises ValueError for an unknown token."""
         n_heads, n_tokens = self.scores.shape[1:]
         if token is None or not 0 <= token < n_tokens:
             raise ValueError(f"expected a token within 0..{n_tokens - 1}, got {token}; select one first")
@@ -62,7 +64,7 @@ class Tokens:
         self._state, self._removal = state, removal
 
     def maps(self, text: str, image: int | None, text_b: str, ablation: Ablation | None) -> TokenMaps:
-        """See MapTopic.tokens."""
+        """Return the token maps; see MapTopic.tokens."""
         state = self._state
         i, chosen = state.an_image(image), state.an_ablation(ablation)
         text, text_b = checks.text("text", text), checks.text("text_b", text_b)

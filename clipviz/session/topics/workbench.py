@@ -1,4 +1,4 @@
-"""One picture in the making: begin from a latent, a class or an image, and drag its shared units (thesis 4.4)."""
+"""One picture in progress: start from a latent, a class or an image, and drag its shared units (thesis 4.4)."""
 
 from __future__ import annotations
 
@@ -29,24 +29,28 @@ if TYPE_CHECKING:
     from clipviz.lens.invert import Step
 
 LIVE = Schedule(n_steps=40, rate=0.1, ramp_up=0.0, ramp_down=0.5)
-"""The desk's searches: short enough to follow a hand; the thesis's 500 steps are for one that nobody watches."""
+"""The desk's searches, short enough to follow a drag; the thesis's 500 steps are for searches that are not
+interactive.
+"""
 INVERSION = Schedule(n_steps=120, rate=0.1)
 COMPARED = ("colours", "backgrounds")
-"""Tasks of the images that a picture is asked about, besides the generator's own classes."""
+"""The tasks that a picture is classified on, besides the generator's own classes."""
 EVERY = -1
-"""The concept that stands for all of them."""
+"""The concept that stands for all concepts together."""
 MOST = 100_000
-"""Steps of a search whose goal keeps moving."""
+"""Number of steps of a search with a moving goal."""
 NOTHING = "nothing here"
-"""The kind of a picture without an object, by its true scene or a locator: no class of a model stands for that."""
+"""The kind of a picture without an object, by its true scene or a locator, since no class of a model represents
+this.
+"""
 OF_OBJECTS = ("kind", "colour")
-"""What is asked about an object, and has no answer where there is none."""
+"""Questions about an object, which have no answer without one."""
 SIDE = 32
 """Rows and columns of a concept's map."""
 
 
 class Goal(NamedTuple):
-    """Where a hand has dragged the maps of `base`, those of one concept or of all (EVERY), and how it zoomed them."""
+    """Where the user has dragged the maps of `base`, those of one concept or of all (EVERY), and the zoom."""
 
     base: Any
     concept: int
@@ -55,12 +59,12 @@ class Goal(NamedTuple):
     factor: float = 1.0
 
     def same(self, other: Goal) -> bool:
-        """Whether both ask for the same; latents may be tensors, which == compares number by number."""
+        """Return whether both request the same; latents may be tensors, which == compares elementwise."""
         return self.base is other.base and self[1:] == other[1:]
 
 
 class Asked(NamedTuple):
-    """An edit as it was asked last: its name, the latents that it began with, and its numbers."""
+    """The last requested edit: its name, the latents at its start, and its numbers."""
 
     change: str
     base: Any
@@ -71,8 +75,9 @@ class Asked(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """Where a search is: its steps so far, those since the goal moved last and how many these will be, the picture
-    and the maps' distance."""
+    """The state of a search: its steps so far, those since the goal moved last and their total, the picture and the
+    maps' distance.
+    """
 
     number: int
     step: int
@@ -83,9 +88,9 @@ class Frame(NamedTuple):
 
 @dataclass(frozen=True)
 class Said:
-    """What the session's model says of a picture: for each question its best class and that class's probability.
+    """The model's answers about a picture: for each question the best class and its probability.
 
-    Where the picture shows no object there is none to name: NOTHING, without a probability.
+    If the picture shows no object, the answer is NOTHING, without a probability.
     """
 
     question: str
@@ -98,23 +103,23 @@ class Said:
 
 @dataclass(frozen=True)
 class Following(Schedule):
-    """LIVE, counted from the step at which the goal moved last, the newest of `moved`."""
+    """The schedule LIVE, counted from the step at which the goal moved last, the newest of `moved`."""
 
     n_steps: int = MOST
     rate: float = LIVE.rate
     moved: list[int] = field(default_factory=lambda: [0])
 
     def at(self, step: int) -> float:
-        """The learning rate of one step."""
+        """Return the learning rate of one step."""
         return LIVE.at(min(step - self.moved[-1], LIVE.n_steps - 1))
 
 
 class Workbench:
     """The picture that a session's generator is painting.
 
-    latents: what is painted now (one latent), None before the first. first: latents when it began. distance: of the
-    maps from those asked last (see lens.invert.map_distance). kept: latents put aside. painted: latents of the pictures
-    put among the session's images, by their index there.
+    latents: the current latent, None before the first. first: latents at the start. distance: that of the maps
+    from the last requested ones (see lens.invert.map_distance). kept: stored latents. painted: latents of the
+    pictures added to the session's images, by their index there.
     """
 
     def __init__(
@@ -132,17 +137,17 @@ class Workbench:
             None,
             None,
             {},
-        )  # a generator, latents, and its maps of them
+        )  # a generator, latents, and their maps
         self._before: list[Said] | None = None
 
     @property
     def asked(self) -> float:
-        """How far the maps would be from those asked last had nothing been changed."""
+        """The distance of the maps from the last requested ones if nothing had been changed."""
         return self._asked()
 
     @property
     def generator(self) -> Any:
-        """The generator that paints; ValueError where there is none."""
+        """The generator that paints. Raises ValueError if there is none."""
         return self._guided.generator
 
     @property
@@ -151,7 +156,7 @@ class Workbench:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the generator's classes; () for one that has none."""
+        """Names of the generator's classes; () for a generator without classes."""
         return tuple(getattr(self.generator, "classes", ()))
 
     @property
@@ -163,13 +168,13 @@ class Workbench:
     # -- beginning -----------------------------------------------------------------------------------------------
 
     def random(self, label: str | int | None = None) -> None:
-        """Begin from the next random latent, of a class or of any."""
+        """Start from the next random latent, of a given class or of any."""
         self.seed += 1
         options = {} if label is None else {"label": label}
         self.begin(self.generator.sample(1, seed=self.seed, **options))
 
     def begin(self, latents: Any) -> None:
-        """Begin from given latents."""
+        """Start from given latents."""
         self.first = self.latents = latents
         self._asked, self.distance, self._edit = float, 0.0, None
         self._before = None
@@ -177,9 +182,9 @@ class Workbench:
     def from_image(
         self, image: int | None = None, progress: Callable[[Frame], bool | None] | None = None
     ) -> None:
-        """Begin from an image of the session: inverted, unless it was painted here.
+        """Start from an image of the session, which is inverted unless it was painted here.
 
-        The search ends early when progress(frame) returns False. Raises ValueError where no image is selected.
+        The search ends early if progress(frame) returns False. Raises ValueError if no image is selected.
         """
         if image in self.painted:
             return self.begin(self.painted[image])
@@ -195,7 +200,7 @@ class Workbench:
     def change(
         self, change: str, concept: int = EVERY, factor: float = 1.0, schedule: Schedule | None = None
     ) -> Iterator[Frame]:
-        """The search of session.generator.edit, one frame at a time; stop iterating to leave it there.
+        """Run the search of session.generator.edit and yield its frames; stop iterating to keep the current state.
 
         change, factor: as there. concept: one, or EVERY. schedule: default LIVE.
         """
@@ -210,10 +215,10 @@ class Workbench:
             yield _frame(step, step.number, step.of)
 
     def follow(self, goal: Goal | Callable[[], Goal]) -> Iterator[Frame]:
-        """Search the latents for what a hand asks, one frame at a time; stop iterating to leave them there.
+        """Search latents for what a drag requests and yield the frames; stop iterating to keep the current state.
 
-        goal: what is asked, or a function that says what is asked by now: a goal that moves is followed without
-        beginning anew, and the search ends LIVE.n_steps after it moved last. Its concept must stay.
+        goal: the goal, or a function that returns the current goal. A moving goal is followed without a restart,
+        and the search ends LIVE.n_steps after its last move. Its concept must not change.
         """
         now = goal() if callable(goal) else goal
         chosen, others = self._compared(now.concept)
@@ -243,7 +248,7 @@ class Workbench:
                 return
 
     def _compared(self, concept: int) -> tuple[tuple[invert.UnitPairs, ...], tuple[invert.UnitPairs, ...]]:
-        """The units that a goal changes, and those that it asks to stay."""
+        """Return the units that a goal changes, and those that should stay."""
         guides, units = self._guided.guides, self.units(concept)
         if units is None:
             return guides.own, ()
@@ -253,9 +258,9 @@ class Workbench:
     @torch.no_grad()
     @spare_core()
     def _aim(self, goal: Goal, targets: dict[str, Tensor], chosen: Any, others: Any) -> None:
-        """Write the maps that a goal asks for into `targets`, which a running search reads.
+        """Write the maps that a goal requests into `targets`, which a running search reads.
 
-        Only the last of many goals is measured, when somebody asks.
+        Only the last of many goals is measured, on demand.
         """
         self._edit = Asked("zoom", *goal)
         maps = self._recorded(goal.base)
@@ -264,7 +269,7 @@ class Workbench:
         targets.update(wanted)
 
     def _recorded(self, latents: Any) -> invert.Maps:
-        """The generator's maps of latents; a hand asks for many changes of the picture that was shown last."""
+        """Return the generator's maps of latents; many changes of the picture shown last reuse them."""
         generator, known, maps = self._held
         if generator is not self.generator or known is not latents:
             maps = self.generator.maps(latents)
@@ -274,19 +279,20 @@ class Workbench:
     # -- what is to be seen --------------------------------------------------------------------------------------
 
     def units(self, concept: int) -> list[tuple[str, int]] | None:
-        """(layer, unit) of one concept, None for EVERY; ValueError for one that is not there."""
+        """Return (layer, unit) of one concept, None for EVERY. Raises ValueError for an unknown concept."""
         return self._guided.units_of(None if concept == EVERY else [concept])
 
     @torch.no_grad()
     def picture(self, latents: Any = None) -> Image.Image:
-        """The picture of latents; default that of now."""
+        """Return the picture of latents, by default the current ones."""
         return as_image(self.generator.images(self.latents if latents is None else latents)[0])
 
     @torch.no_grad()
     def maps(self) -> np.ndarray:
-        """Every concept's map on the picture, [concept, rows, cols], in deviations from its mean over pictures.
+        """Return every concept's map on the picture, [concept, rows, cols], in deviations from its mean over
+        pictures.
 
-        The mean over a concept's units, SIDE x SIDE.
+        Each is the mean over a concept's units, SIDE x SIDE.
         """
         recorded = self._recorded(self.latents)
         by_unit: dict[tuple[str, int], Tensor] = {}
@@ -305,13 +311,13 @@ class Workbench:
         )
 
     def before(self) -> list[Said]:
-        """What the model says of the picture as it began."""
+        """Return the model's answers about the initial picture."""
         if self._before is None:
             self._before = self._said_of(self.first)
         return self._before
 
     def now(self) -> list[Said]:
-        """What the model says of the picture as it is."""
+        """Return the model's answers about the current picture."""
         return self.before() if self.latents is self.first else self._said_of(self.latents)
 
     def _said_of(self, latents: Any) -> list[Said]:
@@ -326,8 +332,9 @@ class Workbench:
         ]
 
     def empty(self, latents: Any = None) -> bool:
-        """Whether the picture of latents, default that of now, shows no object: by the true scene where the generator
-        knows it, else by the locator of the model's bundle; False where neither is there."""
+        """Return whether the picture of latents, by default the current ones, shows no object: by the true scene if
+        the generator knows it, else by the locator of the model's bundle; False if there is neither.
+        """
         latents = self.latents if latents is None else latents
         if hasattr(self.generator, "true_scenes"):
             return int(self.generator.true_scenes(latents).count[0]) == 0
@@ -335,12 +342,14 @@ class Workbench:
         return located is not None and int(located.count[0]) == 0
 
     def scene(self, latents: Any = None) -> dict[str, str] | None:
-        """The true scene of latents in words, default that of now; None where the generator does not know it."""
+        """Return the true scene of latents in words, by default the current ones; None if the generator does not
+        know it.
+        """
         described = getattr(self.generator, "described", None)
         return None if described is None else described(self.latents if latents is None else latents)
 
     def verdict(self) -> verdicts.Verdict | None:
-        """Whether the edit that was asked last did what was asked; None where nothing was.
+        """Return whether the last edit did what was requested; None if nothing was.
 
         An edit of everything is judged by the true scene, or by the bundle's locator, as far as these can; that of one
         concept, which may be any part of a picture, by the maps.
@@ -362,14 +371,14 @@ class Workbench:
 
     @torch.no_grad()
     def _located(self, latents: Any) -> Any:
-        """What the bundle's locator sees on the picture of latents; None without one."""
+        """Return the locator's result for the picture of latents; None without a locator."""
         bundle = self._state.model.bundle
         if bundle is None or bundle.locate is None:
             return None
         return bundle.locate(self.generator.images(latents).clamp(0, 1))
 
     def said(self, picture: Image.Image) -> list[Said]:
-        """What the session's model says of a picture: class, colour, place, as far as there are names for them."""
+        """Return the model's answers about a picture: class, colour, place, as far as there are names for them."""
         model, ablation = self._state.model, self._ablation
         embedding = model.trace(picture, tokens=False).embedding
         unit = embedding[0] / embedding[0].norm()
@@ -391,15 +400,15 @@ class Workbench:
     # -- keeping -------------------------------------------------------------------------------------------------
 
     def keep(self) -> None:
-        """Put the picture aside."""
+        """Store the current picture."""
         self.kept.append(self.latents)
 
     def back_to(self, place: int) -> None:
-        """Go on from a picture that was put aside."""
+        """Continue from a stored picture."""
         self.begin(self.kept[checks.within("a kept picture", place, len(self.kept))])
 
     def add_to_session(self) -> int:
-        """Put the picture among the session's images; returns its index there."""
+        """Add the picture to the session's images; return its index there."""
         image = self._images.add(self.picture(), f"generated {self.label}".strip(), drawn=True)
         self.painted[image] = self.latents
         return image
