@@ -219,8 +219,9 @@ class SharedUnits:
         return found
 
     def _own(self, name: str) -> Partner | None:
-        """The session's model with the dictionaries of directions that units of it are features of; None if one of them
-        is not in use."""
+        """Return the session's model with the dictionaries of directions that units of it are features of; None if
+        one of them is not in use.
+        """
         asked, known = self._named_features, self._features
         if any(called not in known or digest(known[called]) != mark for called, mark in asked.items()):
             return None
@@ -370,7 +371,7 @@ class SharedUnits:
         return None if place is None or block is None else (int(block[1]), place[1])
 
     def concept_of(self, layer: int | str | None, neuron: int | None) -> int | None:
-        """The concept of one of CLIP's neurons, or None."""
+        """Return the concept of one of CLIP's neurons, or None."""
         return None if layer is None or neuron is None else self._by_neuron.get((layer, neuron))
 
     @cached_property

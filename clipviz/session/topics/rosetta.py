@@ -188,7 +188,7 @@ class RosettaTopic:
         features: Mapping[str, Dictionary],
         options: MiningOptions,
     ) -> int:
-        """The rows that an untrained copy of the session's model has on the same images."""
+        """Return the rows that an untrained copy of the session's model has on the same images."""
         what, state = "The same with an untrained copy of the model", self._state
         with tqdm(total=control_passes(len(partners)), desc=what, unit="pass") as bar:
             return dictionaries.untrained_rows(
