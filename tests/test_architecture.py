@@ -91,7 +91,7 @@ ARROWS = {
 ARROWS["__init__"] = set(ARROWS) - {"cli", "first_run"}
 # What a room may touch outside the standard library; None = anything declared.
 OUTSIDE = {
-    "values": {"torch", "jaxtyping", "typing_extensions"},
+    "values": {"torch", "numpy", "PIL", "jaxtyping", "typing_extensions"},
     "worker": set(),
     "files": set(),
     "waits": set(),

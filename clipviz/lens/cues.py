@@ -20,6 +20,7 @@ from clipviz.lens.neurons import SecondOrder
 from clipviz.lens.rotations import random_rotations
 from clipviz.lens.sparse import dense_weights, sparse_code
 from clipviz.values import Progress, SparseCode, unwatched
+from clipviz.values.tables import Columns, Table
 
 N_SEGMENT_NEURONS, SEGMENT_THRESHOLD = 200, 0.5  # neurons in a text's map, and its threshold (thesis 3.5)
 
@@ -159,8 +160,8 @@ def similar_words(
     return top_words(text_directions @ target, banned, n_words)
 
 
-@dataclass(frozen=True)
-class Attack:
+@dataclass(frozen=True, repr=False)
+class Attack(Table):
     """One run of the adversarial loop: the sentences, the pictures, and how each picture was classified.
 
     margins: similarity to the wrong class minus similarity to the class drawn; above 0 the classifier is fooled.
@@ -169,6 +170,16 @@ class Attack:
     sentences: tuple[str, ...]  # one per image
     images: tuple[Any, ...]
     margins: tuple[float, ...]
+
+    def _columns(self) -> Columns:
+        fooled = [margin > 0 for margin in self.margins]
+        return {"sentence": self.sentences, "margin": self.margins, "fooled": fooled}
+
+    def _row(self) -> dict[str, Any]:
+        return {"n_fooled": self.n_fooled, "n_images": len(self.margins)}
+
+    def _pictures(self) -> Sequence[Any]:
+        return self.images
 
     @property
     def n_fooled(self) -> int:

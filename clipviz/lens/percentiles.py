@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
+
+from clipviz.values.tables import Table
 
 FAR = 0.01  # an image whose best cosine lies below this share of the collection is unusual
 
@@ -20,7 +22,8 @@ a tuple.
 """
 
 
-class Percentiles(NamedTuple):
+@dataclass(frozen=True, repr=False)
+class Percentiles(Table):
     """Where a text's cosine with an image ranks among those of other texts and other images.
 
     cosine: that with text A, or A minus B; rank: 1 + the number of the n_texts pool texts whose cosine with the
@@ -35,7 +38,8 @@ class Percentiles(NamedTuple):
     n_images: int
 
 
-class Familiarity(NamedTuple):
+@dataclass(frozen=True, repr=False)
+class Familiarity(Table):
     """Whether an image is of a kind that the model knows.
 
     known: False if it is far from that; why: the reason in words, "" if it is known; cosine: that with its best

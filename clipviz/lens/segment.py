@@ -18,12 +18,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from clipviz.lens.trace import Trace
+from clipviz.values.tables import Table
 
 IGNORED = 255
 
 
-@dataclass(frozen=True)
-class SegmentationScore:
+@dataclass(frozen=True, repr=False)
+class SegmentationScore(Table):
     """Scores of one method, 0..1: pixel accuracy, mean IoU (background, foreground), mean average precision."""
 
     pixel_accuracy: float

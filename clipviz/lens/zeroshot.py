@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,14 +19,15 @@ from torch import Tensor
 
 from clipviz.lens import intervals
 from clipviz.lens.intervals import Estimate
+from clipviz.values.tables import Columns, Table
 
 IMAGES_AT_ONCE = 8192
 AT_CHANCE = 3.0
 """An accuracy within this many standard errors of chance counts as chance."""
 
 
-@dataclass(frozen=True, eq=False)
-class Accuracy:
+@dataclass(frozen=True, eq=False, repr=False)
+class Accuracy(Table):
     """Accuracy of one evaluation: top1 in 0..1 over n_images, and by group if groups were given.
 
     groups: name -> (accuracy, images). worst: name of the worst group, worst_accuracy its accuracy. warnings:
@@ -37,6 +39,15 @@ class Accuracy:
     n_classes: int
     groups: dict[str, tuple[float, int]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+    def _columns(self) -> Columns:
+        rows = {"all images": (self.top1, self.n_images), **self.groups}
+        accuracies, counts = zip(*rows.values(), strict=True)
+        return {"images": list(rows), "accuracy": accuracies, "n_images": counts}
+
+    def _row(self) -> dict[str, Any]:
+        worst = {"worst": self.worst, "worst_accuracy": self.worst_accuracy}
+        return {"accuracy": self.top1, "n_images": self.n_images, **worst}
 
     @property
     def worst(self) -> str | None:

@@ -6,6 +6,7 @@ import html
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -237,12 +238,12 @@ def _styles(sheets: Sequence[str]) -> str:
 def _about(shown: Session) -> dict[str, Any]:
     """Return what the page's answers depend on besides the model."""
     bundle, n_images = shown.model.bundle, len(shown.images)
-    labels = {f"{layer},{head}": shown.heads.label(layer, head)._asdict() for layer, head in shown.heads.kept}
+    labels = {f"{layer},{head}": asdict(shown.heads.label(layer, head)) for layer, head in shown.heads.kept}
     return {
         "tasks": [_task(task) for task in _tasks(shown).values()],
         "templates": list(TEMPLATES),
         "presets": {
-            name: [preset._asdict() for preset in shown.ablation.presets(task=task)]
+            name: [asdict(preset) for preset in shown.ablation.presets(task=task)]
             for name, task in [*_tasks(shown).items(), ("", None)]
         },
         "titles": [title(shown.images.opened, i) for i in range(n_images)],

@@ -30,6 +30,7 @@ from clipviz.data.images import Images
 from clipviz.data.recent import Recent
 from clipviz.lens.unit_thumbnails import drawn
 from clipviz.models.feature_maps import digest, featured_partner
+from clipviz.values.tables import Columns, Table
 
 if TYPE_CHECKING:
     from clipviz.data.dictionary import Dictionary
@@ -121,7 +122,7 @@ class Column(NamedTuple):
     paints: bool
 
 
-class SharedUnits:
+class SharedUnits(Table):
     """One opened dictionary in one session; created by `open_shared`.
 
     source: provides the model and images; it is not kept alive. partners: model name -> an object with
@@ -150,6 +151,17 @@ class SharedUnits:
     @property
     def concepts(self) -> Concepts:
         return self.opened.concepts
+
+    def _columns(self) -> Columns:
+        concepts = self.concepts
+        columns: dict[str, Any] = {"concept": [concepts.name(row) for row in range(len(concepts))]}
+        for i, name in enumerate(concepts.models):
+            columns[name] = np.asarray(concepts.units)[:, i]
+            columns |= {f"{name}, held out": np.asarray(concepts.heldout)[:, i]} if i else {}
+        return columns
+
+    def _title(self) -> str:
+        return f"Units that these models share: {', '.join(self.concepts.models)}"
 
     @property
     def source(self) -> Source:

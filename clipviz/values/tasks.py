@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from clipviz.values.tables import Columns, Table
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(frozen=True)
-class Task:
+@dataclass(frozen=True, repr=False)
+class Task(Table):
     """One task. classes: names; prompts: the texts of each class; labels: [image] class, -1 = none.
 
     groups: [image] a group's name, "" where there is no label; by: what the groups are. examples: [class] the images
@@ -31,6 +33,20 @@ class Task:
     note: str = ""
     shortcut: tuple[tuple[str, tuple[str, ...]], ...] = ()
     classifiers: Mapping[str, Tensor] = field(default_factory=dict, compare=False, repr=False)
+
+    def _columns(self) -> Columns:
+        known = [image for image, label in enumerate(self.labels) if label >= 0]
+        columns: dict[str, Sequence[Any]] = {
+            "image": known,
+            "class": [self.classes[self.labels[image]] for image in known],
+        }
+        return columns | ({"group": [self.groups[image] for image in known]} if any(self.groups) else {})
+
+    def _row(self) -> dict[str, Any]:
+        return {"classes": self.classes, "n_labelled": self.n_labelled, "groups": self.by}
+
+    def _title(self) -> str:
+        return f"Task “{self.name}”: {len(self.classes)} classes, {self.n_labelled:,} labelled images"
 
     @property
     def directions(self) -> Tensor:

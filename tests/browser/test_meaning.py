@@ -176,7 +176,7 @@ def test_maps_keep_their_scale_and_say_what_the_cosine_is_compared_with(dashboar
     dashboard.kernel(f"session.select(image={swan}, text='a swan'); session.wait(60)")
     dashboard.panel("heatmap", text="a swan", far="false").wait_for()
     expect(page.locator("[data-panel=heatmap] .truth")).to_be_visible()
-    percentiles = python(dashboard, "session.images.percentiles('a swan')._asdict()")
+    percentiles = python(dashboard, "vars(session.images.percentiles('a swan'))")
     expect(dashboard.panel("heatmap")).to_have_attribute("data-rank", str(percentiles["rank"]))
     expect(dashboard.panel("heatmap")).to_have_attribute("data-share", f"{percentiles['share']:.6f}")
     assert page.locator("[data-panel=heatmap] .near").count() == 5

@@ -279,7 +279,7 @@ def test_what_the_desk_cannot_take_out_is_said(session, panel):
     session.wait(60)
     assert not panel.error
     assert panel.view["outcome"]["n_heads"] == 8
-    with pytest.raises(TypeError, match="class_token, classes, shortcut, shortcut_b, mlps, task, visible"):
+    with pytest.raises(TypeError, match="class_token, classes, mlps, shortcut, shortcut_b, task, visible"):
         Ablate(session, wrong=1)
 
 

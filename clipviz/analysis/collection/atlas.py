@@ -6,6 +6,7 @@ images.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import normalize, pad
 
 from clipviz.lens.textspan import check_varies
+from clipviz.values.tables import Columns, Table
 
 if TYPE_CHECKING:
     from clipviz.analysis.collection.image_codes import ImageCodes
@@ -29,7 +31,8 @@ ROUNDING = 1e-5  # unit embeddings with a smaller deviation count as equal
 SAMPLED = 400  # images sampled from a region; ten times as many from the whole collection
 
 
-class Atlas(NamedTuple):
+@dataclass(frozen=True, eq=False, repr=False)
+class Atlas(Table):
     """The collection in a plane: ids [point] of the images, their positions [point, 2] (centred), the share of
     variance in the plane, the number of images from which the points are an even sample, and the plane's unit axes
     [2, d_embed].
@@ -41,6 +44,12 @@ class Atlas(NamedTuple):
     n_images: int
     axes: np.ndarray
 
+    def _columns(self) -> Columns:
+        return {"image": self.ids, "x": self.places[:, 0], "y": self.places[:, 1]}
+
+    def _title(self) -> str:
+        return f"Images in the plane of two axes, which hold {self.share:.1%} of the variance"
+
 
 class Region(NamedTuple):
     """A dense region: its text, its centre, and its number of points."""
@@ -50,11 +59,24 @@ class Region(NamedTuple):
     n_points: int
 
 
-class Words(NamedTuple):
+@dataclass(frozen=True, eq=False, repr=False)
+class Words(Table):
     """ends: texts at the low and the high end of the first axis, then of the second; regions: the densest first."""
 
     ends: tuple[tuple[str, ...], ...]
     regions: tuple[Region, ...]
+
+    def _columns(self) -> Columns:
+        n_ends = len(self.ends)
+        return {
+            "place": [*(f"{end} end of axis {axis}" for axis in (1, 2) for end in ("low", "high"))][:n_ends]
+            + ["dense place"] * len(self.regions),
+            "texts": [*map(", ".join, self.ends), *(region.text for region in self.regions)],
+            "n_points": [0] * n_ends + [region.n_points for region in self.regions],
+        }
+
+    def _title(self) -> str:
+        return "Texts of the plane of the images"
 
 
 def of_model(images: ImageCodes) -> Atlas:

@@ -20,6 +20,7 @@ from clipviz.analysis.rosetta.unit_maps import KeptMaps
 from clipviz.lens.invert import UnitPairs
 from clipviz.models.checksummed import digest_of, read_weights, write_weights
 from clipviz.values import Progress, unwatched
+from clipviz.values.tables import Columns, Table
 
 N_SAMPLES = 96
 """Number of pictures on which a generator's units are matched."""
@@ -31,8 +32,8 @@ class NoPairError(ValueError):
     """Raised when no unit of a generator is shared with a reader."""
 
 
-@dataclass(frozen=True, eq=False)
-class Guides:
+@dataclass(frozen=True, eq=False, repr=False)
+class Guides(Table):
     """Units of a generator that other models share (best buddies, Eq. 4.3), by reader.
 
     pairs: reader's name -> pairs; the reader's layers are called "reader/layer". own: each of the generator's
@@ -43,6 +44,18 @@ class Guides:
     pairs: Mapping[str, tuple[UnitPairs, ...]]
     own: tuple[UnitPairs, ...]
     felt: Float[Tensor, "latent latent"] | None = None
+
+    def _columns(self) -> Columns:
+        found = [(reader, one) for reader, pairs in self.pairs.items() for one in pairs]
+        return {
+            "reader": [reader for reader, _ in found],
+            "generator_layer": [one.layer_a for _, one in found],
+            "reader_layer": [one.layer_b for _, one in found],
+            "n_pairs": [len(one.units_a) for _, one in found],
+        }
+
+    def _title(self) -> str:
+        return f"{self.n_units} units of the generator that other models share"
 
     @property
     def n_units(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +12,14 @@ from torch import Tensor
 
 from clipviz.lens.invert import Generate, Maps, Step
 from clipviz.values import with_numbers
+from clipviz.values.tables import Columns, Table
 
 SearchProgress = Callable[[Step], bool | None]
 """Called with every step; the search ends early if it returns False."""
 
 
-@dataclass(frozen=True, eq=False)
-class Edited:
+@dataclass(frozen=True, eq=False, repr=False)
+class Edited(Table):
     """The result of a search. latents, images: [image, ...]; source: the images at the start; distance: [image], the
     distance of the maps from the requested ones (see lens.invert.map_distance), and asked: [image], that distance at
     the start.
@@ -29,6 +30,17 @@ class Edited:
     source: Float[Tensor, "image 3 rows cols"]
     distance: Float[Tensor, " image"]
     asked: Float[Tensor, " image"]
+
+    def _columns(self) -> Columns:
+        distances = {"distance": self.distance, "distance_before": self.asked}
+        return {name: one.detach().cpu().numpy() for name, one in distances.items()}
+
+    def _pictures(self) -> Sequence[Any]:
+        pictures = self.images.detach().clamp(0, 1).mul(255).byte()
+        return list(pictures.permute(0, 2, 3, 1).cpu().numpy())
+
+    def _title(self) -> str:
+        return "Images found, and how far their maps are from those asked for"
 
 
 def followed(

@@ -23,6 +23,7 @@ from clipviz.lens.intervals import Estimate
 from clipviz.lens.subsets import SubsetLogits
 from clipviz.lens.zeroshot import Accuracy
 from clipviz.values import Ablation, Codes, Head, HeadBasis, Progress, Task, unwatched
+from clipviz.values.tables import Columns, Table
 
 if TYPE_CHECKING:
     from clipviz.data.images import Images
@@ -35,8 +36,8 @@ MOST_TRACED = 1024  # images traced again for an ablation of single MLPs or toke
 LARGE = 1 << 29  # larger unablated logits are recomputed for each ablation
 
 
-@dataclass(frozen=True, eq=False)
-class Desk:
+@dataclass(frozen=True, eq=False, repr=False)
+class Desk(Table):
     """One image and one task, ready for toggling (lens.subsets): mean and zero ablation of every kept head and of
     the rest, and of every MLP if they are separate. logits, squared_norm: for the whole embedding, even where tokens
     are removed on the sides. label: the image's class, -1 if it has none; n_images: number of images averaged for
@@ -53,6 +54,13 @@ class Desk:
     )  # set for a model trained with a sigmoid loss: one sigmoid per class instead of a softmax
     label: int
     n_images: int
+
+    def _columns(self) -> Columns:
+        chances = self.probabilities(Ablation())
+        return {"class": range(len(chances)), "logit": self.logits.cpu().numpy(), "probability": chances}
+
+    def _title(self) -> str:
+        return f"Classes of an image before any head is removed (its label: {self.label})"
 
     def probabilities(self, ablation: Ablation) -> np.ndarray:
         """Return zero-shot class probabilities after an ablation, [class]."""
@@ -76,8 +84,8 @@ class Row(NamedTuple):
     change: Estimate
 
 
-@dataclass(frozen=True, eq=False)
-class Outcome:
+@dataclass(frozen=True, eq=False, repr=False)
+class Outcome(Table):
     """A collection before and after an ablation, and under random draws of as many other heads.
 
     drawn_from: the layers of the draws: those of the removed heads if they have enough other heads.
@@ -92,6 +100,23 @@ class Outcome:
     random: tuple[Accuracy, ...]
     n_heads: int
     drawn_from: tuple[int, ...]
+
+    def _columns(self) -> Columns:
+        rows = [self.everything, *self.groups]
+        return {
+            "images": [row.name for row in rows],
+            "n_images": [row.n_images for row in rows],
+            "before": [row.before for row in rows],
+            "after": [row.after for row in rows],
+            "random_heads": [float(np.mean(row.random)) if row.random else None for row in rows],
+            "change": [row.change.value for row in rows],
+            "change_low": [row.change.low for row in rows],
+            "change_high": [row.change.high for row in rows],
+        }
+
+    def _title(self) -> str:
+        heads = "1 head" if self.n_heads == 1 else f"{self.n_heads} heads"
+        return f"Accuracy before and after removing {heads}, beside random heads"
 
     @property
     def everything(self) -> Row:

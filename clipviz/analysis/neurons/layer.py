@@ -21,6 +21,7 @@ from clipviz.lens.neuron_stats import NeuronStats, RankOne
 from clipviz.lens.neurons import SecondOrder
 from clipviz.lens.sparse import code_size, reconstruct, sparse_code
 from clipviz.values import SparseCode
+from clipviz.values.tables import Columns, Table, plain
 
 N_TOP = 48  # number of strongest images kept per neuron
 N_WORDS = 8  # texts of a code that are shown
@@ -105,7 +106,8 @@ class Grouping(NamedTuple):
     chance: float
 
 
-class Effects(NamedTuple):
+@dataclass(frozen=True, eq=False, repr=False)
+class Effects(Table):
     """The effect of one neuron on one image's unit embedding, [d_embed], relative to its mean, in three ways (thesis
     3.3).
 
@@ -119,6 +121,14 @@ class Effects(NamedTuple):
     indirect: Tensor
     n_images: int
 
+    def _columns(self) -> Columns:
+        orders = ("first_order", "second_order", "indirect")
+        lengths = [float(getattr(self, order).norm()) for order in orders]
+        return {"effect": orders, "length": lengths}
+
+    def _title(self) -> str:
+        return f"A neuron's effects on an image, against its mean over {self.n_images} images"
+
     @property
     def cosine(self) -> float:
         """Cosine of the second-order and the indirect effect."""
@@ -127,7 +137,8 @@ class Effects(NamedTuple):
         )
 
 
-class Histogram(NamedTuple):
+@dataclass(frozen=True, eq=False, repr=False)
+class Histogram(Table):
     """|phi_n| over the images read: edges [interval + 1], counts [interval], and images of each interval, evenly
     sampled, strongest first.
     """
@@ -136,9 +147,16 @@ class Histogram(NamedTuple):
     counts: np.ndarray
     images: list[list[int]]
 
+    def _columns(self) -> Columns:
+        images = [plain(some) for some in self.images]
+        return {"from": self.edges[:-1], "to": self.edges[1:], "count": self.counts, "images": images}
 
-@dataclass(frozen=True, eq=False)
-class LayerNeurons:
+    def _title(self) -> str:
+        return "Lengths of a neuron's effects over the images read"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LayerNeurons(Table):
     """What the images read so far reveal about one layer's neurons. Units: parts of a unit embedding (cosine units).
 
     ids: [image] the images read; norms: [image, neuron] |phi_n| there, half precision; embedded: [other] the images
@@ -164,6 +182,15 @@ class LayerNeurons:
     def strength(self) -> Tensor:
         """[neuron], root mean square of x_n over its top images: how far it moves the embedding along r_n."""
         return (self.line.share * self.line.variance).clamp_min(0).sqrt()
+
+    def _columns(self) -> Columns:
+        return {"neuron": range(self.n_neurons), "strength": to_numpy(self.strength)}
+
+    def _order(self, columns: Columns) -> list[int]:
+        return list(np.argsort(-np.asarray(columns["strength"]), kind="stable").tolist())
+
+    def _title(self) -> str:
+        return f"{self.n_neurons:,} units of layer {self.stats.layer} over {len(self.ids):,} images, strongest first"
 
     def towards(self, direction: Tensor, k: int, by: str = "effect") -> list[Found]:
         """Return the neurons that write towards a direction [d_embed], best first.

@@ -13,6 +13,7 @@ from torch import Tensor
 from clipviz.models.dictionaries.dictionary import Dictionary
 from clipviz.models.dictionaries.fitting import check_fits
 from clipviz.models.dictionaries.points import read_point, reading
+from clipviz.values.tables import Table
 
 if TYPE_CHECKING:
     from clipviz.models.opened import Opened, Pictures
@@ -36,8 +37,8 @@ class Fit:
     n_tokens: int
 
 
-@dataclass(frozen=True)
-class Reconstruction(Fit):
+@dataclass(frozen=True, repr=False)
+class Reconstruction(Fit, Table):
     """The fit on some images, and the embedding when the reconstruction replaces the point's values.
 
     cosine: that of this embedding with the original one, mean over images. cosine_of_mean: the same when the

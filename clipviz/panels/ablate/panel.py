@@ -122,7 +122,7 @@ class Ablate(Desk):
             else ("", "")
         )
         presets = session.ablation.presets(selection.text, selection.image, task, shortcut)
-        view["presets"] = [preset._asdict() for preset in presets]
+        view["presets"] = [dataclasses.asdict(preset) for preset in presets]
         if not self.view.get("outcome"):
             self._show(selection, view, {})  # the image's bars need not wait for the collection
         if stale():

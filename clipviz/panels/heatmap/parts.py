@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -124,9 +125,9 @@ def context(board: Board, selection: Selection) -> Part:
     if bundle is not None and bundle.truths is not None and s.image is not None:
         about["true"] = bundle.truths([text for text, _ in nearest], board.images, s.image)
     familiar = board.session.images.familiarity(s.image)
-    about["far"] = None if familiar.known else familiar._asdict()
+    about["far"] = None if familiar.known else asdict(familiar)
     found = board.session.images.percentiles(s.text, s.image, s.text_b, s.ablation) if s.text else None
-    return {"context": about | {"percentiles": None if found is None else found._asdict()}}, {}
+    return {"context": about | {"percentiles": None if found is None else asdict(found)}}, {}
 
 
 def joint(board: Board, selection: Selection, n_texts: int) -> Part:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
@@ -105,7 +106,7 @@ class TextSpan(Panel):
             "n_read": self.board.collection.n_ready if not selection.images else len(selection.images),
             "n_images": len(session.images),
             "complete": self.board.collection.complete,
-            "label": session.heads.label(layer, head, selection.images)._asdict(),
+            "label": asdict(session.heads.label(layer, head, selection.images)),
             "pool": session.texts.opened.name,
         }
         return view, self._best(described, layer, head)

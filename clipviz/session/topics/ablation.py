@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -23,6 +24,7 @@ from clipviz.session.topics.heads import HeadTopic
 from clipviz.session.topics.labels import Labels
 from clipviz.session.topics.removal import Removal
 from clipviz.values import N_LATE, Ablation, Head, Task, late_layers
+from clipviz.values.tables import Listing, Lookup, Table
 
 N_TOWARDS = 5
 Shortcut = tuple[tuple[str, tuple[str, ...]], ...]
@@ -30,7 +32,8 @@ Shortcut = tuple[tuple[str, tuple[str, ...]], ...]
 UNREAD = "expected labelled images that have been read, got none; wait with session.wait()"
 
 
-class Preset(NamedTuple):
+@dataclass(frozen=True, repr=False)
+class Preset(Table):
     """A set of heads worth ablating: its origin (kind), its name, the heads."""
 
     kind: str
@@ -57,14 +60,14 @@ class AblationTopic:
 
     # -- tasks -------------------------------------------------------------------------------------------------
 
-    def tasks(self) -> dict[str, Task]:
+    def tasks(self) -> Lookup[str, Task]:
         """Return the classification tasks of the images' own labels; none if their classes are unknown."""
         state, images = self._state, self._state.images
 
-        def make() -> dict[str, Task]:
+        def make() -> Lookup[str, Task]:
             bundle = state.model.bundle
             posed = bundle.tasks(images) if bundle and bundle.tasks else {}
-            return posed or labelled_tasks(images)
+            return Lookup(posed or labelled_tasks(images), "Tasks that the images pose", ("task",))
 
         return state.remember(("ablation tasks", len(images)), make)
 
@@ -193,7 +196,7 @@ class AblationTopic:
         m: int | Sequence[int] = (10, 20, 30, 40, 50, 60),
         task: Task | str | None = None,
         texts: Any = None,
-    ) -> dict[int, Accuracy]:
+    ) -> Lookup[int, Accuracy]:
         """Return accuracy with every late head projected on its first m texts and the rest mean-ablated (Figures 2.3
         and A.1).
 
@@ -222,7 +225,8 @@ class AblationTopic:
         self._state.checkpoint()
         labels = [chosen.label(row) for row in read.rows]
         found = projection.project_heads(codes, basis, order, sizes)
-        return {size: zeroshot.accuracy(made, classes.to(made), labels) for size, made in found.items()}
+        scores = {size: zeroshot.accuracy(made, classes.to(made), labels) for size, made in found.items()}
+        return Lookup(scores, "Accuracy with every late head projected on its first texts", ("texts",))
 
     def _unit_vectors(self, texts: Any) -> Tensor:
         """Return a pool as unit vectors: the session's, given vectors, or any source of texts."""
@@ -294,7 +298,7 @@ class AblationTopic:
         image: int | None = None,
         task: Task | str | None = None,
         shortcut: tuple[str, str] = ("", ""),
-    ) -> list[Preset]:
+    ) -> Listing[Preset]:
         """Return sets of heads worth ablating: those that encode the task's shortcut or a typed one (see
         shortcut_heads), those of each role and property, the heads that write most towards a text on an image, and
         the early layers.
@@ -319,7 +323,7 @@ class AblationTopic:
         if early:
             everyone = tuple((layer, head) for layer in early for head in range(model.n_heads))
             found.append(Preset("early", f"all but the last {N_LATE} layers", everyone))
-        return found
+        return Listing(found, "Sets of heads worth removing", ("kind", "name", "heads"))
 
     def _of_shortcuts(self, task: Task | None, sides: tuple[str, str]) -> list[Preset]:
         """Return the heads of the task's shortcut, and of the typed one, once the collection has been read."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from clipviz.analysis.cues import attacks, pairs, words
 from clipviz.models.bundle import Studio
 from clipviz.session import checks
 from clipviz.session.state import State
 from clipviz.session.topics.neurons import NeuronTopic
+from clipviz.values.tables import Listing, Lookup, NamedArray, named
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -99,7 +98,7 @@ class CueTopic:
         n_words: int = words.N_WORDS,
         source: Source | None = None,
         m: int | None = None,
-    ) -> list[Cue]:
+    ) -> Listing[Cue]:
         """Return the words that pull pictures of pair[0] towards pair[1] through some layers' neurons (Eq. 3.4).
 
         layers and m as in `source`; source: a source computed before. Each word has .null, the largest score of
@@ -110,7 +109,9 @@ class CueTopic:
         what = "Comparing the words with those of rotated neurons"
         progress = self._state.progress(what, words.N_ROTATIONS)
         n_words = checks.count("n_words", n_words)
-        return words.cues(self._state.model, source, *pair, n_words=n_words, progress=progress)
+        found = words.cues(self._state.model, source, *pair, n_words=n_words, progress=progress)
+        title = f"Words that pull pictures of “{pair[0]}” towards “{pair[1]}”"
+        return Listing(found, title, words.Cue._fields)
 
     def attack(
         self,
@@ -122,7 +123,7 @@ class CueTopic:
         m: int | None = None,
         describe: Writer | None = None,
         draw: Painter | None = None,
-    ) -> dict[str, tuple[list[str], Attack]]:
+    ) -> Lookup[str, tuple[list[str], Attack]]:
         """Draw pictures meant to mislead the model, by every method of Table 3.3; return method -> (its words, its
         pictures).
 
@@ -132,7 +133,7 @@ class CueTopic:
             raise ValueError("expected describe and draw together, got one of them; pass both or neither")
         own = None if describe is None or draw is None else Studio.of(describe, draw)
         self.check_pair(pair)
-        return attacks.attack_pair(
+        found = attacks.attack_pair(
             self._state.model,
             self.source(layers, m),
             pair,
@@ -141,13 +142,16 @@ class CueTopic:
             n_images=n_images,
             studio=own or self.studio,
         )
+        title = f"Pictures of “{pair[0]}” made to be classified as “{pair[1]}”"
+        return Lookup(found, title, ("method",), ("words", "pictures"))
 
-    def drawable(self, texts: Sequence[str], pair: tuple[str, str]) -> list[bool]:
+    def drawable(self, texts: Sequence[str], pair: tuple[str, str]) -> Listing[bool]:
         """Return whether each word can be drawn into a picture of pair[0]."""
         self.check_pair(pair)
-        return pairs.drawable(self.studio, texts, pair)
+        return Listing(pairs.drawable(self.studio, texts, pair), "Words that can be drawn", ("drawable",))
 
-    def map(self, picture: Image.Image, pair: tuple[str, str]) -> np.ndarray:
+    def map(self, picture: Image.Image, pair: tuple[str, str]) -> NamedArray:
         """Return effects of a picture's tokens [rows, cols], above 0 where they write towards pair[1] (Fig. 3.6)."""
         self.check_pair(pair)
-        return attacks.pair_map(self._state.model, picture, pair)
+        found = attacks.pair_map(self._state.model, picture, pair)
+        return named(found, ("rows", "cols"), f"Effects towards “{pair[1]}” and away from “{pair[0]}”")

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from clipviz.analysis.generation import editing, inversion
+from clipviz.analysis.generation.concepts import GeneratorConcept
 from clipviz.models.threads import spare_core
 from clipviz.session import checks
 from clipviz.session.state import State
@@ -16,9 +17,9 @@ from clipviz.session.topics.guided import Guided
 from clipviz.session.topics.images import ImageTopic
 from clipviz.session.topics.rosetta import RosettaTopic
 from clipviz.session.topics.workbench import Workbench
+from clipviz.values.tables import Listing, Lookup
 
 if TYPE_CHECKING:
-    from clipviz.analysis.generation.concepts import GeneratorConcept
     from clipviz.analysis.generation.guides import Guides
     from clipviz.analysis.generation.searching import Edited, SearchProgress
     from clipviz.lens.invert import Schedule
@@ -83,17 +84,18 @@ class GeneratorTopic:
         self._guided.guides = guides
         self._state.refresh()
 
-    def concepts(self) -> list[GeneratorConcept]:
+    def concepts(self) -> Listing[GeneratorConcept]:
         """Return the generator's units that other models share (Eq. 4.3), where units that are active together form
         one named concept.
 
         Each has .name, the text whose heatmap correlates most with its maps, .similarity, .units and .readers.
         """
-        return self._guided.concepts()
+        found = self._guided.concepts()
+        return Listing(found, "Units of the generator that other models share", GeneratorConcept._fields)
 
-    def weights(self) -> dict[str, str]:
+    def weights(self) -> Lookup[str, str]:
         """Return the weights on which the concepts' names depend: those of the generator, its readers and the model."""
-        return self._guided.weights()
+        return Lookup(self._guided.weights(), "Weights that the names rest on", ("model",), ("weights",))
 
     @property
     def workbench(self) -> Workbench:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from clipviz.session.topics.removal import Removal
 from clipviz.session.topics.spans import Spans
 from clipviz.session.topics.tokens import Tokens, to_numpy
 from clipviz.values import Ablation, Head
+from clipviz.values.tables import Columns, Listing, Lookup, NamedArray, Table, named
 
 FOUND = 0.95  # a head found by a text varies less along this share of the pool's texts
 SHOWN_TEXTS = 10
@@ -26,7 +28,8 @@ MOST_DRAWS = 10_000
 """The largest number of random rotations of a head, each of which takes some kilobytes."""
 
 
-class HeadEffects(NamedTuple):
+@dataclass(frozen=True, eq=False, repr=False)
+class HeadEffects(Table):
     """Direct effects on a text's cosine for one image: heads [layer, head], mlps [1 + layer], their sum.
 
     With a second text, they are effects on the difference of the two cosines. After an ablation, they are effects
@@ -37,8 +40,34 @@ class HeadEffects(NamedTuple):
     mlps: np.ndarray
     cosine: float
 
+    def to_xarray(self) -> Any:
+        """Return the effects of the heads as an xarray.DataArray with the axes layer and head.
 
-class Description(NamedTuple):
+        Raises:
+            ImportError: where xarray is not installed.
+        """
+        return named(self.heads, ("layer", "head"), "effect").to_xarray()
+
+    def _columns(self) -> Columns:
+        (n_layers, n_heads), n_mlps = self.heads.shape, len(self.mlps)
+        others = ["input", *["mlp"] * n_layers, "tail"][:n_mlps]
+        layers = [-1, *range(n_layers), n_layers][:n_mlps]
+        return {
+            "part": ["head"] * self.heads.size + others,
+            "layer": [*np.repeat(np.arange(n_layers), n_heads).tolist(), *layers],
+            "head": [*np.tile(np.arange(n_heads), n_layers).tolist(), *[-1] * n_mlps],
+            "effect": np.concatenate([self.heads.ravel(), self.mlps]),
+        }
+
+    def _order(self, columns: Columns) -> Sequence[int]:
+        return list(np.argsort(-np.abs(columns["effect"]), kind="stable").tolist())
+
+    def _title(self) -> str:
+        return f"Direct effects on a cosine of {self.cosine:.3f}, largest first"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Description(Table):
     """TextSpan of one head: texts and families chosen, the share of variance that each adds, and the null's.
 
     order: [n] indices into the pool; gains: [n]; null_gains: [draw, n], the same search when the head's data are
@@ -53,6 +82,13 @@ class Description(NamedTuple):
     null_gains: np.ndarray
     null_order: np.ndarray
     n_used_up: int
+
+    def _columns(self) -> Columns:
+        columns: dict[str, Any] = {"text": self.texts, "family": self.families, "gain": self.gains}
+        return columns | ({"null_gain": self.null_gains.mean(0)} if len(self.null_gains) else {})
+
+    def _title(self) -> str:
+        return f"{len(self.texts)} texts explain {self.gains.sum():.1%} of the variance"
 
 
 class HeadFound(NamedTuple):
@@ -87,9 +123,9 @@ class HeadTopic:
         return f"{len(self.kept)} heads of layers {layers}"
 
     @property
-    def kept(self) -> list[Head]:
+    def kept(self) -> Listing[Head]:
         """Every head kept for the collection, as (layer, head)."""
-        return self._labels.heads
+        return Listing(self._labels.heads, "Heads kept for the collection", ("layer", "head"))
 
     def effects(
         self, text: str, image: int | None = None, text_b: str = "", ablation: Ablation | None = None
@@ -125,11 +161,12 @@ class HeadTopic:
         place, head = np.unravel_index(int(effects.argmax()), effects.shape)
         return layers[int(place)], int(head)
 
-    def variance(self, images: Sequence[int] = ()) -> np.ndarray:
+    def variance(self, images: Sequence[int] = ()) -> NamedArray:
         """Return the share of each head in the heads' summed variance over the collection, [layer, head]."""
         variance = torch.diagonal(self._spans.every(images)[0], dim1=1, dim2=2).sum(-1)
         shares = variance / variance.sum().clamp_min(1e-30)
-        return to_numpy(shares.reshape(len(self._state.collection.layers), -1))
+        shares = shares.reshape(len(self._state.collection.layers), -1)
+        return named(to_numpy(shares), ("layer", "head"), "Share of the heads' variance")
 
     def spans(self, images: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
         """Return the covariance of every head's effects, [head, rank, rank], each in its own span, [head, d_embed,
@@ -191,18 +228,19 @@ class HeadTopic:
         """Whether every head has its label, so that summaries() is immediate."""
         return self._labels.complete
 
-    def summaries(self) -> dict[Head, Summary]:
+    def summaries(self) -> Lookup[Head, Summary]:
         """Return label, first texts and a person's own role of every kept head, by (layer, head)."""
-        found, roles, heads = {}, self.roles(), self.kept
+        found: dict[Head, Summary] = {}
+        roles, heads = self.roles(), self.kept
         progress = self._state.progress("Labelling the heads", len(heads))
         for place, at in enumerate(heads):
             progress(place)
             label = self.label(*at)
             found[at] = Summary(label.name, label.texts, label.p_value, roles.get(at, ""))
         progress(len(heads))
-        return found
+        return Lookup(found, "Heads and what they are about", ("layer", "head"))
 
-    def find(self, text: str) -> list[HeadFound]:
+    def find(self, text: str) -> Listing[HeadFound]:
         """Return the heads whose effects vary with a text, by the share of variance along it; none if no head stands
         out.
 
@@ -212,7 +250,7 @@ class HeadTopic:
         key = ("find heads", self._state.collection.version, checks.text("text", text))
         return self._state.remember(key, lambda: self._found(text))
 
-    def _found(self, text: str) -> list[HeadFound]:
+    def _found(self, text: str) -> Listing[HeadFound]:
         state, (covariance, span), pool = self._state, self._spans.every(), self._state.pool()
         mean = pool.mean(0)
 
@@ -225,13 +263,15 @@ class HeadTopic:
         above = (others < shares[:, None]).double().mean(1)
         rows = zip(self.kept, shares.tolist(), above.tolist(), strict=True)
         found = [HeadFound(layer, head, share, rank) for (layer, head), share, rank in rows if rank >= FOUND]
-        return sorted(found, key=lambda one: -one.share)
+        return Listing(
+            sorted(found, key=lambda one: -one.share), f"Heads that vary with “{text}”", HeadFound._fields
+        )
 
-    def roles(self) -> dict[Head, str]:
+    def roles(self) -> Lookup[Head, str]:
         """Return the roles that people gave heads of this model, (layer, head) -> role, kept between sessions
         (data.roles).
         """
-        return self._state.roles.all()
+        return Lookup(self._state.roles.all(), "Roles given by a person", ("layer", "head"), ("role",))
 
     def set_role(self, layer: int, head: int, role: str) -> None:
         """Give a head a role, such as "background", shown beside its computed label; "" removes it."""

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, overload
 
-import numpy as np
 from PIL import Image
 from torch import Tensor
 
 from clipviz.analysis.collection import atlas as planes
 from clipviz.analysis.collection import retrieval
-from clipviz.analysis.collection.retrieval import Ranked
 from clipviz.data.images import Images, open_images
 from clipviz.lens.percentiles import (
     Familiarity,
@@ -30,11 +29,17 @@ from clipviz.session.topics.removal import Removal
 from clipviz.session.topics.spans import Spans
 from clipviz.session.topics.texts import TextTopic
 from clipviz.values import Ablation, Head
+from clipviz.values.tables import Listing, Lookup, NamedArray, named
 
 if TYPE_CHECKING:
     from clipviz.analysis.collection.atlas import Atlas
     from clipviz.analysis.collection.atlas import Words as AtlasWords
     from clipviz.analysis.collection.image_codes import ImageCodes
+
+PIXELS = ("rows", "cols", "channel")
+SEEN = "Image as the model sees it"
+Ranked = Listing[tuple[int, float]]
+"""Images by their index, each with its score."""
 
 
 class ImageTopic(Sequence[Image.Image]):
@@ -77,9 +82,9 @@ class ImageTopic(Sequence[Image.Image]):
         return self._state.collection
 
     @property
-    def names(self) -> list[str]:
+    def names(self) -> Listing[str]:
         """The names of the images."""
-        return list(self.opened.names)
+        return Listing(self.opened.names, "Names of the images", ("name",))
 
     @property
     def progress(self) -> tuple[int, int]:
@@ -98,19 +103,27 @@ class ImageTopic(Sequence[Image.Image]):
         embedding, norm = self._removal.embedding(state.an_image(image), state.an_ablation(ablation))
         return embedding / norm
 
-    def pixels(self, image: int | None = None) -> np.ndarray:
+    def pixels(self, image: int | None = None) -> NamedArray:
         """Return what the model sees of an image: uint8 [rows, cols, 3] after resize and crop."""
         state, i = self._state, self._state.an_image(image)
         return state.remember(
-            ("pixels", i), lambda: state.model.shown(state.model.prepare(state.images[i]))[0]
+            ("pixels", i),
+            lambda: named(
+                state.model.shown(state.model.prepare(state.images[i]))[0],
+                PIXELS,
+                "Image as the model sees it",
+            ),
         )
 
-    def picture(self, image: int | None = None) -> np.ndarray:
+    def picture(self, image: int | None = None) -> NamedArray:
         """Return the same view of an image, at twice the model's resolution if the file allows it, uint8 [rows,
         cols, 3].
         """
         state, i = self._state, self._state.an_image(image)
-        return state.remember(("picture", i), lambda: state.model.shown_sharp(state.images[i]))
+        return state.remember(
+            ("picture", i),
+            lambda: named(state.model.shown_sharp(state.images[i]), PIXELS, SEEN),
+        )
 
     def add(self, source: Any, name: str = "upload", drawn: bool = False) -> int:
         """Add one image (path, bytes, PIL, array) to the session; return its index.
@@ -152,7 +165,8 @@ class ImageTopic(Sequence[Image.Image]):
         model.
         """
         k = checks.count("k", k)
-        return retrieval.best(self.codes, self.cosines(text, text_b, ablation), k)
+        found = retrieval.best(self.codes, self.cosines(text, text_b, ablation), k)
+        return self._ranked(found, f"Images nearest to “{text}”" + (f" minus “{text_b}”" if text_b else ""))
 
     def cosines(self, text: str, text_b: str = "", ablation: Ablation | None = None) -> Tensor:
         """Return the cosine of every image with a text, or minus that with text_b, [image]; ablation as in search."""
@@ -166,7 +180,10 @@ class ImageTopic(Sequence[Image.Image]):
         lengths of both, so that images on which the head writes little count as much.
         """
         layer, head = self._state.a_head(layer, head)
-        return retrieval.top_images(self.codes, direction, layer, head, checks.count("k", k), by)
+        found = retrieval.top_images(self.codes, direction, layer, head, checks.count("k", k), by)
+        return self._ranked(
+            found, f"Images on which head {head} of layer {layer} writes most along a direction", by
+        )
 
     def neighbours(
         self,
@@ -185,14 +202,21 @@ class ImageTopic(Sequence[Image.Image]):
         i, k = self._state.an_image(image), checks.count("k", k)
         if (layer is None) != (head is None):
             raise ValueError(f"expected a layer and a head, or neither, got layer={layer}, head={head}")
-        return retrieval.neighbours(
-            self.codes, i, self._one_head(layer, head), k, by, lambda: self._state.trace(i)
-        )
+        chosen = self._one_head(layer, head)
+        found = retrieval.neighbours(self.codes, i, chosen, k, by, lambda: self._state.trace(i))
+        under = "" if chosen is None else f" under head {chosen[1]} of layer {chosen[0]}"
+        return self._ranked(found, f"Images most like image {i}{under}", by)
 
-    def columns(self) -> dict[str, dict[str, int]]:
+    def _ranked(self, found: list[tuple[int, float]], title: str, by: str = "cosine") -> Ranked:
+        """Images with their scores, as a table with thumbnails."""
+        images = self.opened
+        return Listing(found, title, ("image", by), pictures=lambda pair: images[pair[0]])
+
+    def columns(self) -> Lookup[str, dict[str, int]]:
         """Return the columns by which subsets can be chosen, with the number of images per word; common words first."""
         images = self.opened
-        return self._state.remember(("attributes", len(images)), lambda: retrieval.attributes(images))
+        found = self._state.remember(("attributes", len(images)), lambda: retrieval.attributes(images))
+        return Lookup(found, "Columns that subsets can be chosen by", ("column",), ("images",))
 
     def where(self, column: str, value: str) -> tuple[int, ...]:
         """Return images whose label, group or other attribute is `value`, for select(images=...) or textspan."""
@@ -279,7 +303,7 @@ class ImageTopic(Sequence[Image.Image]):
             f"This picture is not from the collection that “{state.model.name}” was made with. The "
             "model has only seen its own world. On other pictures its numbers mean little."
         )
-        return judged._replace(known=known, why="" if known else why)
+        return replace(judged, known=known, why="" if known else why)
 
     def _others(self, image: int) -> Tensor:
         """Return the images that were read, except this one, [row]."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -16,10 +17,12 @@ from clipviz.models.threads import spare_core, with_spare_core
 from clipviz.session.state import State
 from clipviz.session.topics.spans import Spans
 from clipviz.values import Head
+from clipviz.values.tables import Table
 from clipviz.waits import Work
 
 
-class Label(NamedTuple):
+@dataclass(frozen=True, repr=False)
+class Label(Table):
     """The label of a head (analysis.labels): its name, the evidence, and its p-value under the null.
 
     texts: the first texts of the label's search (centred pool, length-normalised), which Alg. 1 may order differently.

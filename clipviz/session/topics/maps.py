@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ from clipviz.session.state import State
 from clipviz.session.topics.heads import SHOWN_TEXTS, HeadTopic
 from clipviz.session.topics.tokens import TokenMaps, Tokens, to_numpy
 from clipviz.values import Ablation
+from clipviz.values.tables import Columns, Maps, NamedArray, Table, named
 
 if TYPE_CHECKING:
     from clipviz.lens.segment import SegmentationScore
@@ -35,7 +38,8 @@ IGNORING = (
 )  # baselines whose map is the same for every text
 
 
-class Joint(NamedTuple):
+@dataclass(frozen=True, eq=False, repr=False)
+class Joint(Table):
     """A head's texts on one image (Fig. 2.6): those that agree most with it first, then those that agree least.
 
     texts: [2 k]; coefficients: [2 k], parts of the cosine minus the pool's mean direction; maps:
@@ -45,6 +49,15 @@ class Joint(NamedTuple):
     texts: tuple[str, ...]
     coefficients: np.ndarray
     maps: np.ndarray
+
+    def _columns(self) -> Columns:
+        return {"text": self.texts, "coefficient": self.coefficients}
+
+    def _pictures(self) -> Sequence[Any]:
+        return list(self.maps)
+
+    def _title(self) -> str:
+        return "Texts of a head on an image"
 
 
 class MapTopic:
@@ -67,7 +80,7 @@ class MapTopic:
         """
         return self._tokens.maps(text, image, text_b, ablation)
 
-    def pool(self, text: str, image: int | None = None, text_b: str = "") -> np.ndarray:
+    def pool(self, text: str, image: int | None = None, text_b: str = "") -> NamedArray:
         """Return the effect on a text's cosine of each final token as the pool reads it, [token], numbered as in
         `tokens`.
 
@@ -77,23 +90,24 @@ class MapTopic:
         state, i = self._state, self._state.an_image(image)
         text, text_b = checks.text("text", text), checks.text("text_b", text_b)
 
-        def make() -> np.ndarray:
+        def make() -> NamedArray:
             direction = state.contrast(text, text_b)
-            return self._placed(state.trace(i).pool_scores(direction[None], normalize=True)[0, 0])
+            scores = self._placed(state.trace(i).pool_scores(direction[None], normalize=True)[0, 0])
+            return named(scores, ("token",), "Effects of tokens through the pool")
 
         return state.remember(("pool", i, text, text_b), make)
 
-    def attention(self, image: int | None = None) -> np.ndarray:
+    def attention(self, image: int | None = None) -> NamedArray:
         """Return the share of each token in what every head reads, [layer, head, token], numbered as in `tokens`."""
         found = self._state.trace(self._state.an_image(image)).attention
         assert found is not None
-        return self._placed(found[0])
+        return named(self._placed(found[0]), ("layer", "head", "token"), "Attention")
 
     def _placed(self, scores: Tensor) -> np.ndarray:
         """Return scores [..., token] with all tokens that have no position merged into the first."""
         return to_numpy(one_placeless(scores, self._state.model.weights.prefix))
 
-    def compare(self, text: str, image: int | None = None, text_b: str = "") -> dict[str, np.ndarray]:
+    def compare(self, text: str, image: int | None = None, text_b: str = "") -> Maps:
         """Return the map [rows, cols] of every baseline for a text, or for one text minus another, by name.
 
         It takes one forward and one backward pass for all of them.
@@ -105,30 +119,34 @@ class MapTopic:
         )
         return self._state.remember(("compare", i, text, text_b), lambda: self._compared(text, i, text_b))
 
-    def _compared(self, text: str, image: int, text_b: str) -> dict[str, np.ndarray]:
+    def _compared(self, text: str, image: int, text_b: str) -> Maps:
         state, model = self._state, self._state.model
         unit = torch.nn.functional.normalize(state.contrast(text, text_b), dim=-1)
         if steps_through(model):
             maps = all_maps(record(model, [state.images[image]], unit[None]), model.weights.grid)
         else:
             maps = pooled_maps(attend(model, [state.images[image]], unit[None]), model.weights.grid)
-        return {name: found[0].float().cpu().numpy() for name, found in maps.items()}
+        arrays = {
+            name: named(to_numpy(found[0].float()), ("rows", "cols"), name) for name, found in maps.items()
+        }
+        return Maps(arrays, "Maps by method", ("method",))
 
     @property
     def baselines(self) -> tuple[str, ...]:
         """The baselines that apply to the model: those of Table 2.4, or those that work for every readout."""
         return BASELINES if steps_through(self._state.model) else POOLED_BASELINES
 
-    def shared(self, image: int | None = None) -> np.ndarray:
+    def shared(self, image: int | None = None) -> NamedArray:
         """Return token effects on the mean of all texts, [layer, head, token]: the common part of every text's map
         (2.5).
         """
         state, i = self._state, self._state.an_image(image)
 
-        def make() -> np.ndarray:
+        def make() -> NamedArray:
             mean = state.pool().mean(0)
             scores = state.trace(i).token_scores(mean[None], normalize=True)[0, 0]
-            return one_placeless(scores, state.model.weights.prefix).float().cpu().numpy()
+            effects = to_numpy(one_placeless(scores, state.model.weights.prefix).float())
+            return named(effects, ("layer", "head", "token"), "Effects on the mean of all texts")
 
         return state.remember(("shared tokens", i), make)
 
@@ -153,15 +171,15 @@ class MapTopic:
         texts = tuple(described.texts[place] for place in chosen.tolist())
         return Joint(texts, coefficients.float().cpu().numpy(), maps.float().cpu().numpy())
 
-    def truth(self, image: int | None = None) -> np.ndarray | None:
+    def truth(self, image: int | None = None) -> NamedArray | None:
         """Return the objects of an image as the model sees it, bool [rows, cols], or None if they are unknown."""
         state, i = self._state, self._state.an_image(image)
 
-        def make() -> np.ndarray | None:
+        def make() -> NamedArray | None:
             mask = state.images.masks(i)
             if mask is None or not mask.any():
                 return None
-            return fit_mask(mask, state.model.image_size) > 0
+            return named(fit_mask(mask, state.model.image_size) > 0, ("rows", "cols"), "Objects of the image")
 
         return state.remember(("mask", i), make)
 

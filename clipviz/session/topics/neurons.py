@@ -29,6 +29,7 @@ from clipviz.session.topics import readings
 from clipviz.session.topics.ablation import AblationTopic
 from clipviz.session.topics.readings import Listed, Reading, against_pool, reading_of
 from clipviz.values import Task, neuron_layers
+from clipviz.values.tables import Listing, Lookup, NamedArray, Table, named
 
 MOST_BINS = 1_000
 """The largest number of intervals of a histogram, more than a screen can show."""
@@ -41,7 +42,7 @@ are meant.
 
 
 @dataclass(frozen=True)
-class InUse:
+class InUse(Table):
     """A dictionary in use by a session. reconstruction: how well it reconstructs its point on the session's images."""
 
     name: str
@@ -209,7 +210,7 @@ class NeuronTopic:
 
     def describe(
         self, layer: UnitsOf, neurons: Sequence[int], n_texts: int = N_WORDS, m: int | None = None
-    ) -> list[Code]:
+    ) -> Listing[Code]:
         """Return sparse text codes of some neurons (thesis 3.4): signed texts, and the share of the direction that
         they reconstruct.
 
@@ -219,7 +220,8 @@ class NeuronTopic:
         known = self.layer(layer)
         chosen = checks.several("neurons", neurons, known.n_neurons)
         count, codes = checks.count("n_texts", n_texts), known.codes(chosen, checks.code_size(m))
-        return [code._replace(words=code.words[:count]) for code in codes]
+        found = [code._replace(words=code.words[:count]) for code in codes]
+        return Listing(found, f"Texts of units of layer {known.stats.layer}", Code._fields)
 
     def histogram(self, neuron: int, layer: UnitsOf | None = None, n_bins: int = 8) -> Histogram:
         """Return a histogram of a neuron's effect sizes over the images, in even intervals, with images of each."""
@@ -260,7 +262,7 @@ class NeuronTopic:
         layers: Sequence[UnitsOf] | None = None,
         n_neurons: int = N_SEGMENT_NEURONS,
         n_images: int | None = None,
-    ) -> np.ndarray:
+    ) -> NamedArray:
         """Return where neurons are active on an image, [rows, cols], averaged and rescaled to 0..1 (Table 3.4, Fig.
         3.7).
 
@@ -280,15 +282,18 @@ class NeuronTopic:
                 )
             directions = torch.cat([self.layer(layer, n_images).line.directions for layer in chosen])
             seconds = [reading_of(state, layer).second(i) for layer in chosen]
-            return to_numpy(map_towards(seconds, directions, target.to(directions), count)[0])
+            found = to_numpy(map_towards(seconds, directions, target.to(directions), count)[0])
+            return named(found, ("rows", "cols"), "Where neurons are active")
         if not neurons:
             raise ValueError("expected at least one (layer, neuron) pair, got none; name the neurons")
         maps = [reading_of(state, at).second(i).activation_maps([neuron])[:, 0] for at, neuron in neurons]
-        return to_numpy(neuron_heatmap(torch.stack(maps, 1))[0])
+        return named(
+            to_numpy(neuron_heatmap(torch.stack(maps, 1))[0]), ("rows", "cols"), "Where neurons are active"
+        )
 
     def concepts(
         self, image: int | None = None, layer: UnitsOf | None = None, k: int = 10, m: int | None = None
-    ) -> list[tuple[str, float]]:
+    ) -> Listing[tuple[str, float]]:
         """Return the texts that an image's activated neurons write, with their scores, best first (thesis 3.5, Fig.
         B.1).
 
@@ -297,7 +302,9 @@ class NeuronTopic:
         chosen, k = self._chosen(layer), checks.count("k", k)
         i, size = self._state.an_image(image), checks.code_size(m)
         norms = reading_of(self._state, chosen).second(i).norms()[0]
-        return self.layer(chosen).concepts(norms, k, size)
+        known = self.layer(chosen)
+        title = f"Texts that units of layer {known.stats.layer} write on image {i}"
+        return Listing(known.concepts(norms, k, size), title, ("text", "score"))
 
     def ablate(
         self,
@@ -305,7 +312,7 @@ class NeuronTopic:
         task: Task | str | None = None,
         m: int | Sequence[int] = (),
         n_images: int | None = None,
-    ) -> dict[str, Accuracy]:
+    ) -> Lookup[str, Accuracy]:
         """Return accuracy after replacing all second-order effects of a layer's neurons (Figures 3.3 and 3.4), by
         condition.
 
@@ -325,7 +332,7 @@ class NeuronTopic:
         lengths = [min(size, most) for size in sizes]
         coded = sparse_codes(known.line.directions, known.dictionary, lengths) if sizes else {}
         codes = {f"m = {size}": reconstruct(coded[min(size, most)], known.dictionary) for size in sizes}
-        return replacement.accuracies(
+        found = replacement.accuracies(
             state.model,
             state.images,
             chosen,
@@ -338,3 +345,4 @@ class NeuronTopic:
             codes,
             state.checkpoint,
         )
+        return Lookup(found, f"Accuracy with the units of layer {known.stats.layer} replaced", ("condition",))

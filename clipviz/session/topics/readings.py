@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from clipviz.models.units import Place, units_of
 from clipviz.session import checks
 from clipviz.session.state import State
 from clipviz.values import whole
+from clipviz.values.tables import Columns, Table
 from clipviz.waits import Work
 
 BATCH = 16  # images per step, since a click waits for at most one step
@@ -34,7 +35,8 @@ SAMPLES = ("top", "intervals", "quantiles", "random")
 FINDS = ("text", "image", "strength")
 
 
-class Listed(NamedTuple):
+@dataclass(frozen=True, repr=False)
+class Listed(Table):
     """The result of a search for neurons. by: the kind of search; unit: the unit of the scores; notes: what each
     score is compared with.
     """
@@ -44,6 +46,12 @@ class Listed(NamedTuple):
     neurons: list[int]
     scores: list[float]
     notes: list[str]
+
+    def _columns(self) -> Columns:
+        return {"neuron": self.neurons, "score": self.scores, "note": self.notes}
+
+    def _title(self) -> str:
+        return f"Neurons found by {self.by}, with the {self.unit}"
 
 
 class Reading:

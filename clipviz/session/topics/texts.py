@@ -12,6 +12,7 @@ from clipviz.session import checks
 from clipviz.session.state import State
 from clipviz.session.topics.removal import Removal
 from clipviz.values import Ablation
+from clipviz.values.tables import Listing
 
 EXAMPLES = ("a person", "an animal", "a building", "the colour red", "text on a sign", "a landscape")
 
@@ -64,7 +65,7 @@ class TextTopic(Sequence[str]):
 
     def nearest(
         self, image: int | None = None, k: int = 5, ablation: Ablation | None = None
-    ) -> list[tuple[str, float]]:
+    ) -> Listing[tuple[str, float]]:
         """Return the texts of the pool that are nearest to an image by cosine, best first; ablation as in
         heads.effects.
         """
@@ -74,4 +75,5 @@ class TextTopic(Sequence[str]):
         cosines = state.pool() @ (embedding / norm)
         found = cosines.topk(min(checks.count("k", k), len(self)))
         rows = zip(found.indices.tolist(), found.values.tolist(), strict=True)
-        return [(self.opened[j], value) for j, value in rows]
+        named = [(self.opened[j], value) for j, value in rows]
+        return Listing(named, f"Texts nearest to image {i}", ("text", "cosine"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,6 +13,7 @@ from clipviz.session import checks
 from clipviz.session.state import State
 from clipviz.session.topics.removal import Removal
 from clipviz.values import N_LATE, Ablation
+from clipviz.values.tables import Columns, NamedArray, Table, named
 
 
 class TokenHead(NamedTuple):
@@ -21,7 +24,8 @@ class TokenHead(NamedTuple):
     value: float
 
 
-class TokenMaps(NamedTuple):
+@dataclass(frozen=True, eq=False, repr=False)
+class TokenMaps(Table):
     """Direct effects of every token through every head on a text's cosine: scores [layer, head, token].
 
     Entry 0 is the class token, or the sum of all tokens without a position, 0 if there are none. It also contains
@@ -32,7 +36,7 @@ class TokenMaps(NamedTuple):
     cosine: float
     grid: tuple[int, int]
 
-    def map(self, scope: str = "all", layer: int | None = None, head: int | None = None) -> np.ndarray:
+    def map(self, scope: str = "all", layer: int | None = None, head: int | None = None) -> NamedArray:
         """Return the scores over the image [rows, cols], summed over "all" heads, "late" layers, one "layer" or one
         "head".
         """
@@ -43,8 +47,8 @@ class TokenMaps(NamedTuple):
             scores = scores[layer][None]
         elif scope == "head" and layer is not None and head is not None:
             scores = scores[layer, head][None, None]
-        found: np.ndarray = scores[..., 1:].sum((0, 1)).reshape(self.grid)
-        return found
+        summed = scores[..., 1:].sum((0, 1)).reshape(self.grid)
+        return named(summed, ("rows", "cols"), f"Effects on a cosine of {self.cosine:.3f}")
 
     def at(self, token: int | None, k: int = 5) -> list[TokenHead]:
         """Return the k heads that write most (by magnitude) at a token. Raises ValueError for an unknown token."""
@@ -55,6 +59,30 @@ class TokenMaps(NamedTuple):
         order = np.argsort(-np.abs(column), axis=None, kind="stable")[:k]
         places = [divmod(int(i), n_heads) for i in order]
         return [TokenHead(layer, head, float(column[layer, head])) for layer, head in places]
+
+    def to_xarray(self) -> Any:
+        """Return the scores as an xarray.DataArray with the axes layer, head and token.
+
+        Raises:
+            ImportError: where xarray is not installed.
+        """
+        return self._named().to_xarray()
+
+    def _named(self) -> NamedArray:
+        return named(self.scores, ("layer", "head", "token"), "effect")
+
+    def _columns(self) -> Columns:
+        columns = dict(self._named()._columns())
+        return columns | {"effect": columns.pop("value")}
+
+    def _order(self, columns: Columns) -> Sequence[int]:
+        return list(np.argsort(-np.abs(columns["effect"]), kind="stable").tolist())
+
+    def _title(self) -> str:
+        return f"Effects of tokens through heads on a cosine of {self.cosine:.3f}, largest first"
+
+    def _repr_html_(self) -> str:
+        return self.map()._repr_html_()
 
 
 class Tokens:
