@@ -91,7 +91,7 @@ ARROWS = {
 ARROWS["__init__"] = set(ARROWS) - {"cli", "first_run"}
 # What a room may touch outside the standard library; None = anything declared.
 OUTSIDE = {
-    "values": {"torch", "numpy", "PIL", "jaxtyping", "typing_extensions"},
+    "values": {"torch", "numpy", "PIL", "jaxtyping", "typing_extensions", "pandas", "polars", "pyarrow", "xarray"},
     "worker": set(),
     "files": set(),
     "waits": set(),
@@ -108,6 +108,7 @@ ROOMS_WITH_A_COMMAND = {"clipviz.indexing.command", "clipviz.page.command", "cli
 BY_VARIABLE = {
     ("clipviz.cli", "options.room"): ROOMS_WITH_A_COMMAND,
     ("clipviz.cli", "room"): ROOMS_WITH_A_COMMAND,
+    ("clipviz.values.tables", "package"): {"pandas", "polars", "pyarrow", "xarray"},
 }
 
 

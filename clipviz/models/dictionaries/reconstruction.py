@@ -38,7 +38,7 @@ class Fit:
 
 
 @dataclass(frozen=True, repr=False)
-class Reconstruction(Fit, Table):
+class Reconstruction(Table, Fit):
     """The fit on some images, and the embedding when the reconstruction replaces the point's values.
 
     cosine: that of this embedding with the original one, mean over images. cosine_of_mean: the same when the
