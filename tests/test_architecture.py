@@ -91,7 +91,17 @@ ARROWS = {
 ARROWS["__init__"] = set(ARROWS) - {"cli", "first_run"}
 # What a room may touch outside the standard library; None = anything declared.
 OUTSIDE = {
-    "values": {"torch", "numpy", "PIL", "jaxtyping", "typing_extensions", "pandas", "polars", "pyarrow", "xarray"},
+    "values": {
+        "torch",
+        "numpy",
+        "PIL",
+        "jaxtyping",
+        "typing_extensions",
+        "pandas",
+        "polars",
+        "pyarrow",
+        "xarray",
+    },
     "worker": set(),
     "files": set(),
     "waits": set(),
@@ -150,7 +160,7 @@ def test_no_room_and_no_file_lies_on_a_circle():
     assert circles(ARROWS) == []
     arrows = graph()
     for (name, _), targets in BY_VARIABLE.items():
-        arrows[name] |= targets
+        arrows[name] |= targets & set(FILES)
     assert circles(arrows) == []
 
 
