@@ -1,4 +1,4 @@
-"""Panels: one .py and one small .js each. A panel shows what the session's selection points at."""
+"""Panels, one folder each. A panel shows the part of the session that its selection refers to."""
 
 from clipviz.panels.ablate.panel import Ablate
 from clipviz.panels.atlas.panel import Atlas

@@ -1,4 +1,4 @@
-"""The dashboard: every panel on one session, arranged to the width there is."""
+"""The dashboard: every panel on one session, arranged to fit the available width."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 
 class Dashboard(ipywidgets.Box):
-    """The linked panels: clipviz.Dashboard(session) as the last line of a cell.
+    """The linked panels: use clipviz.Dashboard(session) as the last line of a cell.
 
     Three columns from about 1,100 px, two from 700 px, one below. Attributes `query`, `images`, `heatmap`,
-    `heads`, `textspan`, `receipts` are the panels; `desks` opens the others, desks.show("neurons"). close() closes
-    them all and the session. tour: steps told by the "Tour" button, default those of the model's bundle, () for none;
-    dashboard.tour.go(1) begins it. size: "normal", or "lecture" for a projector: type of 18 px and more; the
-    heatmap, heads and five texts within 1280 x 720; an open desk in the lower half. The key F, or the button, fills
-    the screen.
+    `heads`, `textspan`, `receipts` are the panels; `desks` opens the others, desks.show("neurons"). close()
+    closes them all and the session. tour: steps shown by the "Tour" button, default those of the model's bundle,
+    () for none; dashboard.tour.go(1) starts it. size: "normal", or "lecture" for a projector: text of at least 18
+    px; the heatmap, heads and five texts fit within 1280 x 720; an open desk takes the lower half. The key F, or
+    the button, fills the screen.
     """
 
     _ended = True  # until there is something to close
@@ -90,18 +90,18 @@ class Dashboard(ipywidgets.Box):
             self.add_class("cv-lecture")
 
     def _open_panel(self, name: str) -> Panel | None:
-        """A panel by its name; a desk is opened."""
+        """Return a panel by its name; a desk is opened."""
         return {panel.name: panel for panel in self.panels}.get(name) or self.desks.show(name)
 
     def save_html(self, path: str | Path, **choices: Unpack[Choices]) -> Path:
-        """The board and the open desk as one HTML file that works without a kernel or a network.
+        """Save the board and the open desk as one HTML file that works without a kernel or a network.
 
         choices: images=, texts= and heads= that can be chosen there besides the selection (default 1, 1 and
-        "selected"). A number of texts takes the session's
-        examples, a number of images those nearest to the texts in turn; heads "all", or (layer, head) pairs. Every
-        text is answered for every image through every head: effects, maps by every method, texts of heads. Other
-        texts, images and removed heads are not; text B, removed heads and chosen images stay as they are. ValueError
-        where the file cannot be written, and for what is not there.
+        "selected"). A number of texts uses the session's examples, a number of images those nearest to each text
+        in turn; heads is "all", or (layer, head) pairs. Every text is answered for every image through every
+        head: effects, maps by every method, texts of heads. Other texts, images and removed heads are not
+        answered; text B, removed heads and chosen images stay fixed. Raises ValueError if the file cannot be
+        written, and for unknown choices.
         """
         kept = Kept.of(self.session, **choices)
         open_desk = [panel for panel in (self.desks.built.get(self.desks.bar.shown),) if panel is not None]
@@ -111,7 +111,9 @@ class Dashboard(ipywidgets.Box):
         return standalone.save(path, [*self.panels, *open_desk], title, names, kept)
 
     def close(self) -> None:
-        """Close every panel, stop the worker and end the session; once, since Python calls this again when it goes."""
+        """Close every panel, stop the worker and end the session; this runs only once, since Python calls it again
+        at deletion.
+        """
         if self._ended:
             return
         self._ended = True

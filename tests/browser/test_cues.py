@@ -76,8 +76,8 @@ def test_other_classes_and_one_picture_closely(panel):
     page = panel.page
     root = page.locator(PANEL)
     page.get_by_label("Class in the pictures").fill("cat")
-    page.get_by_label("Class they should be taken for").fill("dog")
-    page.get_by_label("Class they should be taken for").press("Enter")
+    page.get_by_label("Class that the model should see").fill("dog")
+    page.get_by_label("Class that the model should see").press("Enter")
     panel.panel("cues", drawn="cat", mistaken="dog", done="true").wait_for()
     assert panel.kernel("print(cues.pair())").strip() == "('cat', 'dog')"
     tile = root.locator('.strip[data-method="no words"] .tile').nth(1)

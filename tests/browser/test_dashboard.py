@@ -186,7 +186,7 @@ def test_a_long_text_is_cut_and_that_is_said(dashboard):
     said = dashboard.page.locator('[data-panel="query"] .cut')
     box = dashboard.page.get_by_label("Text A", exact=True)
     box.fill("a red circle " * 400)
-    expect(said).to_have_text("Text A is cut to its first 300 of 5,200 characters.")
+    expect(said).to_have_text("Text A was shortened to its first 300 of 5,200 characters.")
     assert len(box.input_value()) == 300
     box.fill("a red circle")
     expect(said).to_be_hidden()

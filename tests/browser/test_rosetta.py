@@ -35,7 +35,7 @@ def concepts(opened, place="rows"):
 def test_a_concept_is_clicked_and_the_other_panels_follow(panel):
     page = panel.page
     assert str(concepts(panel)) == panel.kernel("print(panel.dictionary().listed('named')[:8])").strip()
-    expect(page.locator('[data-panel="rosetta"] .note')).to_contain_text("Italics: a guess")
+    expect(page.locator('[data-panel="rosetta"] .note')).to_contain_text("Names in italics are guesses")
     panel.kernel("session.select(layer=5, head=2); session.wait(60)")
     page.get_by_role("button", name="Layer", exact=True).click()
     panel.panel("rosetta", sort="layer").wait_for()

@@ -388,7 +388,7 @@ export class Answers {
       label: null,
     });
     if (layer === null || head === null)
-      return { view: { ...view, message: "Select a head to read what it writes." }, arrays: {} };
+      return { view: { ...view, message: "Select a head to see its texts." }, arrays: {} };
     view.role = roles[`${layer},${head}`] ?? "";
     const images = s.images.filter((i) => i < collection.n);
     const n_read = images.length || collection.n_published;

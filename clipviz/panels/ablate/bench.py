@@ -1,4 +1,4 @@
-"""What the ablation desk sends to the browser: one image's sums, and the collection's accuracy."""
+"""The data that the ablation desk sends to the browser: one image's sums, and the collection's accuracy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ THUMBNAIL = 112
 
 
 def nearest(desk: Bench, most: int) -> list[int]:
-    """Classes in their order; where there are too many, those nearest to the unablated image."""
+    """Return the classes in order; if there are too many, those nearest to the unablated image."""
     logits = desk.logits
     if len(logits) <= most:
         return list(range(len(logits)))
@@ -25,7 +25,9 @@ def nearest(desk: Bench, most: int) -> list[int]:
 
 
 def arrays_of(desk: Bench, rows: list[int], images: Images, image: int) -> dict[str, np.ndarray | bytes]:
-    """The picture and, for both kinds of ablation, the sums that a browser toggles terms with (lens.subsets)."""
+    """Return the picture and, for both kinds of ablation, the sums with which the browser toggles terms
+    (lens.subsets).
+    """
     small = pictures.encoded(images.thumbnail(image, THUMBNAIL))
     arrays: dict[str, np.ndarray | bytes] = {"thumbnail": small}
     for side in (desk.mean, desk.zero):
@@ -44,7 +46,7 @@ def _floats(tensor: Any) -> np.ndarray:
 
 
 def outcome_shown(found: Outcome, task: Task, removed: bool) -> dict[str, Any]:
-    """Accuracy over the collection as the browser reads it; removed: whether anything is removed."""
+    """Return accuracy over the collection in the browser's form; removed: whether anything is removed."""
     worst = found.worst
     return {
         "everything": _row(found.everything),
@@ -64,5 +66,5 @@ def _row(row: Row) -> dict[str, Any]:
 
 
 def three(row: dict[str, Any]) -> tuple[float, float, float]:
-    """Before, best random draw, after."""
+    """Return the values before, under the best random draw, and after."""
     return row["before"], max(row["random"], default=row["before"]), row["after"]

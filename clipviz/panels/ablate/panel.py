@@ -1,4 +1,4 @@
-"""The ablation desk: remove heads; the image's classes move at once, the collection's accuracy follows."""
+"""The ablation desk: remove heads; the image's classes respond at once, the collection's accuracy follows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from clipviz.session.answers import Desk as Bench
     from clipviz.values import Task
 
-MOST_CLASSES = 400  # sent to the browser; beyond that the classes nearest to the image
+MOST_CLASSES = 400  # most classes sent to the browser: those nearest to the image
 
 
 class AblateOptions(TypedDict, total=False):
@@ -35,14 +35,15 @@ class AblateOptions(TypedDict, total=False):
 
 
 class Ablate(Desk):
-    """Heads and MLPs removed from one image's class scores, exactly and in the browser; the collection beside it.
+    """Heads and MLPs removed from one image's class scores, exactly and in the browser; beside it the collection's
+    accuracy.
 
-    task: one of the tasks that the images pose ("objects", "birds", ...) or "typed"; classes: class names with
-    commas between them, for "typed". shortcut, shortcut_b: two texts whose heads are a set of their own, see
-    session.ablation.shortcut_heads. Removed heads, and all MLPs together, are the selection's ablation, shared with
-    every panel. mlps: single MLP terms (0 = the input, 1 + layer = an MLP), and class_token: what the class token
-    writes by attending to itself (Table A.1); both are removed on this desk alone, whose images are traced again for
-    them.
+    task: one of the images' own tasks ("objects", "birds", ...) or "typed"; classes: class names with commas
+    between them, for "typed". shortcut, shortcut_b: two texts whose heads form a separate set, see
+    session.ablation.shortcut_heads. Removed heads, and all MLPs together, are the selection's ablation, shared
+    with every panel. mlps: single MLP terms (0 = the input, 1 + layer = an MLP), and class_token: what the class
+    token writes by attending to itself (Table A.1); both are removed on this desk alone, whose images are traced
+    again for them.
     """
 
     name = "ablate"
@@ -124,7 +125,7 @@ class Ablate(Desk):
         presets = session.ablation.presets(selection.text, selection.image, task, shortcut)
         view["presets"] = [dataclasses.asdict(preset) for preset in presets]
         if not self.view.get("outcome"):
-            self._show(selection, view, {})  # the image's bars need not wait for the collection
+            self._show(selection, view, {})  # the image's bars do not wait for the collection
         if stale():
             return None
         if session.ablation.n_labelled(task):
@@ -132,7 +133,9 @@ class Ablate(Desk):
         return view, {}
 
     def removed(self, shared: Ablation | None = None) -> Ablation:
-        """All that is removed here: the selection's ablation and this desk's own; ValueError for what cannot be."""
+        """Return everything that is removed here: the selection's ablation and this desk's own. Raises ValueError
+        for terms that cannot be removed.
+        """
         model = self.session.model
         shared = self.session.selection.ablation if shared is None else shared
         self.session.ablation.on_desk(shared)
@@ -150,11 +153,13 @@ class Ablate(Desk):
         )
 
     def probabilities(self) -> dict[str, float]:
-        """Class probabilities of the image on screen after the selection's ablation, as the browser sums them."""
+        """Return class probabilities of the image on screen after the selection's ablation, as summed by the
+        browser.
+        """
         if self._desk is None or self._desk_view is None:
             raise ValueError("expected a desk, got none yet; wait for the first images with session.wait()")
         chosen = self.session.ablation.on_desk(self.session.selection.ablation)
-        if not chosen.mlps:  # everything else is mlps={0}, an MLP term of its own comes after
+        if not chosen.mlps:  # everything else is mlps={0}; separate MLP terms come after it
             chosen = dataclasses.replace(chosen, mlps=frozenset(1 + mlp for mlp in self.mlps))
         values = self._desk.probabilities(chosen)
         return dict(zip(self._desk_view["names"], values[self._desk_view["rows"]].tolist(), strict=True))
@@ -189,12 +194,14 @@ class Ablate(Desk):
         return known.get(self.task) or next(iter(known.values()), None)
 
     def _apart(self, shared: Ablation) -> tuple[bool, bool]:
-        """Whether the desk needs every MLP apart, and whether it is without the class token."""
+        """Return whether the desk needs every MLP separately, and whether the class token's own attention is
+        removed.
+        """
         single = bool(self.mlps) and not self.session.ablation.on_desk(shared).mlps
         return single or self.class_token, self.class_token
 
     def _put_desk(self, task: Task, image: int, apart: tuple[bool, bool]) -> dict[str, Any] | None:
-        """Write the desk's arrays where image, classes or means are new; what the view says of them."""
+        """Write the desk's arrays if image, classes or means are new; return what the view states about them."""
         session = self.session
         key = (
             image,

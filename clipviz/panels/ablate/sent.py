@@ -1,4 +1,4 @@
-"""What the ablation desk is drawn from."""
+"""The data from which the ablation desk is drawn."""
 
 from __future__ import annotations
 
@@ -41,8 +41,9 @@ class OutcomeShown(TypedDict):
 
 
 class DeskShown(TypedDict):
-    """One image's sums, which are in the panel's `desk`. rows: the classes on show; label: the place of the true one
-    among them, or -1; key: changes with the sums."""
+    """One image's sums, which are in the panel's `desk`. rows: the classes shown; label: index of the true one among
+    them, or -1; key: changes with the sums.
+    """
 
     arrays: dict[str, Place]
     names: list[str]
@@ -61,14 +62,14 @@ class DeskShown(TypedDict):
 
 
 class Apart(TypedDict):
-    """What this desk alone removes."""
+    """What only this desk removes."""
 
     mlps: list[int]
     token: bool
 
 
 class AblateView(TypedDict, total=False):
-    """tasks: [name, note]; rest: everything but the late heads."""
+    """The desk's view. tasks: [name, note]; rest: everything except the late heads."""
 
     n_layers: int
     n_heads: int

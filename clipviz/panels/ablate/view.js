@@ -27,7 +27,7 @@ const SHOWN_GROUPS = 6;
 const SETTLE = 140;
 
 /**
- * What is removed: shown here at once, told to the kernel once the hand rests.
+ * The removed heads: shown here at once, and sent to the kernel after the last click.
  * @param {AblateApi} api
  * @param {() => void} paint
  */
@@ -181,7 +181,7 @@ const bench = (api, removed) => {
       D[`squared_norm_${removed.how}`],
     );
   };
-  // Whether what is on screen lacks something that is removed: the kernel traces images for it.
+  // Whether something removed is not on screen yet because the kernel traces images for it.
   const lacks = () => removed.token !== D.token || (removed.mlps.size > 0 && !removed.rest && !D.apart);
   // What a term adds to the lead of the first class over the second, in units of the cosine.
   /** @param {number} j */
@@ -220,7 +220,7 @@ const bench = (api, removed) => {
 };
 
 /**
- * Where the terms stand, and what is said of each.
+ * The positions of the terms, and a description of each.
  * @param {AblateApi} api
  * @param {Removed} removed
  * @param {Bench} desk
@@ -529,7 +529,7 @@ const classBars = (api, desk) => {
      * @param {number} share
      */
     const strong = (c, share) => [h("strong", {}, D.names[c]), ` (${percent(share)})`];
-    if (!now) return ["Nothing is left of the embedding."];
+    if (!now) return ["Nothing remains of the embedding."];
     if (first !== D.first)
       return ["Before: ", ...strong(D.first, q[D.first]), ". Now: ", ...strong(first, p[first]), "."];
     return [
@@ -656,7 +656,7 @@ const collectionPlot = () => {
   const kept = h(
     "p",
     { class: "kept", hidden: true },
-    "The numbers of the collection are those for the heads that were removed when this page was saved.",
+    "The collection's numbers are for the heads that were removed when this page was saved.",
   );
   /**
    * @param {OutcomeShown} given
@@ -693,7 +693,7 @@ const collectionPlot = () => {
       plot.replaceChildren();
       sentence.textContent =
         view.task === "typed"
-          ? "No image of the collection is labelled with these classes: the bars are for the image alone."
+          ? "No image of the collection has a label among these classes, so there are only bars for the image."
           : "Measuring…";
       return;
     }
@@ -722,7 +722,7 @@ const collectionPlot = () => {
 };
 
 /**
- * Whose classes: the collection's tasks, or names that are typed.
+ * The classes: those of the collection's tasks, or typed names.
  * @param {AblateApi} api
  */
 const taskChooser = (api) => {
@@ -787,7 +787,7 @@ const presetButtons = (api, removed) => {
       type: "button",
       class: "preset",
       "data-kind": "token",
-      title: "What the class token writes by attending to itself, in every layer (Table A.1)",
+      title: "The class token's attention to itself, in every layer (Table A.1)",
       onclick: () => {
         removed.token = !removed.token;
         removed.changed();
@@ -838,7 +838,7 @@ const presetButtons = (api, removed) => {
   return { presets, clear, paint };
 };
 
-/** Two texts whose heads make a set of their own: "heads that tell … from …". @param {AblateApi} api */
+/** Two texts whose heads form a separate set: "heads that tell … from …". @param {AblateApi} api */
 const shortcutForm = (api) => {
   /**
    * @param {string} placeholder

@@ -1,4 +1,4 @@
-"""The collection in the plane, as the whole model or one head sees it: draw around images to describe them."""
+"""The collection in a plane, as the whole model or one head sees it; draw around images to describe them."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
     from clipviz.session.answers import Atlas as Plane
 
-ACROSS = 13  # cells along the longer side, each of which may hold a picture
+ACROSS = 13  # cells along the longer side, each with at most one picture
 THUMBNAIL = 44
-MOST_ASKED = 64  # thumbnails that one message may ask for
-N_GROUPS, N_COLOURS = 8, 12  # groups in the legend; values that are colours tell themselves apart
+MOST_ASKED = 64  # most thumbnails that one message can request
+N_GROUPS, N_COLOURS = 8, 12  # groups in the legend; values that are colour names need no limit
 OTHER, NONE = 254, 255
 CATEGORIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b58900", "#56b4e9", "#8c564b", "#6a5acd")
-MANY = 50_000  # points beyond which they are drawn by the graphics card
+MANY = 50_000  # more points than this are drawn by the graphics card
 
 
 class AtlasOptions(TypedDict, total=False):
@@ -43,14 +43,15 @@ class AtlasOptions(TypedDict, total=False):
 
 
 class Atlas(Desk):
-    """Principal plane of the collection. A loop drawn around points chooses them: TextSpan then reads those alone.
+    """The principal plane of the collection. A loop drawn around points selects them, and TextSpan then uses only
+    these.
 
-    The wheel zooms about the pointer, a drag pans (or draws a loop: drag="choose", or with Shift), a double click
-    goes home. by: "head", the selected head's effects, or "model", the embeddings. column: an attribute that colours
-    the points; its most frequent values get a colour each, their own where they are names of colours. labels: texts
-    at dense places; pictures: thumbnails. The ends of the axes are named by the texts they point to.
-    engine: who draws more than 50,000 points: "webgl", "canvas" (dots without blending), or "auto", WebGL where a
-    graphics card does it.
+    The wheel zooms at the pointer, a drag pans (or draws a loop with drag="choose" or Shift), and a double click
+    resets the view. by: "head", the selected head's effects, or "model", the embeddings. column: an attribute
+    that colours the points; its most frequent values get a colour each, which is the named one if they are names
+    of colours. labels: texts at dense regions; pictures: thumbnails. The ends of the axes are named by the texts
+    that they point to. engine: what draws more than 50,000 points: "webgl", "canvas" (dots without blending), or
+    "auto", which uses WebGL if there is a graphics card.
     """
 
     name = "atlas"
@@ -67,7 +68,7 @@ class Atlas(Desk):
     pictures = traitlets.Bool(True).tag(**LOCAL)
     drag = traitlets.Enum(("pan", "choose"), "pan").tag(**LOCAL)
     engine = traitlets.Enum(("auto", "webgl", "canvas"), "auto").tag(**LOCAL)
-    webgl = traitlets.Unicode(help="the module that draws many points; written when there are many").tag(
+    webgl = traitlets.Unicode(help="the module that draws many points; sent when there are many").tag(
         sync=True
     )
 
@@ -95,7 +96,10 @@ class Atlas(Desk):
         try:
             found = session.images.atlas(*which)
         except ValueError:
-            alike = "These images are all alike to the model, or to the selected head, so there is no plane to show."
+            alike = (
+                "The model, or the selected head, does not distinguish these images, so there is no "
+                "plane to show."
+            )
             return {**view, "message": f"{alike} Choose images that differ."}, {}
         if stale():
             return None
@@ -122,14 +126,14 @@ class Atlas(Desk):
         arrays: Arrays = {"ids": found.ids.astype(np.int32), "places": found.places, "colours": colours}
         arrays["sprite"] = sprite
         if not self.board.pool_ready:
-            self._show(selection, view, arrays)  # the plane need not wait for its words
+            self._show(selection, view, arrays)  # the plane does not wait for its words
         said = session.images.atlas_words(*which)
         view["ends"] = [list(texts) for texts in said.ends]
         view["regions"] = [[one.text, *one.place, one.n_points] for one in said.regions]
         return view, arrays
 
     def act(self, request: Request) -> None:
-        """gallery: the chosen images first in the board's gallery."""
+        """Carry out "gallery": show the chosen images first in the board's gallery."""
         if request.action != "gallery":
             return super().act(request)
         session = self.session
@@ -139,7 +143,7 @@ class Atlas(Desk):
         return None
 
     def draw(self, width: float) -> Figure:
-        """The plane with its pictures, colours and words."""
+        """Draw the plane with its pictures, colours and words."""
         from clipviz.figures.panels import atlas_figure
 
         shown = self.data()
@@ -164,7 +168,7 @@ class Atlas(Desk):
     def _groups(
         self, found: Plane, column: str, known: dict[str, dict[str, int]]
     ) -> tuple[np.ndarray, list[list[Any]]]:
-        """One byte per point, and for each byte that occurs [byte, word, points, colour]."""
+        """Return one byte per point, and for each byte that occurs [byte, word, points, colour]."""
         colours = np.full(len(found.ids), NONE, np.uint8)
         if not column:
             return colours, []
@@ -181,7 +185,7 @@ class Atlas(Desk):
         ]
 
     def _asked_thumbnails(self, _: Any, asked: Any, __: Any) -> None:
-        """Thumbnails that the browser lacks, in one sheet; what does not fit is not answered."""
+        """Send thumbnails that the browser lacks, in one sheet; any that do not fit are omitted."""
         ids = asked.get("thumbnails") if isinstance(asked, dict) else None
         n = len(self.session.images)
         if not isinstance(ids, list) or not 0 < len(ids) <= MOST_ASKED:
@@ -194,7 +198,9 @@ class Atlas(Desk):
 
 
 def shaded(values: list[str]) -> tuple[list[str], list[str]]:
-    """The values that get a colour, the most frequent first, and their colours: their own where all name one."""
+    """Return the values that get a colour, the most frequent first, and their colours, which are their own if all
+    are colour names.
+    """
     named = [value.replace(" ", "").lower() for value in values[:N_COLOURS]]
     if all(word in ImageColor.colormap for word in named):
         return values[:N_COLOURS], [
@@ -204,7 +210,7 @@ def shaded(values: list[str]) -> tuple[list[str], list[str]]:
 
 
 def pictured(places: np.ndarray) -> np.ndarray:
-    """One point for each cell of a grid over the plane: the nearest to the cell's middle. [tile] indices of points."""
+    """Return [tile] indices of points: for each cell of a grid over the plane, the one nearest to the centre."""
     low = places.min(0)
     scaled = (places - low) / max(float(np.ptp(places, axis=0).max()), 1e-12) * ACROSS
     cell = np.minimum(scaled.astype(int), ACROSS - 1)

@@ -1,4 +1,4 @@
-"""What the atlas is drawn from."""
+"""The data from which the atlas is drawn."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from clipviz.panels.core.sent import Floats, Ints, Uint8s
 
 
 class AtlasView(TypedDict, total=False):
-    """groups: [byte, word, points, colour] of what the points' colours mean; ends: texts of the axes' ends; regions:
-    [text, x, y, points]; tiles: the points that have a picture, names: theirs."""
+    """The atlas's view. groups: [byte, word, points, colour], the meaning of the points' colours; ends: texts at the
+    ends of the axes; regions: [text, x, y, points]; tiles: the points that have a picture, names: their names.
+    """
 
     message: str
     by: str

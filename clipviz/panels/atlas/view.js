@@ -86,7 +86,7 @@ const thumbnails = (api, changed) => {
      */
     give: (ids, bytes, columns, names) => load(bytes, (sheet) => keep(ids, sheet, columns, names)),
     /**
-     * Has pictures fetched once the hand rests.
+     * Requests pictures after the last movement.
      * @param {number[]} ids
      */
     ask: (ids) => {
@@ -473,7 +473,7 @@ const planeStage = (api, choose) => {
     Object.assign(api.root.dataset, { painter: how, cost: painted.cost.toFixed(1) });
     over();
   };
-  // Where painting is slow, what was painted is moved at once and painted again when the hand rests.
+  // Where painting is slow, the old picture is moved at once and painted again after the last movement.
   const slide = () => {
     const k = camera.scale / painted.scale;
     const dx = (painted.x - camera.x) * camera.scale + (camera.width / 2) * (1 - k);
@@ -662,8 +662,8 @@ function build(api) {
   const choose = (found) => {
     if (found.length < 2)
       return void (chosen.textContent = found.length
-        ? "One image is not enough to describe. Draw the loop around more."
-        : "There is no image in the loop. Draw it around some.");
+        ? "A description needs more than one image. Draw the loop around more."
+        : "There is no image in the loop. Draw it around some images.");
     const most = Math.min(found.length, MOST_CHOSEN);
     const even = Array.from({ length: most }, (_, i) => found[Math.floor((i * found.length) / most)]);
     inside = found.length;

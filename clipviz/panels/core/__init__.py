@@ -1,1 +1,1 @@
-"""What every panel is made of: base, requests, scripts, saved pages."""
+"""The common parts of all panels: base class, requests, scripts, saved pages."""

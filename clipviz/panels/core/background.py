@@ -1,4 +1,4 @@
-"""Desks that go on working between clicks: reading images, coding neurons, drawing pictures."""
+"""Desks that keep working between clicks: they read images, code neurons or draw pictures."""
 
 from __future__ import annotations
 
@@ -20,29 +20,30 @@ if TYPE_CHECKING:
 
 
 class WorkingDesk(Desk):
-    """A desk with background work. A subclass implements `step`; compute calls `follow` to see to what is missing.
+    """A desk with background work. A subclass implements `step`; compute calls `follow` to have missing work done.
 
-    Work stops while the desk is off screen and goes on with the first refresh after it, whether or not anything that
-    the desk looks at has changed meanwhile.
+    Work stops while the desk is off screen and continues with the first refresh afterwards, even if nothing that
+    the desk depends on has changed.
     """
 
     progress = traitlets.Tuple(
-        traitlets.Int(), traitlets.Int(), default_value=(0, 0), help="things done, things to do"
+        traitlets.Int(),
+        traitlets.Int(),
+        default_value=(0, 0),
+        help="number of things done, and of things to do",
     ).tag(sync=True)
-    work = traitlets.Unicode("", help="what is being done, how far it is, how long it will take").tag(
-        sync=True
-    )
+    work = traitlets.Unicode("", help="the progress message").tag(sync=True)
 
     _working = False
-    _paused = False  # work stopped because nobody could see it
+    _paused = False  # work stopped because the desk was off screen
     _gone = False
 
     def step(self) -> bool:
-        """One short piece of what is missing; False when nothing is."""
+        """Do one short piece of the missing work; return False if nothing is missing."""
         raise NotImplementedError
 
     def follow(self) -> None:
-        """Do what is missing, behind everything else."""
+        """Have the missing work done in the background."""
         self._paused = False
         if not self._working:
             self._working = True
@@ -55,7 +56,7 @@ class WorkingDesk(Desk):
         return rest
 
     def tell(self, work: Work) -> None:
-        """How far the work is; shown without a refresh."""
+        """Show the progress of the work without a refresh."""
         if not self._gone:
             with self.hold_sync():
                 self.progress, self.work = (work.n_done, work.n_all), work.line
@@ -66,37 +67,42 @@ class WorkingDesk(Desk):
 
 
 class CodedDesk(WorkingDesk):
-    """A working desk about neurons and their sparse codes. m: texts of a code, default the thesis's for the width."""
+    """A working desk about neurons and their sparse codes. m: texts per code, default the thesis's number for the
+    width.
+    """
 
     m = traitlets.Enum((None, *CODE_SIZES), None).tag(**ASKED)
 
     def about_codes(self) -> View:
-        """What the view says of the codes: the sizes there are, whether each fits, and the one on show."""
+        """Return the sizes of codes, whether each is possible, and the one shown."""
         most = min(self.session.model.weights.d_embed, len(self.session.texts))
         shown = self.session.neurons.code_size if self.m is None else min(self.m, most)
         return {"sizes": [[m, m <= most] for m in CODE_SIZES], "m": shown}
 
     def read_on(self, reading: Reading, n_images: int | None = None) -> bool:
-        """Read the next few images and tell how far that is; False when all the planned ones have been read."""
+        """Read the next few images and show the progress; return False when all planned ones have been read."""
         more = reading.step(n_images)
         self.tell(reading.work)
         return more
 
 
 class NeuronDesk(CodedDesk):
-    """A desk about the neurons of one layer. layer: whose, default the session's default_layer; or the name of a
-    dictionary in use, for its features."""
+    """A desk about the neurons of one layer. layer: the layer, default the session's default_layer; or the name of a
+    dictionary in use, for its features.
+    """
 
     layer = traitlets.Union(
         [traitlets.Int(min=0), traitlets.Unicode()], default_value=None, allow_none=True
     ).tag(**ASKED)
 
     def layer_shown(self) -> int | str | None:
-        """The layer, or the name of the dictionary, on show; None where no later attention reads any neurons."""
+        """Return the layer, or the name of the dictionary, that is shown; None if no later attention reads any
+        neurons.
+        """
         return self.session.neurons.readable(self.layer)
 
     def about_layer(self, shown: int | str | None) -> View:
-        """What the view says of the layer or dictionary, with a message where there is none."""
+        """Return what the view states about the layer or dictionary, with a message if there is none."""
         neurons, name = self.session.neurons, shown if isinstance(shown, str) else ""
         message = (
             "" if shown is not None else "This model has one layer: no later attention reads its neurons."
@@ -113,7 +119,7 @@ class NeuronDesk(CodedDesk):
 
 
 def _steps(desk: weakref.ref[WorkingDesk]) -> Iterator[None]:
-    """Steps for the worker; they hold nothing of the desk while they wait."""
+    """Yield steps for the worker; they keep no reference to the desk while they wait."""
     while True:
         shown = desk()
         if shown is None:

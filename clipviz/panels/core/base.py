@@ -1,4 +1,4 @@
-"""What every panel is: a few synced traits, one refresh in the worker, one small script in the browser.
+"""The base class of panels: a few synced traits, one refresh in the worker, one small script in the browser.
 
 The browser writes `request` and nothing else; Python writes the panel's options, `view` (what to draw, echoing the
 request's seq as `ack`) and `blob` (its arrays in one buffer). Hovering, blending and sums over heads happen in the
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
     from clipviz.session.board import Rest
 
-LOCAL = {"option": True, "sync": True}  # an option that the browser draws by itself
-ASKED = {**LOCAL, "recompute": True}  # an option that the browser may set and Python computes with
-LAZY = {**LOCAL, "refresh": True}  # drawn by the browser, which may lack something for it; see looks_at
-FIXED = {"option": True, "recompute": True}  # an option for Python alone
+LOCAL = {"option": True, "sync": True}  # an option that the browser applies by itself
+ASKED = {**LOCAL, "recompute": True}  # an option that the browser may set and Python uses
+LAZY = {**LOCAL, "refresh": True}  # applied by the browser, which may lack data for it; see looks_at
+FIXED = {"option": True, "recompute": True}  # an option that only Python uses
 
-PASSING = {"passing": True}  # of an option that is no part of a view
+PASSING = {"passing": True}  # tag of an option that is not part of a view
 
 FIGURES = {"svg": "image/svg+xml", "pdf": "application/pdf", "png": "image/png"}
 
@@ -48,7 +48,7 @@ Computed = tuple[View, Arrays] | tuple[View, Arrays, Callable[[], "Computed"]] |
 
 
 def pack(arrays: Mapping[str, np.ndarray | bytes]) -> tuple[dict[str, dict[str, Any]], bytes]:
-    """Arrays as one buffer and where each begins; float32, int32 or uint8, each aligned to 8 bytes."""
+    """Pack arrays into one buffer, with the start of each; float32, int32 or uint8, aligned to 8 bytes."""
     places: dict[str, dict[str, Any]] = {}
     parts: list[bytes] = []
     offset = 0
@@ -67,24 +67,24 @@ def pack(arrays: Mapping[str, np.ndarray | bytes]) -> tuple[dict[str, dict[str, 
 class Panel(Scripted):
     """A linked panel. A subclass sets `name`, `_esm`, `_css`, and implements `looks_at` and `compute`.
 
-    cost: panels are refreshed in this order. looks_at(selection): what this panel depends on; when it has not
-    changed, nothing is computed. compute(selection, stale): the view and its arrays, or None when overtaken; where a
-    part can wait, also what computes the whole, called once the panels of the next cost are shown.
-    Options are traits tagged LOCAL, ASKED or FIXED.
+    cost: panels are refreshed in order of cost. looks_at(selection): what this panel depends on; if it has not
+    changed, nothing is computed. compute(selection, stale): the view and its arrays, or None if a newer request
+    has come; if a part can wait, also a function that computes everything, which is called after the panels of
+    the next cost are shown. Options are traits tagged LOCAL, ASKED or FIXED.
     """
 
     name: ClassVar[str] = "panel"
     cost: ClassVar[int] = 1
-    wide: ClassVar[bool] = False  # downloaded across the page, not in a column
+    wide: ClassVar[bool] = False  # the figure is as wide as a page, not a column
 
     request = traitlets.Dict(help="written by the browser: seq, changes, options, action").tag(
         sync=True, echo_update=False
-    )  # an echo of a text that cannot be sent would end the message before it is answered
+    )  # echoing a text that cannot be sent would abort the message before it is answered
     view = traitlets.Dict(help="written by Python: what is drawn").tag(sync=True)
     blob = traitlets.Bytes(help="written by Python: the view's arrays, one buffer").tag(sync=True)
     error = traitlets.Dict(help="written by Python: message and detail, or empty").tag(sync=True)
     doing = traitlets.Unicode("", help="written by Python: what the panel waits for").tag(sync=True)
-    heard = traitlets.Int(0, help="written by Python: the newest request that arrived").tag(sync=True)
+    heard = traitlets.Int(0, help="written by Python: the newest request received").tag(sync=True)
 
     def __init__(self, session: Session, **options: Any) -> None:
         known = self.option_names()
@@ -105,7 +105,7 @@ class Panel(Scripted):
         self._seq = 0
         self._key: Any = None
         self._marks: Any = None
-        self._speaking = threading.RLock()  # the worker and the browser's messages both write the view
+        self._speaking = threading.RLock()  # both the worker and the browser's messages write the view
         self._carrying = False
         self._refused: tuple[int, Selection] | None = None  # the request whose error is shown; see refuse
         refreshing = [name for name in known if self._refreshes(name)]
@@ -116,12 +116,13 @@ class Panel(Scripted):
 
     @classmethod
     def option_names(cls) -> list[str]:
-        """Names of the panel's own options."""
+        """Return names of the panel's own options."""
         return sorted(name for name, trait in cls.class_traits().items() if trait.metadata.get("option"))
 
     def take(self, options: Mapping[str, Any]) -> None:
-        """Set every option: to what is given, else to its default. ValueError for a value that does not fit, which
-        leaves all of them as they were."""
+        """Set every option to its given value, else to its default. An invalid value raises ValueError and leaves
+        all options unchanged.
+        """
         try:
             with self.hold_trait_notifications():
                 for name in self._lasting():
@@ -130,13 +131,15 @@ class Panel(Scripted):
             raise ValueError(str(error)) from error
 
     def _fits(self, name: str, value: Any) -> bool:
-        """Whether an option of this name can have a value. One of an earlier view that cannot is left out, and said."""
+        """Return whether an option can have a value. An invalid value from an earlier version's view is ignored with
+        a warning.
+        """
         if name not in self.option_names():
             return False
         try:
             self.traits()[name].validate(self, value)  # type: ignore[attr-defined]
         except traitlets.TraitError as error:
-            logging.getLogger("clipviz").warning("An option of the view is left out: %s", error)
+            logging.getLogger("clipviz").warning("Ignoring an option of the view: %s", error)
             return False
         return True
 
@@ -152,36 +155,41 @@ class Panel(Scripted):
     # -- what a subclass says --------------------------------------------------------------------------------------
 
     def looks_at(self, selection: Selection) -> Any:
-        """What the panel depends on, as a comparable value."""
+        """Return what the panel depends on, as a comparable value."""
         return selection
 
     def marks(self, selection: Selection) -> Any:
-        """What the browser only marks in what it has: when nothing else changed, no array is sent again."""
+        """Return what the browser only marks in its existing data: if nothing else has changed, no array is sent
+        again.
+        """
         return None
 
     def compute(self, selection: Selection, stale: Stale) -> Computed:
         raise NotImplementedError
 
     def stored(self, kept: Kept) -> list[Stored] | None:
-        """The parts of the view for other selections, which a saved page holds; None where it holds this view alone."""
+        """Return the parts of the view for other selections, for a saved page; None if the page holds this view
+        only.
+        """
         return None
 
     def act(self, request: Request) -> None:
-        """Carry out an action of the panel's own; subclasses extend."""
+        """Carry out one of the panel's own actions; subclasses extend this."""
         raise ValueError(f"panel {self.name!r} knows no action {request.action!r}")
 
     def draw(self, width: float) -> Figure:
-        """What the panel shows as a matplotlib figure `width` inches wide; subclasses implement."""
+        """Draw the panel as a matplotlib figure `width` inches wide; subclasses implement this."""
         raise ValueError(f"{type(self).__name__} has no figure; its numbers are in .data()")
 
     # -- what a user asks ------------------------------------------------------------------------------------------
 
     def data(self) -> dict[str, Any]:
-        """What the panel shows of the newest selection, as numbers and texts: the view, with its arrays in shape.
+        """Return what the panel shows for the newest selection, as numbers and texts: the view, with its arrays in
+        shape.
 
-        Waits until it is shown, as session.wait() does. Raises TimeoutError where that takes more than a minute.
+        It waits until this is shown, like session.wait(). Raises TimeoutError after a minute.
         """
-        if not (self._carrying or self.board.here):  # these ask for what is on screen
+        if not (self._carrying or self.board.here):  # these return what is on screen
             self.session.wait()
         shown = {k: v for k, v in self.view.items() if k not in ("arrays", "seq", "ack")}
         for name, place in self.view.get("arrays", {}).items():
@@ -190,11 +198,11 @@ class Panel(Scripted):
         return shown
 
     def figure(self, width: float = 3.4, font: float = 8.0) -> Figure:
-        """The panel as it is on screen as a matplotlib figure, for print.
+        """Return the panel as on screen as a matplotlib figure, for print.
 
-        width: inches (3.4 is a column, 7 a page); font: points of the body text. A line below says which model, images
-        and texts it rests on. Saved with savefig, its text stays text in PDF and SVG. ValueError for sizes that cannot
-        be printed, and where nothing can be shown.
+        width: inches (3.4 is a column, 7 a page); font: points of the body text. A line below states model,
+        images and texts. Text stays text in PDF and SVG files written with savefig. Raises ValueError for
+        impossible sizes, and if there is nothing to show.
         """
         from clipviz.figures import style
 
@@ -204,10 +212,10 @@ class Panel(Scripted):
         return style.finish(self.draw(float(width)), float(font), self.session.provenance())
 
     def save_html(self, path: str | Path, **choices: Unpack[Choices]) -> Path:
-        """The panel as one HTML file that works without a kernel or a network.
+        """Save the panel as one HTML file that works without a kernel or a network.
 
-        choices: images, texts and heads that can be chosen there, as in Dashboard.save_html. ValueError where the file
-        cannot be written, and for what is not there.
+        choices: images, texts and heads that can be chosen there, as in Dashboard.save_html. Raises ValueError if
+        the file cannot be written, and for unknown choices.
         """
         kept = Kept.of(self.session, **choices)
         return standalone.save(path, [self], f"clipviz · {self.name}", kept=kept)
@@ -222,15 +230,15 @@ class Panel(Scripted):
         super().close()
 
     def wait_for(self, words: str) -> None:
-        """Say what the panel waits for, until it is shown again."""
+        """Show what the panel waits for, until its next view."""
         self.doing = words
 
     # -- to the browser --------------------------------------------------------------------------------------------
 
     def refresh(self, selection: Selection, stale: Stale) -> Rest | None:
-        """Bring the panel to `selection`; called in the worker. Returns the rest of it, if some of it can wait.
+        """Update the panel to `selection`; called in the worker. Returns the remaining work, if some of it can wait.
 
-        What fails is shown here and stops no other panel.
+        An error is shown in this panel and does not stop others.
         """
         return self._tried(partial(self._refresh, selection, stale))
 
@@ -248,7 +256,7 @@ class Panel(Scripted):
         return None if rest is None else partial(self._tried, rest)
 
     def show_error(self, error: BaseException) -> None:
-        """Show an error in the panel: its message, and for a bug the traceback on demand."""
+        """Show an error in the panel: its message, and for a bug also the traceback on request."""
         expected = isinstance(error, ValueError)
         detail = "" if expected else "".join(traceback.format_exception(error))
         message = str(error) if expected else f"{type(error).__name__}: {error}"
@@ -259,9 +267,10 @@ class Panel(Scripted):
                 self.view = {**self.view, "ack": self._ack, "seq": self._seq}
 
     def refuse(self, error: Exception, ack: int, selection: Selection) -> None:
-        """Show why a request is not carried out, until there is another or something else is selected.
+        """Show why a request is not carried out, until there is another request or selection.
 
-        ack, selection: the request's seq, and what was selected. What ends behind the panels may draw them again.
+        ack, selection: the request's seq, and the selection at that time, since background work may draw the
+        panel again.
         """
         self._refused = ack, selection
         self._failed(error)
@@ -276,7 +285,7 @@ class Panel(Scripted):
             elif self.view.get("ack") != self._ack:
                 self._publish(dict(self.view), None)
             return None
-        self._key = None  # what compute shows on the way stays on screen where it is overtaken
+        self._key = None  # an intermediate view of compute stays on screen if a newer request comes
         return self._computed(selection, key, marks, self.compute(selection, stale))
 
     def _computed(self, selection: Selection, key: Any, marks: Any, computed: Computed) -> Rest | None:
@@ -290,12 +299,12 @@ class Panel(Scripted):
         return None
 
     def _show(self, selection: Selection, view: View, arrays: Arrays) -> None:
-        """Send a view; compute calls it for what is there before the slower part."""
+        """Send a view; compute calls it to show first results before the slower part."""
         places, buffer = pack(arrays)
         self._publish({**view, **self._selected(selection), "arrays": places}, buffer)
 
     def _selected(self, selection: Selection) -> View:
-        """The selection as views tell it, and what it removes in words."""
+        """Return the selection in the form of views, with a description of what it removes."""
         removed = selection.ablation.without(self.session.model.n_heads)
         return {"selection": selection.to_dict(), "removed": removed}
 
@@ -310,12 +319,12 @@ class Panel(Scripted):
                     if buffer is not None:
                         self.blob = buffer
                     self.view = {**view, "ack": self._ack, "seq": self._seq}
-            except Exception:  # what cannot be sent must not stay behind
+            except Exception:  # a value that cannot be sent must not stay in the trait
                 self.view, self.blob = before
                 raise
 
     def _still_refused(self) -> bool:
-        """Whether the error shown answers the newest request and nothing was selected since."""
+        """Return whether the error shown belongs to the newest request and nothing has been selected since."""
         if self._refused != (self._ack, self.session.selection):
             self._refused = None
         return self._refused is not None
@@ -324,7 +333,7 @@ class Panel(Scripted):
         return tuple(getattr(self, name) for name in self.option_names() if self._tag(name, "recompute"))
 
     def _lasting(self) -> list[str]:
-        """Names of the options that are part of a view."""
+        """Return the names of the options that are part of a view."""
         return [name for name in self.option_names() if not self._tag(name, "passing")]
 
     def _tag(self, name: str, tag: str) -> Any:
@@ -334,7 +343,7 @@ class Panel(Scripted):
         return bool(self._tag(name, "recompute") or self._tag(name, "refresh"))
 
     def _failed(self, error: Exception) -> None:
-        """Show an error; a bug is also raised by session.wait(), so that tests see it."""
+        """Show an error; a bug is also raised by session.wait(), so that tests notice it."""
         self.show_error(error)
         if not isinstance(error, ValueError):
             self.board.note_error(error)
@@ -346,7 +355,7 @@ class Panel(Scripted):
             self.board.refresh()
 
     def set_state(self, sync_data: Mapping[str, Any]) -> None:
-        """What a browser may write: the request, and nothing else."""
+        """Accept from the browser only the request."""
         request = sync_data.get("request")
         if isinstance(request, Mapping):
             super().set_state({"request": dict(request)})
@@ -395,14 +404,14 @@ class Panel(Scripted):
             self.session.selection = request.selected(self.session.selection)
 
     def _visit(self, request: Request) -> None:
-        """A link: to a head, a neuron, or a desk (see kit/links.js)."""
+        """Follow a link to a head, a neuron, or a desk (see kit/links.js)."""
         desk = request.text("desk")
         if desk and desk not in DESKS:
             raise ValueError(f"expected one of {', '.join(DESKS)}, got {desk!r}")
         self.session.open(request.pair("head"), request.unit("neuron"), desk)
 
     def _send_figure(self, kind: str) -> None:
-        """The figure as a file for the browser to save."""
+        """Send the figure as a file for the browser to save."""
         if kind not in FIGURES:
             raise ValueError(f"expected a figure as {', '.join(FIGURES)}, got {kind!r}")
         stream = io.BytesIO()
@@ -410,14 +419,14 @@ class Panel(Scripted):
         self.send({"file": f"clipviz-{self.name}.{kind}", "type": FIGURES[kind]}, [stream.getvalue()])
 
 
-DESKS: dict[str, type[Desk]] = {}  # every desk with a title, by its name, as they are imported
+DESKS: dict[str, type[Desk]] = {}  # every desk with a title, by name, in the order of import
 
 
 class Desk(Panel):
     """A panel that computes nothing while the browser does not show it (visible=False).
 
-    title, question: its button below the board, and what the panel answers. closed: whether the row of desks shows
-    another one; visible is the browser's word, closed is the row's.
+    title, question: its button below the board, and what the panel answers. closed: whether the row of desks
+    shows another one. The browser sets visible, and the row sets closed.
     """
 
     title: ClassVar[str] = ""
@@ -432,19 +441,19 @@ class Desk(Panel):
     visible = traitlets.Bool(True, help="on screen").tag(**ASKED, **PASSING)
 
     def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
-        if self.closed:  # while it was about to compute: it is refreshed when it is opened again
+        if self.closed:  # just before computing: it is refreshed when it is opened again
             return None
         return self.compute_shown(selection, stale) if self.visible else ({"waiting": True}, {})
 
     def _computed(self, selection: Selection, key: Any, marks: Any, computed: Computed) -> Rest | None:
         rest = super()._computed(selection, key, marks, computed)
         if self.view.get("waiting") and (self.visible or self._asked_options() != key[1]):
-            self._key = None  # it went off screen after its key was made, which says that it was shown
+            self._key = None  # it went off screen after its key was computed, which would mark it as shown
         return rest
 
     @property
     def on_screen(self) -> bool:
-        """Whether anybody can see the desk now."""
+        """Whether the desk is visible now."""
         return self.visible and not self.closed
 
     def compute_shown(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:

@@ -40,7 +40,7 @@ const loadKit = async (model) => {
 };
 
 /**
- * What anywidget calls. A kit that could not be loaded is asked for again by the next panel.
+ * What anywidget calls. If a kit could not be loaded, the next panel requests it again.
  * @param {string} key the kit's version
  * @param {(kit: any) => Script} made
  */

@@ -1,4 +1,4 @@
-"""What the browser asks. A request is read and checked here and nowhere else; what is wrong is a ValueError."""
+"""Requests of the browser. They are parsed and checked only here; an invalid one raises ValueError."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ MOST_TEXT = 4000
 class Request:
     """One message of a panel's script.
 
-    seq: grows with every question; a message that repeats it only brings options. changes: fields of the selection.
-    options: the panel's own. action: something else to do, described by further `fields`.
+    seq: increases with every request; a message that repeats it only sets options. changes: fields of the
+    selection. options: options of the panel. action: another action, described by further `fields`.
     """
 
     seq: int
@@ -27,7 +27,7 @@ class Request:
 
     @classmethod
     def read(cls, raw: Any) -> Request:
-        """The request that a browser sent, ValueError where it is none."""
+        """Return the request that a browser sent. Raises ValueError for an invalid one."""
         seq, fields = numbered(raw), dict(raw)
         fields.pop("seq")
         _check_characters(fields)
@@ -38,7 +38,7 @@ class Request:
         return cls(seq, changes, options, action, fields)
 
     def selected(self, selection: Selection) -> Selection:
-        """The selection after the request's changes; ValueError for fields and values that do not fit."""
+        """Return the selection after the request's changes. Raises ValueError for invalid fields and values."""
         changes = dict(self.changes)
         try:
             if "ablation" in changes:
@@ -50,7 +50,9 @@ class Request:
             ) from error
 
     def text(self, name: str, most: int = MOST_TEXT) -> str:
-        """A text field, "" where it is missing; ValueError for other kinds and for texts that are too long."""
+        """Return a text field, "" if it is missing. Raises ValueError for other types and for texts that are too
+        long.
+        """
         value = self.fields.get(name, "")
         if not isinstance(value, str):
             raise ValueError(f"expected {name} to be a text, got {_short(value)}")
@@ -59,21 +61,25 @@ class Request:
         return value
 
     def number(self, name: str) -> int:
-        """A whole number; ValueError for anything else."""
+        """Return a whole number. Raises ValueError for anything else."""
         value = self.fields.get(name)
         if isinstance(value, bool) or not isinstance(value, int):
             raise ValueError(f"expected {name} to be a whole number, got {_short(value)}")
         return value
 
     def unit(self, name: str) -> tuple[int | str, int] | None:
-        """A layer, or the name of a dictionary, and a number, None where the field is missing; else ValueError."""
+        """Return a layer (or the name of a dictionary) and a number, None if the field is missing. Raises ValueError
+        otherwise.
+        """
         value = self.fields.get(name)
         if isinstance(value, list | tuple) and len(value) == 2 and isinstance(value[0], str):
             return value[0], whole(f"a {name}", value[1])
         return self.pair(name)
 
     def pair(self, name: str) -> tuple[int, int] | None:
-        """Two whole numbers such as (layer, head), None where the field is missing; ValueError for anything else."""
+        """Return two whole numbers such as (layer, head), None if the field is missing. Raises ValueError for
+        anything else.
+        """
         value = self.fields.get(name)
         if value is None:
             return None
@@ -85,7 +91,7 @@ class Request:
 
 
 def numbered(raw: Any) -> int:
-    """The seq of what a browser sent, which is answered even where the rest of it cannot be read."""
+    """Return the seq of a browser's message, which is answered even if the rest of it is invalid."""
     if not isinstance(raw, Mapping):
         raise ValueError(f"expected a request as a mapping, got {type(raw).__name__}")
     seq = raw.get("seq")
@@ -95,7 +101,7 @@ def numbered(raw: Any) -> int:
 
 
 def _check_characters(value: Any) -> None:
-    """ValueError for half of a character in any text of a request."""
+    """Raise ValueError for half of a surrogate pair in any text of a request."""
     if isinstance(value, str):
         check_characters("what is sent", value)
     elif isinstance(value, Mapping):

@@ -1,8 +1,9 @@
-"""Scripts as a browser gets them: ES modules, joined here without a bundler.
+"""Scripts in the form that a browser needs: ES modules, joined without a bundler.
 
-`kit/` holds what scripts share; its modules become one (`kit`), each after those that it imports. A panel's script is
-a function of that kit (`script`), and a page loads the kit once: a notebook from the widget `Kit`, to which every panel
-refers; a saved page from itself (`alone`). A published page serves the modules as they are written.
+`kit/` has the shared parts; its modules are joined into one (`kit`), each after those that it imports. A panel's
+script is a function of that kit (`script`), and a page loads the kit once: a notebook from the widget `Kit`, to
+which every panel refers; a saved page from itself (`alone`). A published page serves the modules as they are
+written.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ DEFAULT = re.compile(r"^export default ", re.MULTILINE)
 
 
 class Module(NamedTuple):
-    """A script: the names that it imports of each file, those that it exports, and what it does."""
+    """A script: the names that it imports from each file, those that it exports, and its code."""
 
     imports: dict[str, list[str]]
     exports: list[str]
@@ -34,14 +35,15 @@ class Module(NamedTuple):
 
 
 def text(name: str) -> str:
-    """A file of the panels' folder."""
+    """Return a file of the panels' folder."""
     return (resources.files("clipviz.panels") / name).read_text(encoding="utf-8")
 
 
 @cache
 def module(name: str) -> Module:
-    """A script of the panels' folder. ValueError for an import or export of another form than
-    `import { a } from "./b.js"` and `export const a`, which could not be joined."""
+    """Return a script of the panels' folder. Raises ValueError for an import or export of a form other than `import
+    { a } from "./b.js"` and `export const a`, which could not be joined.
+    """
     imports: dict[str, list[str]] = {}
     source = text(name)
     for names, path in IMPORT.findall(source):
@@ -57,7 +59,7 @@ def module(name: str) -> Module:
 
 
 def _within(name: str, path: str) -> str:
-    """The file that a script imports, as a path within the panels' folder."""
+    """Return the file that a script imports, as a path within the panels' folder."""
     parts: list[str] = list(PurePosixPath(name).parent.parts)
     for part in PurePosixPath(path).parts:
         if part == "..":
@@ -68,8 +70,9 @@ def _within(name: str, path: str) -> str:
 
 
 def ordered(names: Iterable[str]) -> list[str]:
-    """The modules and all that they import, each after those. ValueError for a circle, and for a name that is imported
-    but not exported."""
+    """Return the modules and everything that they import, dependencies first. Raises ValueError for a circle, and
+    for a name that is imported but not exported.
+    """
     done: list[str] = []
 
     def visit(name: str, above: tuple[str, ...]) -> None:
@@ -90,7 +93,9 @@ def ordered(names: Iterable[str]) -> list[str]:
 
 
 def joined(names: Iterable[str]) -> str:
-    """The modules and all that they import as one scope. ValueError for a name that two of them declare."""
+    """Return the modules and everything that they import as one scope. Raises ValueError for a name that two of them
+    declare.
+    """
     bodies = [module(name).body for name in ordered(names)]
     declared = TOP.findall("\n".join(bodies))
     twice = sorted({name for name in declared if declared.count(name) > 1})
@@ -107,29 +112,29 @@ def _kit_files() -> tuple[str, ...]:
 
 @cache
 def kit_names() -> tuple[str, ...]:
-    """What the kit exports."""
+    """Return the names that the kit exports."""
     return tuple(sorted(name for file in _kit_files() for name in module(file).exports))
 
 
 @cache
 def kit() -> str:
-    """What scripts share, as one module."""
+    """Return the shared scripts as one module."""
     return f"{joined(_kit_files())}\nexport {{ {', '.join(kit_names())} }};\n"
 
 
 @cache
 def kit_key() -> str:
-    """The kit's version."""
+    """Return the kit's version."""
     return hashlib.sha256((kit() + text("core/base.css")).encode()).hexdigest()[:16]
 
 
 @cache
 def script(name: str) -> str:
-    """A panel's script: a function of the kit. A string, so that close() frees it."""
+    """Return a panel's script, a function of the kit. It is a string, so that close() frees it."""
     own = module(f"{name}/view.js")
     if len(DEFAULT.findall(own.body)) != 1:
         raise ValueError(f"expected one `export default` in {name}/view.js")
-    ordered([f"{name}/view.js"])  # every name that it imports is there
+    ordered([f"{name}/view.js"])  # checks that every imported name exists
     names = sorted(word for words in own.imports.values() for word in words)
     body = DEFAULT.sub("return ", own.body)
     frame = module("core/loader.js").body
@@ -137,7 +142,7 @@ def script(name: str) -> str:
 
 
 def alone(name: str) -> str:
-    """A script for a page that brings the kit with it, for itself and for the panels that are imported there."""
+    """Return a script for a page that contains the kit, for itself and for the panels imported there."""
     kits = f'new Map([["{kit_key()}", Promise.resolve({{ {", ".join(kit_names())} }})]])'
     ready = f'globalThis[Symbol.for("clipviz.kits")] = {kits};'
     own = [module(other).body for other in ordered([name]) if other not in _kit_files()]
@@ -145,13 +150,13 @@ def alone(name: str) -> str:
 
 
 def style(name: str) -> str:
-    """A panel's own style sheet, empty where it has none; what all share is in core/base.css."""
+    """Return a panel's own style sheet, or "" if it has none; the shared one is core/base.css."""
     own = (resources.files("clipviz.panels") / f"{name}/style.css").is_file()
     return text(f"{name}/style.css") if own else ""
 
 
 class Kit(ipywidgets.Widget):
-    """What all panels share in a notebook: sent and stored once, however many panels there are."""
+    """The shared scripts of all panels in a notebook, sent and stored once, however many panels there are."""
 
     script = traitlets.Unicode().tag(sync=True)
     style = traitlets.Unicode().tag(sync=True)
@@ -160,7 +165,7 @@ class Kit(ipywidgets.Widget):
 
     @classmethod
     def shared(cls) -> Kit:
-        """The one of this process, made again where it has been closed."""
+        """Return this process's kit, created again if it has been closed."""
         if cls._shown is None or cls._shown.comm is None:
             cls._shown = cls(script=kit(), style=text("core/base.css"))
         return cls._shown

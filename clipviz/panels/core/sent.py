@@ -1,4 +1,4 @@
-"""What every view holds, and what several hold alike."""
+"""The fields of every view, and those common to several."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class SelectionShown(TypedDict):
 
 
 class Place(TypedDict):
-    """Where an array begins in the view's buffer."""
+    """The position of an array in the view's buffer."""
 
     dtype: Literal["float32", "int32", "uint8"]
     shape: list[int]
@@ -48,7 +48,7 @@ class Place(TypedDict):
 
 
 class Shown(TypedDict, total=False):
-    """What is added to every view. ack: the request that it answers. waiting, asSaved: set by pages alone."""
+    """The fields added to every view. ack: the request that it answers. waiting, asSaved: set by pages only."""
 
     seq: int
     ack: int
@@ -61,15 +61,17 @@ class Shown(TypedDict, total=False):
 
 
 class CodeSizes(TypedDict, total=False):
-    """How many texts a neuron's code may have, whether each number fits, and the one on show."""
+    """The possible numbers of texts in a neuron's code, whether each is possible, and the one shown."""
 
     sizes: list[tuple[int, bool]]
     m: int
 
 
 class UnitsShown(CodeSizes, total=False):
-    """Whose neurons are on show. dictionary: the name of the one whose features are, "" for the neurons of `layer`;
-    dictionaries: the names of all in use; reconstruction: how well the one on show stands for its point, in words."""
+    """The units that are shown. dictionary: the name of the dictionary whose features are shown, "" for the neurons
+    of `layer`; dictionaries: the names of all in use; reconstruction: how well the one shown reconstructs its point,
+    in words.
+    """
 
     layer: int | None
     n_layers: int

@@ -62,7 +62,7 @@ const packArrays = (arrays) => {
 };
 
 /**
- * What answers in the kernel's place: a selection among what is stored.
+ * The replacement of the kernel: it answers from stored parts.
  * @param {Stored} store
  * @param {ArrayBuffer} content
  * @param {() => void} tell
@@ -196,7 +196,7 @@ const follow = () => {
 };
 
 /**
- * What works, at the top; what was asked for in vain, where it is seen.
+ * A note at the top on what works, and a note when something is not available.
  * @param {string} told
  * @param {boolean} answers
  * @param {boolean} fixed
@@ -205,11 +205,11 @@ const notes = (told, answers, fixed) => {
   const works = answers
     ? [
         `Saved page: ${told} answer here, offline. `,
-        `Choose them in any panel; hovering, scopes, methods and scales work.${fixed ? " The desk below the board shows what it showed when it was saved." : ""} Everything else needs the notebook.`,
+        `Choose them in any panel; hovering, scopes, methods and scales work.${fixed ? " The desk below the board does not change." : ""} Everything else needs the notebook.`,
       ]
     : [
         "Saved page: one view, offline. ",
-        "What the browser draws alone still works; everything else needs the notebook.",
+        "Hovering, scopes and scales still work; everything else needs the notebook.",
       ];
   const about = h("p", { class: "cv-note", role: "note" }, h("b", {}, works[0]), works[1]);
   const asked = h(
@@ -253,7 +253,7 @@ const start = async () => {
     const stale = h(
       "p",
       { class: "cv-stale", hidden: true },
-      "As saved: this does not follow what is chosen above.",
+      "As saved: this desk does not follow the selection above.",
     );
     (single || below ? desks : board).append(el);
     const url = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));

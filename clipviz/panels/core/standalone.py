@@ -1,8 +1,8 @@
-"""Saveables as one HTML file that works without a kernel or a network: the same scripts on a stand-in model.
+"""Panels saved as one HTML file that works without a kernel or a network: the same scripts on a stand-in model.
 
-The file holds the traits of each panel as they are, its script, and its answers to other images, texts and heads
-(`stored`). Whatever a panel does in the browser still works there (hovering, blending, colour scales, sums over heads,
-taking heads out of one image), and what is stored answers; what is not stored is not offered.
+The file contains the current traits of each panel, its script, and its answers for other images, texts and heads
+(`stored`). Everything that a panel does in the browser still works there (hovering, blending, colour scales, sums
+over heads, removing heads from one image). Stored answers are available; controls for anything else are disabled.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from clipviz.session import Board, Session
 
 
 class Saveable(Protocol):
-    """What a page needs of a panel."""
+    """The attributes of a panel that a page needs."""
 
     name: str
     session: Session
@@ -38,15 +38,15 @@ class Saveable(Protocol):
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' blob:; style-src 'unsafe-inline'; img-src blob: data:"
 )
-"""The page's own rule: nothing is fetched from anywhere."""
+"""The page's content security policy: nothing is loaded from anywhere."""
 
 
 PROGRESS: dict[str, Any] = {"doing": "", "work": "", "progress": (0, 0)}
-"""What a page holds in place of the traits that say how far work is: nothing works on in it."""
+"""The values of a page for the traits that report progress, since no work continues in it."""
 
 
 def traits(panel: Saveable) -> dict[str, Any]:
-    """What the panel's script reads: its synced traits, at rest; bytes as {"base64": text}."""
+    """Return the synced traits that the panel's script reads, without work in progress; bytes as {"base64": text}."""
     own = set(panel.trait_names(sync=True)) - set(Scripted.class_trait_names(sync=True)) - {"request"}
     shown = {name: packed(getattr(panel, name)) for name in sorted(own) if not name.startswith("_")}
     return {
@@ -61,9 +61,10 @@ def packed(value: Any) -> Any:
 
 
 def page(panels: Sequence[Saveable], title: str, extra: Iterable[str] = (), kept: Kept | None = None) -> str:
-    """The HTML of the panels in the dashboard's arrangement, with the answers to what is kept (default: the selection).
+    """Return the HTML of the panels in the dashboard's arrangement, with answers for the kept choices (default: the
+    selection).
 
-    extra: names of panels that stand below the board. A panel without answers of its own shows this view alone.
+    extra: names of panels below the board. A panel without stored answers shows this view only.
     """
     session = panels[0].session
     kept = Kept.of(session) if kept is None else kept
@@ -110,12 +111,14 @@ def page(panels: Sequence[Saveable], title: str, extra: Iterable[str] = (), kept
 
 
 def page_path(path: str | Path) -> Path:
-    """Where a page will be written. ValueError for a name that does not end in .html, or a missing folder."""
+    """Return where a page will be written. Raises ValueError for a name that does not end in .html, or a missing
+    folder.
+    """
     path = path_of(path, "the name of a file that ends in .html")
     if path.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"expected a file name that ends in .html, got {str(path)!r}")
     if not path.parent.is_dir():
-        raise ValueError(f"expected a folder that exists, got {str(path.parent)!r}; make it first")
+        raise ValueError(f"expected a folder that exists, got {str(path.parent)!r}; create it first")
     return path
 
 
@@ -126,9 +129,10 @@ def save(
     extra: Iterable[str] = (),
     kept: Kept | None = None,
 ) -> Path:
-    """Write the page once the panels show the newest selection; returns the path.
+    """Write the page once the panels show the newest selection; return the path.
 
-    Raises ValueError for a name that does not end in .html, a missing folder, or a panel that shows nothing yet.
+    Raises ValueError for a name that does not end in .html, a missing folder, or a panel that has nothing to show
+    yet.
     """
     place = page_path(path)
     session = panels[0].session
@@ -137,7 +141,8 @@ def save(
     if empty:
         raise ValueError(
             f"panel {empty[0]!r} shows nothing to save: "
-            f"{panels[0].error.get('message') or 'it has not been drawn yet'}; choose what it needs and save again"
+            f"{panels[0].error.get('message') or 'it has not been drawn yet'}; select what it needs "
+            "and save again"
         )
     write_whole(place, page(panels, title, extra, kept).encode())
     return place

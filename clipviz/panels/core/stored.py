@@ -1,7 +1,7 @@
-"""What a saved page holds besides the view: the answers of panels to other images, texts and heads.
+"""The data that a saved page holds beside the view: the panels' answers for other images, texts and heads.
 
-A panel names the parts of its view and what each rests on (`Panel.stored`); every part is computed for every
-combination that is kept, and equal values and arrays are kept once. The page's script puts them together again.
+A panel names the parts of its view and what each depends on (`Panel.stored`). Every part is computed for every
+kept combination, and equal values and arrays are stored once. The page's script reassembles them.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from clipviz.session import Session, checks
 from clipviz.values import Head, Progress, Selection
 
 MOST_TEXTS = 60
-SAYING = ("message", "waits", "work")  # fields of a view that may say how far some work is
+SAYING = ("message", "waits", "work")  # fields of a view that may contain a progress message
 UNFINISHED = "This was not complete when the page was saved."
-FEW = 64  # numbers up to which an array is kept as it is
-STEPS = 32767  # of int16, to which the largest size in each row of a map is scaled
+FEW = 64  # arrays with at most this many numbers are stored unchanged
+STEPS = 32767  # the largest int16, to which the largest magnitude in each row of a map is scaled
 
 
 class Answer(NamedTuple):
-    """A part of a view with its arrays, and what else the browser reads (the bytes of a picture, by trait)."""
+    """A part of a view with its arrays, and other data that the browser reads (the bytes of a picture, by trait)."""
 
     view: dict[str, Any]
     arrays: dict[str, Any] = {}  # noqa: RUF012
@@ -37,14 +37,14 @@ class Answer(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """of: the fields of the selection that a part rests on; make: the part for a selection."""
+    """A stored part. of: the fields of the selection that it depends on; make: the part for a selection."""
 
     of: tuple[str, ...]
     make: Callable[[Selection], Answer]
 
 
 class Answering(Protocol):
-    """What may have answers: a panel."""
+    """An object that may have answers: a panel."""
 
     name: str
 
@@ -52,13 +52,13 @@ class Answering(Protocol):
 
 
 ProgressOf = Callable[[str, int], Progress]
-"""The progress of some work and its number of steps, as Board.progress makes it."""
+"""Returns a progress callback for work with a number of steps, as Board.progress does."""
 
 
 class Choices(TypedDict, total=False):
-    """What can be chosen in a saved page besides the selection.
+    """The choices in a saved page beside the selection.
 
-    images, texts: those given, or how many: the session's example texts, and the images nearest to the texts in turn
+    images, texts: a list or a number: the session's example texts, and the images nearest to each text in turn
     (default 1); heads: "selected" (default), "all", or (layer, head) pairs.
     """
 
@@ -69,7 +69,7 @@ class Choices(TypedDict, total=False):
 
 @dataclasses.dataclass(frozen=True)
 class Kept:
-    """What a page can be asked: every text with every image through every head."""
+    """The questions that a page can answer: every text with every image through every head."""
 
     images: tuple[int, ...]
     texts: tuple[str, ...]
@@ -83,7 +83,7 @@ class Kept:
         texts: int | Sequence[str] = 1,
         heads: Literal["selected", "all"] | Sequence[Head] = "selected",
     ) -> Kept:
-        """What is selected, and the Choices besides; ValueError for what is not there."""
+        """Return the selection and the further Choices. Raises ValueError for unknown ones."""
         s = session.selection
         said = _texts(session, texts)
         chosen = _images(session, images, said)
@@ -103,7 +103,7 @@ class Kept:
         return cls(chosen, said, tuple(dict.fromkeys([(s.layer, s.head), *pairs])))
 
     def selections(self, of: Sequence[str], start: Selection) -> Iterable[Selection]:
-        """`start` with every combination of the fields that are kept."""
+        """Yield `start` with every combination of the kept fields."""
         head = {"layer", "head"} & set(of)
         for image, text, (layer, at) in itertools.product(
             self.images if "image" in of else (start.image,),
@@ -113,14 +113,14 @@ class Kept:
             yield start.replace(image=image, text=text, layer=layer, head=at)
 
     def told(self, session: Session) -> str:
-        """What the page answers, in a sentence."""
+        """Return a sentence on what the page answers."""
         every = len(self.heads) >= session.model.n_layers * session.model.n_heads
         heads = f"all {len(self.heads)} heads" if every else _counted(len(self.heads), "head")
         return f"{_counted(len(self.images), 'image')}, {_counted(len(self.texts), 'text')} and {heads}"
 
 
 class Store:
-    """Answers, with equal values and equal arrays kept once."""
+    """Answers, with equal values and equal arrays stored once."""
 
     def __init__(self) -> None:
         self.values: list[Any] = []
@@ -131,7 +131,7 @@ class Store:
     def add(
         self, panel: Answering, kept: Kept, start: Selection, progress_of: ProgressOf
     ) -> list[dict[str, Any]] | None:
-        """The parts of a panel, each with its answers by key; None for a panel that shows one view alone."""
+        """Add the parts of a panel, each with its answers by key; None for a panel that shows a single view."""
         parts = panel.stored(kept)
         if parts is None:
             return None
@@ -170,7 +170,9 @@ class Store:
         return self._known[known]
 
     def _packed(self, content: np.ndarray | bytes) -> dict[str, Any]:
-        """Where an array begins; large numeric ones as int16 with one scale per row (at most 2e-5 of the largest)."""
+        """Return the position of an array; large numeric ones are int16 with one scale per row (error at most 2e-5
+        of the largest).
+        """
         if isinstance(content, bytes):
             return {"dtype": "uint8", **self._placed(content)}
         if content.dtype != np.float32 or content.size <= FEW:
@@ -192,7 +194,7 @@ class Store:
         return place
 
     def packed(self, panels: Sequence[dict[str, Any]], about: dict[str, Any]) -> tuple[str, str]:
-        """Everything but the arrays as JSON, and the arrays; both compressed, in base64."""
+        """Return everything except the arrays as JSON, and the arrays, both compressed and in base64."""
         said = {**about, "panels": panels, "values": self.values, "arrays": self.arrays}
         return tuple(  # type: ignore[return-value]
             base64.b64encode(gzip.compress(content, mtime=0)).decode()
@@ -201,7 +203,9 @@ class Store:
 
 
 def at_rest(value: Any) -> Any:
-    """A value of a view with UNFINISHED for every line that says how far work is: in a page it would stand for ever."""
+    """Return a value of a view with UNFINISHED in place of every progress message, which would never change in a
+    page.
+    """
     if isinstance(value, dict):
         return {name: _at_rest(name, inner) for name, inner in value.items()}
     return [at_rest(inner) for inner in value] if isinstance(value, list) else value
@@ -214,7 +218,7 @@ def _at_rest(name: str, value: Any) -> Any:
 
 
 def key(of: Sequence[str], selection: Selection) -> str:
-    """What an answer is found by; the page's script makes the same."""
+    """Return the key of an answer; the page's script computes the same."""
     values = (getattr(selection, field) for field in of)
     return "\x01".join("" if value is None else str(value) for value in values)
 

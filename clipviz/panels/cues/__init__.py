@@ -1,1 +1,1 @@
-"""The cues' desk."""
+"""The desk of spurious cues."""

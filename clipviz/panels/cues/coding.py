@@ -1,4 +1,6 @@
-"""The source of a desk's cues, made between clicks: several layers' neurons read alike, then coded a few at a time."""
+"""The source of a desk's cues, computed between clicks: several layers' neurons are read evenly, then coded a few at
+a time.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,11 @@ if TYPE_CHECKING:
     from clipviz.session.answers import Reading, Source
 
 Key = tuple[tuple[tuple[int, int], ...], int | None]
-"""(layer, images read) of every layer, and the texts of a code."""
+"""(layer, images read) of every layer, and the number of texts per code."""
 
 
 class Coding:
-    """The newest source, and the one in the making. n_images: images read of each layer (None: all)."""
+    """The newest source, and the one in progress. n_images: images read for each layer (None: all)."""
 
     def __init__(self, board: Board) -> None:
         self.key: Key | None = None
@@ -27,26 +29,26 @@ class Coding:
 
     @property
     def n_read(self) -> int:
-        """Images that the source rests on."""
+        """The number of images on which the source is based."""
         return min(count for _, count in self.key[0]) if self.key else 0
 
     def fits(self, layers: Sequence[int], m: int | None) -> bool:
-        """Whether there is a source of these layers and codes."""
+        """Return whether there is a source for these layers and codes."""
         return (
             self.key is not None and [layer for layer, _ in self.key[0]] == list(layers) and self.key[1] == m
         )
 
     def complete(self, layers: Sequence[int], n_images: int | None) -> bool:
-        """Whether every layer has been read."""
+        """Return whether every layer has been read."""
         return all(one.complete(n_images) for one in self._readings(layers))
 
     def unread(self, layers: Sequence[int], n_images: int | None) -> Reading | None:
-        """The layer to read next: that of which least has been read."""
+        """Return the layer to read next: the one with the fewest images read."""
         left = [one for one in self._readings(layers) if not one.complete(n_images)]
         return min(left, key=lambda one: one.n_read) if left else None
 
     def step(self, layers: Sequence[int], m: int | None, n_images: int | None) -> bool:
-        """Code some more neurons where all layers have been read alike; False when nothing is to be coded."""
+        """Code some more neurons if all layers have been read evenly; return False if there is nothing to code."""
         known = [one.latest for one in self._readings(layers) if one.latest is not None]
         alike = len({len(one.ids) for one in known}) == 1 or self.complete(layers, n_images)
         key = tuple((one.stats.layer, one.stats.count) for one in known), m

@@ -1,4 +1,4 @@
-"""Pictures that put a pair's words to the test, drawn one method at a time, and what they show."""
+"""Pictures that test a pair's words, drawn one method at a time, and their results."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ NO_STUDIO = (
     "session.cues.studio to clipviz.models.bundle.Studio.of(describe, draw), with a language model and a text-to-image "
     "pipeline (clipviz.models.captioners)."
 )
-_NUMBERS = itertools.count()  # of drawings, for what is remembered of them
+_NUMBERS = itertools.count()  # numbers drawings, to identify what is remembered about them
 
 
 class Drawing:
-    """The pictures of one pair of classes. subject: what they are of; steps(left_out): gives (method, its words, its
+    """The pictures of one pair of classes. subject: identifies them; steps(left_out): yields (method, its words, its
     attack) one after the other.
 
-    attempts: method -> (words, attack), as they come; left_out: method -> why it has no pictures; look: the picture
-    seen closely, None for what fools most.
+    attempts: method -> (words, attack), as they come; left_out: method -> why it has no pictures; look: the
+    picture shown enlarged, None for the one that fools the classifier most.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Drawing:
         self._steps = steps(self.left_out)
 
     def step(self) -> bool:
-        """Draw the next method's pictures; False when all are drawn."""
+        """Draw the next method's pictures; return False when all are drawn."""
         if self.finished:
             return False
         self.work.resume()
@@ -66,7 +66,7 @@ class Drawing:
         return True
 
     def picture(self, method: str, place: int) -> tuple[str, Image.Image, float]:
-        """Sentence, picture and margin; ValueError for one that is not there."""
+        """Return sentence, picture and margin. Raises ValueError for an unknown picture."""
         attempt = self.attempts.get(method)
         if attempt is None or not 0 <= place < len(attempt[1].images):
             raise ValueError(f"expected one of the pictures on show, got {method!r}, number {place}")
@@ -74,7 +74,7 @@ class Drawing:
         return attack.sentences[place], attack.images[place], attack.margins[place]
 
     def shown(self) -> tuple[View, Arrays]:
-        """The attempts and their pictures in one sheet; when all are drawn, one picture closely."""
+        """Return the attempts and their pictures in one sheet; when all are drawn, also one enlarged picture."""
         rows: list[dict[str, Any]] = []
         drawn: list[Image.Image] = []
         for method, (words, attack) in self.attempts.items():
@@ -106,7 +106,7 @@ class Drawing:
         return verdict({name: attack for name, (_, attack) in self.attempts.items()}, target)
 
     def _closely(self) -> tuple[View, Arrays]:
-        """One picture and the tokens that write towards either class."""
+        """Return one picture and the tokens that write towards either class."""
         name = "second order" if "second order" in self.attempts else next(iter(self.attempts))
         best = name, int(np.argmax(self.attempts[name][1].margins))
         method, place = self.look or best
@@ -121,7 +121,7 @@ class Drawing:
 
 
 def why_none(drawn: str, cues: CueTopic, ready: bool) -> str:
-    """Why there are no pictures of a class, or "" where there are or will be."""
+    """Return why there are no pictures of a class, or "" if there are or will be some."""
     if cues.studio is None:
         return NO_STUDIO
     if not cues.can_draw(drawn):
@@ -130,9 +130,9 @@ def why_none(drawn: str, cues: CueTopic, ready: bool) -> str:
 
 
 def verdict(attacks: Mapping[str, Attack], target: str) -> str:
-    """What the pictures show, in a sentence that does not oversell it; target: the prompt of the wrong class.
+    """Summarise the pictures' results in a cautious sentence; target: the prompt of the wrong class.
 
-    Methods that have no pictures are left out; without those of neurons' words there is nothing to set apart.
+    Methods without pictures are omitted; without pictures from neurons' words there is nothing to compare.
     """
     names = {
         "second order": "these words",
@@ -155,7 +155,7 @@ def verdict(attacks: Mapping[str, Attack], target: str) -> str:
 
 
 def _change(found: Estimate) -> str:
-    """A difference of shares with its interval, and from what it is one."""
+    """Return a difference of shares with its interval, and what it is compared with."""
     ends = f"({100 * found.low:+.0f} to {100 * found.high:+.0f} points)".replace("-", "−")
     if not found.differs:
         return f"no difference {ends} from"

@@ -1,4 +1,4 @@
-"""Spurious cues of a class pair: the words, the neurons behind each, and pictures that put the words to the test."""
+"""Spurious cues of a class pair: the words, the neurons behind each, and pictures that test the words."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class CuesOptions(TypedDict, total=False):
 
 
 class Cues(CodedDesk):
-    """Words that pull pictures of one class towards another by way of neurons, and attempts to fool the model.
+    """Words that pull pictures of one class towards another through neurons, and attempts to mislead the model.
 
-    drawn, mistaken: names of the source class, which is drawn, and of the target class, which it should be taken for
-    (a bundle that draws starts with a pair; other models with none). layers: whose neurons, default the late ones (8-10
-    of 12). m: texts of a neuron's code. n_images: images read for the neurons (None: all). Pictures are drawn once
-    those are read, or when asked for.
+    drawn, mistaken: names of the class to draw and of the class that the model should predict (a bundle that
+    draws starts with a pair; other models with none). layers: layers of the neurons, default the late ones (8-10
+    of 12). m: texts per code. n_images: images read for the neurons (None: all). Pictures are drawn once these
+    are read, or on request.
     """
 
     name = "cues"
@@ -59,7 +59,7 @@ class Cues(CodedDesk):
     n_pictures = traitlets.Int(2, min=1, max=10, help="pictures per sentence").tag(option=True)
 
     _seed = 0
-    _asked = False  # pictures are wanted now, whatever has been read
+    _asked = False  # pictures are requested now, whatever has been read
     _drawing: Drawing | None = None
 
     def __init__(self, session: Session, **options: Unpack[CuesOptions]) -> None:
@@ -90,7 +90,7 @@ class Cues(CodedDesk):
         if not layers:
             return view, {}
         if not all(pair):
-            message = "Name the class in the pictures and the class it should be taken for."
+            message = "Name the class in the pictures and the class that the model should see instead."
             return {**view, "message": message}, {}
         session.cues.check_pair(pair)
         self.follow()
@@ -118,23 +118,25 @@ class Cues(CodedDesk):
         return view | shown, arrays
 
     def layers_shown(self) -> tuple[int, ...]:
-        """The layers whose neurons are on show: those chosen, else the late ones; none where attention reads none."""
+        """Return the layers whose neurons are shown: those chosen, else the late ones; none without later attention."""
         last = self.session.model.n_layers - 2
         chosen = [layer for layer in sorted(set(self.layers)) if 0 <= layer <= last]
         return tuple(chosen or self.session.neurons.late_layers)
 
     def pair(self) -> tuple[str, str]:
-        """The source and the target class on show; empty names where none were given."""
+        """Return the source and the target class shown; empty names if none were given."""
         if self.drawn or self.mistaken:
             return self.drawn.strip(), self.mistaken.strip()
         return self.session.cues.first_pair
 
     def results(self) -> dict[str, tuple[list[str], Any]]:
-        """The pictures drawn so far: method -> (its words, the Attack with sentences, pictures, margins)."""
+        """Return the pictures drawn so far: method -> (its words, the Attack with sentences, pictures, margins)."""
         return {} if self._drawing is None else dict(self._drawing.attempts)
 
     def act(self, request: Request) -> None:
-        """draw: new pictures, now. look: one picture closely. open: it, as the session's image."""
+        """Carry out an action. draw: new pictures now. look: enlarge one picture. open: add it to the session's
+        images.
+        """
         if request.action == "draw":
             self._seed += 1
             self._asked = True
@@ -150,7 +152,7 @@ class Cues(CodedDesk):
             super().act(request)
 
     def draw(self, width: float) -> Figure:
-        """The words' contribution scores as bars, with the most that rotated neurons reach."""
+        """Draw the words' contribution scores as bars, with the maximum over rotated neurons."""
         from clipviz.figures.chapter3 import cue_words
 
         shown = self.data()
@@ -163,14 +165,14 @@ class Cues(CodedDesk):
     # -- what is on show -----------------------------------------------------------------------------------------
 
     def _shown(self) -> tuple[View, Arrays]:
-        """The pictures of the pair on show, as far as they are drawn."""
+        """Return the pictures of the pair shown, as far as they are drawn."""
         now = self._drawing
         if now is None or now.subject != self._subject():
             return {"drawing": now is not None and not now.finished}, {}
         return now.shown()
 
     def _open(self, drawing: Drawing, method: str, place: int) -> None:
-        """The picture as an image of the session, with the texts of both classes."""
+        """Open the picture as an image of the session, with the texts of both classes."""
         sentence, picture, _ = drawing.picture(method, place)
         drawn, mistaken = self.pair()
         index = self.session.images.add(picture, name=sentence, drawn=True)
@@ -180,7 +182,7 @@ class Cues(CodedDesk):
     # -- work between clicks -------------------------------------------------------------------------------------
 
     def step(self) -> bool:
-        """Read images, code neurons, draw pictures: one short piece of what is missing."""
+        """Do one short piece of the missing work: read images, code neurons or draw pictures."""
         layers = self.layers_shown()
         if not layers or not all(self.pair()):
             return False
@@ -198,7 +200,7 @@ class Cues(CodedDesk):
         return self.pair(), self.layers_shown(), self.m, self._seed, id(self.session.cues.studio)
 
     def _draws(self) -> bool:
-        """Draw the next method's pictures, if any are wanted; False when none are."""
+        """Draw the next method's pictures, if any are requested; return False if none are."""
         pair, subject = self.pair(), self._subject()
         if self._drawing is None or self._drawing.subject != subject:
             layers, source = subject[1], self._coding.source

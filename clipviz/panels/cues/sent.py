@@ -1,4 +1,4 @@
-"""What the cues' desk is drawn from."""
+"""The data from which the desk of cues is drawn."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class NeuronBehind(TypedDict):
 
 
 class CueShown(TypedDict):
-    """A word that is taken for the other class; null: the most that its rank has in random rotations."""
+    """A word that pulls pictures towards the other class; null: the largest score of its rank in random rotations."""
 
     text: str
     score: float
@@ -29,7 +29,9 @@ class CueShown(TypedDict):
 
 
 class AttemptShown(TypedDict):
-    """Pictures with some words: how many are mistaken, their margins, and the place of the first in the sheet."""
+    """Pictures with some words: how many mislead the model, their margins, and the position of the first in the
+    sheet.
+    """
 
     method: str
     words: list[str]
@@ -42,14 +44,14 @@ class AttemptShown(TypedDict):
 
 
 class LeftOut(TypedDict):
-    """A method without pictures, and why."""
+    """A method without pictures, and the reason."""
 
     method: str
     reason: str
 
 
 class LookShown(TypedDict):
-    """One picture closely."""
+    """One enlarged picture."""
 
     method: str
     place: int
@@ -81,7 +83,7 @@ class CuesView(CodeSizes, total=False):
 
 
 class CuesArrays(TypedDict, total=False):
-    """sprite: all pictures; picture, map: the one that is looked at."""
+    """The desk's arrays. sprite: all pictures; picture, map: the enlarged one."""
 
     sprite: Uint8s
     picture: Uint8s

@@ -8,7 +8,7 @@ import { followVisibility, mount, readingMeter } from "../kit/protocol.js";
 const SIDE = 240;
 /** @type {Record<string, string[]>} */
 const TITLES = {
-  "no words": ["The class alone", "No words: what the model makes of the class by itself"],
+  "no words": ["The class alone", "How the model classifies pictures of the class alone, without words"],
   "similar words": [
     "Words without neurons",
     "The texts nearest to the direction from one class to the other",
@@ -46,7 +46,7 @@ const pairChooser = (api) => {
       onfocus: (event) => event.target.select(),
     });
   const drawn = field("Class in the pictures", "a class");
-  const mistaken = field("Class they should be taken for", "another class");
+  const mistaken = field("Class that the model should see", "another class");
   const swap = () => api.ask({}, { options: { drawn: mistaken.value.trim(), mistaken: drawn.value.trim() } });
   /** @param {CuesView} view */
   const set = (view) => {
@@ -165,7 +165,7 @@ const wordList = (api) => {
     list.replaceChildren(...view.words.map((word) => row(word, most, view)));
     if (at) focusAt(at);
     note.textContent = view.words.length
-      ? `From ${counted(view.n_texts, "text")}, except those that mean ${view.mistaken}. Ticks: the most that the word of that rank has in 40 random rotations of the neurons' directions; ${chance ? `grey, no difference: ${chance} of ${view.words.length}` : "every word is beyond its own"}. Pale: cannot be drawn beside the class.`
+      ? `From ${counted(view.n_texts, "text")}, except those that mean ${view.mistaken}. Ticks: the largest score of that rank in 40 random rotations of the neurons' directions; ${chance ? `grey, no difference: ${chance} of ${view.words.length}` : "every word exceeds its tick"}. Pale: cannot be drawn beside the class.`
       : "No text has a positive score for this pair.";
   };
   return {
@@ -289,7 +289,7 @@ const pictureStrips = (api, look) => {
 };
 
 /**
- * One picture closely, with the tokens that write towards either class.
+ * One enlarged picture, with the tokens that write towards either class.
  * @param {CuesApi} api
  * @param {(action: string, method: string, place: number) => void} look
  */

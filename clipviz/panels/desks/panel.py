@@ -1,4 +1,4 @@
-"""The row of desks under the board: one further panel at a time, built when it is first opened."""
+"""The row of desks below the board: one further panel at a time, created when it is first opened."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ class Bar(Scripted):
 
 
 class Desks(ipywidgets.Box):
-    """`show(name)` opens one of DESKS below its button, `show("")` none; a closed desk costs nothing."""
+    """The row of desks. `show(name)` opens one of DESKS below its button, `show("")` closes it; a closed desk costs
+    nothing.
+    """
 
     name = "desks"
 
@@ -40,7 +42,7 @@ class Desks(ipywidgets.Box):
             self.bar.shown = remembered
 
     def show(self, name: str) -> Desk | None:
-        """Show a desk; returns its panel. ValueError for a name that is not among DESKS."""
+        """Show a desk and return its panel. Raises ValueError for a name that is not among DESKS."""
         if name and not (isinstance(name, str) and name in DESKS):
             raise ValueError(f"expected one of {', '.join(DESKS)} or '' for none, got {name!r}")
         self.bar.shown = name
@@ -53,7 +55,7 @@ class Desks(ipywidgets.Box):
     def _opened(self, change: dict[str, Any]) -> None:
         for panel in self.built.values():
             self.board.unwatch(panel)
-            panel.closed = True  # its background reading stops; what is opened next need not wait for it
+            panel.closed = True  # its background reading stops, so that the next desk does not wait for it
         name = change["new"]
         self.board.note(self.name, {"shown": name} if name in DESKS else {})
         if name not in DESKS:
@@ -73,7 +75,7 @@ class Desks(ipywidgets.Box):
         return panel
 
     def close(self) -> None:
-        """Close every desk that was built."""
+        """Close every desk that was created."""
         for panel in self.built.values():
             panel.close()
         self.built.clear()

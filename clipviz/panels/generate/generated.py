@@ -1,4 +1,4 @@
-"""The Generate panel's view: the picture, its maps, before and after, and what was kept."""
+"""The Generate panel's view: the picture, its maps, before and after, and stored pictures."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from clipviz.session import Session
     from clipviz.session.answers import Frame, Workbench
 
-SHOWN = 12  # concepts listed, the strongest on the picture
+SHOWN = 12  # number of concepts listed, the strongest on the picture
 DOING = {"copy": "Copying", "remove": "Removing", "amplify": "Amplifying", "image": "Searching for the image"}
-PEAK = 3.0  # deviations drawn at full strength
+PEAK = 3.0  # a map of this many deviations is drawn at full strength
 
 
 def whole(bench: Workbench, session: Session, concept: int) -> tuple[View, Arrays]:
-    """Everything that is drawn once the picture rests; concept: whose map lies over it."""
+    """Return everything that is drawn once the picture is at rest; concept: the concept whose map is shown."""
     maps = bench.maps()
     order = np.argsort(-maps.max((1, 2)), kind="stable")[:SHOWN].tolist()
     concepts = session.generator.concepts()
@@ -65,19 +65,19 @@ def whole(bench: Workbench, session: Session, concept: int) -> tuple[View, Array
 
 
 def begun(work: Work) -> View:
-    """What changes in the view before the first step of a search."""
+    """Return what changes in the view before the first step of a search."""
     return {"settled": False, "step": 0, "of": 0, "work": f"{work.what}…"}
 
 
 def searching(work: Work, frame: Frame) -> Work:
-    """How far a search is, timed from its first step, or from where the hand moved last; work: so far."""
+    """Return the progress of a search, timed from its first step or from the last move; work: the progress so far."""
     if frame.step < work.n_done or frame.of != work.n_all:
         work = Work(work.what, frame.of, frame.step)
     return work.reached(frame.step)
 
 
 def moving(frame: Frame, work: Work) -> View:
-    """What changes in the view while a search is under way."""
+    """Return what changes in the view while a search is running."""
     steps = {
         "step": frame.step,
         "of": frame.of,
@@ -88,7 +88,7 @@ def moving(frame: Frame, work: Work) -> View:
 
 
 def before_and_after(bench: Workbench, width: float) -> Figure:
-    """The first picture and the one on show, each with what the model says of it."""
+    """Return the first picture and the current one, each with the model's answers."""
     from clipviz.figures.chapter4 import image_rows
 
     if bench.latents is None:
@@ -99,5 +99,5 @@ def before_and_after(bench: Workbench, width: float) -> Figure:
 
 
 def drawn(maps: np.ndarray) -> np.ndarray:
-    """Deviations as uint8, PEAK of them at 255."""
+    """Return deviations as uint8, with PEAK deviations at 255."""
     return (maps.clip(0) / PEAK * 255).clip(0, 255).astype(np.uint8)

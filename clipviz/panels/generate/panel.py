@@ -1,4 +1,4 @@
-"""A picture to take in hand: drag a concept's map and the generator follows (thesis 4.4, Figures 4.7 and 4.8)."""
+"""A picture that can be dragged: a concept's map moves and the generator follows (thesis 4.4, Figures 4.7 and 4.8)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from typing_extensions import Unpack
 
-FRAMES_APART = 0.033  # seconds between two pictures on the way
+FRAMES_APART = 0.033  # seconds between two intermediate pictures
 BUTTONS = {"copy": 1.0, "remove": 1.0, "amplify": 1.6}
 NO_MOVE = (0, 0.0, 0.0, 1.0)
 
@@ -37,11 +37,11 @@ class GenerateOptions(TypedDict, total=False):
 
 
 class Generate(Desk):
-    """One picture and the maps of the generator's shared units on it; dragging the maps moves what is painted.
+    """One picture and the maps of the generator's shared units on it; dragging the maps changes the picture.
 
-    concept: which concept's map is shown and changed, -1 for all of them. opacity: of the map over the picture. move:
-    [grip, right, down, zoom] of the hand, in shares of the sides; a new grip takes hold of the picture as it is then.
-    The picture itself is session.generator.workbench.
+    concept: the concept whose map is shown and changed, -1 for all. opacity: opacity of the map over the picture.
+    move: [grip, right, down, zoom] of the drag, in shares of the sides; a new grip starts from the current
+    picture. The picture itself is session.generator.workbench.
     """
 
     name = "generate"
@@ -69,7 +69,7 @@ class Generate(Desk):
 
     @traitlets.observe("move")
     def _hand_moved(self, _: Any) -> None:
-        """A search under way sees the move by itself; only without one is there something to begin."""
+        """React to a move: a running search notices it by itself; otherwise a search is started."""
         with self._hand:
             if self._following:
                 return
@@ -79,12 +79,12 @@ class Generate(Desk):
     # -- what is asked -----------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Leave the session; a search under way ends at its next step."""
+        """Leave the session; a running search ends at its next step."""
         self.visible = False
         super().close()
 
     def act(self, request: Request) -> None:
-        """Begin again, press a button, keep a picture, or put it among the session's images."""
+        """Carry out an action: start again, press a button, store a picture, or add it to the session's images."""
         if request.action == "begin":
             self._do(self._beginning(request.text("source"), request.text("label")), request.text("source"))
         elif request.action == "change":
@@ -102,7 +102,9 @@ class Generate(Desk):
             super().act(request)
 
     def _do(self, task: Callable[[Workbench, Stale], Any], name: str = "") -> None:
-        """What the worker does next, and again where it is overtaken (False); what is long is named, at once."""
+        """Schedule the worker's next task, which is repeated if it is interrupted (False); long tasks are announced
+        at once.
+        """
         doing = generated.DOING.get(name, "")
         self._task, self._search, self._turn = task, Work(doing or "Searching", 0), self._turn + 1
         with self._speaking:
@@ -126,7 +128,7 @@ class Generate(Desk):
 
         def task(bench: Workbench, stale: Stale) -> bool:
             began.append(bench.latents)
-            bench.latents, move = began[0], self.move  # done again, it begins where it began
+            bench.latents, move = began[0], self.move  # a repetition starts from the same place
             frames = bench.change(change, self.concept, BUTTONS[change])
             return all(self._progress(frame, stale) for frame in frames) or self.move != move  # by a hand
 
@@ -151,7 +153,7 @@ class Generate(Desk):
             if not self._perform(bench, stale) or not self._follow_hand(bench, stale):
                 return None
         except ValueError as error:
-            if self._rested:  # the picture stays, and is not said to be worked on
+            if self._rested:  # the picture stays, without a progress message
                 self._show(selection, *self._rested)
             self.refuse(error, ack, selection)
             return None
@@ -160,7 +162,7 @@ class Generate(Desk):
         return self._rested
 
     def _perform(self, bench: Workbench, stale: Stale) -> bool:
-        """Carry out what was asked; False when overtaken. What fails is not tried again."""
+        """Carry out a request; return False if interrupted. A failed request is not repeated."""
         task, turn, finished, move = self._task, self._turn, True, tuple(self.move)
         if task is None:
             return True
@@ -173,7 +175,7 @@ class Generate(Desk):
         return finished
 
     def _follow_hand(self, bench: Workbench, stale: Stale) -> bool:
-        """Follow the hand until it rests; False when overtaken by anything but its own next move."""
+        """Follow the drag until it rests; return False if interrupted by anything but its own next move."""
         if tuple(self.move) == self._moved:
             return True
         seen = self._moved
@@ -191,7 +193,7 @@ class Generate(Desk):
         try:
             finished = all(self._progress(frame, stale) for frame in bench.follow(goal))
         except ValueError:
-            self._moved = seen  # what cannot be followed is not tried again
+            self._moved = seen  # a move that fails is not repeated
             raise
         finally:
             with self._hand:
@@ -204,7 +206,7 @@ class Generate(Desk):
         return finished and not late
 
     def _progress(self, frame: Frame, stale: Stale) -> bool:
-        """Show a picture on the way, not too often; False when overtaken."""
+        """Show an intermediate picture, but not too often; return False if interrupted."""
         if stale():
             return False
         now = time.monotonic()
@@ -216,5 +218,5 @@ class Generate(Desk):
         return True
 
     def draw(self, width: float) -> Figure:
-        """Before and after, side by side, with what the model says of each."""
+        """Draw before and after, side by side, with the model's answers about each."""
         return generated.before_and_after(self.session.generator.workbench, width)

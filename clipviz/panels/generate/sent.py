@@ -1,4 +1,4 @@
-"""What the generator's desk is drawn from."""
+"""The data from which the generator's desk is drawn."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from clipviz.panels.core.sent import Uint8s
 
 
 class SaidShown(TypedDict):
-    """What the model says of a picture."""
+    """The model's answers about a picture."""
 
     question: str
     answer: str
@@ -16,7 +16,7 @@ class SaidShown(TypedDict):
 
 
 class ConceptListed(TypedDict):
-    """Units of the generator that light up together."""
+    """Units of the generator that are active together."""
 
     place: int
     name: str
@@ -26,7 +26,9 @@ class ConceptListed(TypedDict):
 
 
 class GenerateView(TypedDict, total=False):
-    """settled: whether the picture rests; step, of: of a search; asked, distance: of the maps from those asked for."""
+    """The desk's view. settled: whether the picture is at rest; step, of: steps of a search; asked, distance:
+    distances of the maps from the requested ones, before and now.
+    """
 
     message: str
     settled: bool
@@ -54,7 +56,9 @@ class GenerateView(TypedDict, total=False):
 
 
 class GenerateArrays(TypedDict, total=False):
-    """map, tiles: deviations of the concepts' units as bytes; pixels: of a picture on the way."""
+    """The desk's arrays. map, tiles: deviations of the concepts' units as bytes; pixels: those of an intermediate
+    picture.
+    """
 
     picture: Uint8s
     first: Uint8s

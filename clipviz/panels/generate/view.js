@@ -9,8 +9,8 @@ import { followVisibility, mount } from "../kit/protocol.js";
 
 const STEP = 1 / 16;
 const ZOOM = 1.06;
-const APART = 50; // ms between two moves that Python is told of; the map follows every one
-const SURE = 0.3; // correlation from which on a concept's name is not a guess
+const APART = 50; // ms between two moves sent to Python; the map follows every move
+const SURE = 0.3; // above this correlation a concept's name is shown without a question mark
 /** @param {number} zoom */
 const clampZoom = (zoom) => Math.max(0.4, Math.min(2.5, zoom));
 
@@ -24,7 +24,7 @@ const starts = (api) => {
     onchange: () => classes.value && begin("class", { label: classes.value }),
   });
   const image = link("From the selected image", () => begin("image"), {
-    title: "Search for the latent whose shared units see the same as in the image (Eq. 4.7)",
+    title: "Search for a latent whose shared units have the same maps as on the image (Eq. 4.7)",
   });
   let known = "";
   /** @param {GenerateView} view */
@@ -195,7 +195,7 @@ const verdicts = (view) =>
           class: other && !same ? "changed" : null,
           title:
             said.probability === null
-              ? "No object is there: by the true scene, or by a locator where that is not known"
+              ? "There is no object, according to the true scene or, if that is unknown, to a locator"
               : null,
         },
         said.answer,
@@ -216,9 +216,9 @@ const verdicts = (view) =>
 const unitsOf = (one) => counted(one.units.length, "unit");
 /** @param {ConceptListed} one */
 const conceptHint = (one) =>
-  `${unitsOf(one)} of the generator that light up together, shared with ${one.readers.join(" and ")}: ${one.units.map((/** @type {[string, number]} */ [layer, unit]) => `${layer} · ${unit}`).join(", ")}. Named by the text whose CLIP heatmap is most like their maps (r ${one.similarity.toFixed(2)}).`;
+  `${unitsOf(one)} of the generator that are active together, shared with ${one.readers.join(" and ")}: ${one.units.map((/** @type {[string, number]} */ [layer, unit]) => `${layer} · ${unit}`).join(", ")}. Named by the text whose CLIP heatmap correlates most with their maps (r ${one.similarity.toFixed(2)}).`;
 
-/** The strongest concepts; one or all of them are under the hand. @param {GenerateApi} api */
+/** The strongest concepts; one or all of them can be dragged. @param {GenerateApi} api */
 const concepts = (api) => {
   const list = h("div", { class: "concepts", role: "listbox", "aria-label": "Concepts" });
   /** @param {number} place */
@@ -277,7 +277,7 @@ const concepts = (api) => {
 };
 
 /**
- * How much of the way to the maps asked was made, and whether the edit did what was asked; on the way, how
+ * How far the maps came towards the requested ones, and whether the edit succeeded; during a search, how
  * far the search is.
  * @param {any} view
  * @returns {[number, string]}
@@ -307,13 +307,13 @@ const tools = (api) => {
   return h(
     "div",
     { class: "tools", role: "toolbar", "aria-label": "Changes" },
-    change("copy", "Copy", "The concept's region once more, beside it where there is room"),
-    change("remove", "Remove", "The concept's region filled with what surrounds it"),
-    change("amplify", "Amplify", "Each map 1.6 times as high"),
+    change("copy", "Copy", "Copy the concept's region beside it, where there is room"),
+    change("remove", "Remove", "Fill the concept's region with its surroundings"),
+    change("amplify", "Amplify", "Multiply each map by 1.6"),
     h("span", { class: "gap" }),
-    act("reset", "Reset", "Back to the picture before"),
-    act("keep", "Keep", "Put this picture aside"),
-    act("add", "Add to images", "Every other panel can show it then"),
+    act("reset", "Reset", "Return to the first picture"),
+    act("keep", "Keep", "Store this picture below"),
+    act("add", "Add to images", "Add it to the images, so that every panel can show it"),
   );
 };
 
@@ -326,7 +326,7 @@ const tools = (api) => {
 const benchOf = (api, stage, list) => {
   const table = h("tbody", {});
   const formula = h("caption", {});
-  const first = h("img", { class: "first", alt: "The picture before" });
+  const first = h("img", { class: "first", alt: "The first picture" });
   const way = h("i");
   const says = h("span", {});
   const opacity = h("input", {
@@ -341,7 +341,7 @@ const benchOf = (api, stage, list) => {
   const kept = h("div", { class: "kept", role: "group", "aria-label": "Kept pictures" });
   const truth = h(
     "th",
-    { scope: "col", title: "What the latent of this picture stands for, which this generator was taught" },
+    { scope: "col", title: "The scene that the latent of this picture determines" },
     "true scene now",
   );
   const heads = [...["CLIP says", "before", "now"].map((text) => h("th", { scope: "col" }, text)), truth];
@@ -360,7 +360,7 @@ const benchOf = (api, stage, list) => {
         class: "status",
         role: "status",
         title:
-          "Searches here take 40 steps to follow the hand, 120 from an image; session.edit and session.invert take the thesis's 500 unless given a schedule",
+          "Searches here take 40 steps to follow a drag and 120 to start from an image; session.generator.edit and .invert take the thesis's 500 steps unless given a schedule",
       },
       h("span", { class: "way", role: "presentation" }, way),
       says,
@@ -438,7 +438,7 @@ function build(api) {
   const [bench, setBench, setOpacity] = benchOf(api, stage, list);
   const [message, says] = messageInstead(bench, begins);
   api.body.append(
-    h("h2", {}, "Generate", h("small", {}, "the map moves, the generator follows")),
+    h("h2", {}, "Generate", h("small", {}, "drag a map, and the generated image follows")),
     begins,
     message,
     bench,

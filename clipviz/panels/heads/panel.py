@@ -1,4 +1,4 @@
-"""The grid of heads: layer x head, coloured by effect, variance or property; MLPs beside it."""
+"""The grid of heads: layer x head, coloured by effect, variance or property, with the MLPs beside it."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ class HeadsOptions(TypedDict, total=False):
 
 
 class Heads(Panel):
-    """Every head of the model. A click selects one, ctrl-click adds it to the ablation set, arrows move.
+    """Every head of the model. A click selects one, a ctrl-click adds it to the ablation set, arrow keys move.
 
     quantity: "effect" (direct effect on text A, or A minus B, of the selected image), "variance" (share of the
-    heads' variance over the collection) or "property" (what its first TextSpan texts have in common). find: a text
-    whose heads stand out, found by what they vary with (session.heads.find) or by their labels and texts.
+    heads' variance over the collection) or "property" (what its first TextSpan texts have in common). find: a
+    text whose heads are highlighted; they are found by the texts that they vary with (session.heads.find), or by
+    their labels and texts.
     """
 
     name = "heads"
@@ -94,7 +95,7 @@ class Heads(Panel):
     def stored(self, kept: Kept) -> list[Stored]:
         session = self.session
         if self.board.collection.complete and self.board.collection.n_ready > 1:
-            session.heads.summaries()  # a page waits for the labels, and for the panel to show them
+            session.heads.summaries()  # a saved page waits for the labels, and for the panel to show them
             session.wait(None, background=True)
         return [Stored(("image", "text"), lambda s: Answer(*self._scored(s)))]
 
@@ -106,7 +107,7 @@ class Heads(Panel):
 
 
 def _worded(summaries: Mapping[Head, Summary]) -> dict[str, dict[str, Any]]:
-    """Summaries as the browser reads them, under "layer,head"."""
+    """Return summaries in the browser's form, by "layer,head"."""
     return {
         f"{layer},{head}": {"label": one.label, "texts": list(one.texts), "p": one.p_value, "role": one.role}
         for (layer, head), one in summaries.items()

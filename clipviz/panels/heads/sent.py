@@ -1,4 +1,4 @@
-"""What the grid of heads is drawn from."""
+"""The data from which the grid of heads is drawn."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class HeadSummary(TypedDict):
 
 
 class HeadFound(TypedDict):
-    """A head that varies along the text that was typed."""
+    """A head that varies along the typed text."""
 
     layer: int
     head: int
@@ -26,7 +26,7 @@ class HeadFound(TypedDict):
 
 
 class HeadsView(TypedDict):
-    """summaries: by "layer,head", None until the heads are labelled."""
+    """The grid's view. summaries: by "layer,head", None until the heads are labelled."""
 
     n_layers: int
     n_heads: int
@@ -45,6 +45,8 @@ class _Always(TypedDict):
 
 
 class HeadsArrays(_Always, total=False):
-    """heads: [layer, head]; mlps: the input term, every layer's, the pool's; variance: [kept layer, head]."""
+    """The grid's arrays. heads: [layer, head]; mlps: the input term, every layer's MLP, the pool's; variance: [kept
+    layer, head].
+    """
 
     variance: Floats

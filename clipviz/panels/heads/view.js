@@ -80,7 +80,7 @@ const headSearch = (api, cells, select) => {
   let choose = false;
   const wanted = () => search.value.trim();
   const told = () => api.option("find").trim() === wanted();
-  // Those that the kernel found by meaning, the best first, then those whose label or texts hold the word.
+  // First the heads that the kernel found by meaning, best first, then those whose label or texts contain the word.
   const matches = () => {
     if (!wanted()) return null;
     const word = wanted().toLowerCase();
@@ -199,7 +199,7 @@ const painter =
     legend.replaceChildren(
       ...(quantity === "effect"
         ? cosine === null
-          ? what("type a text to see which heads write towards it")
+          ? what("Type a text to see which heads write towards it.")
           : colourBar(...scaleEnds(limit), divergingGradient(theme), "direct effect on the cosine")
         : !summaries
           ? what(api.view.waits || "Labelling the heads")
@@ -258,7 +258,7 @@ function build(api) {
     [
       ["effect", "Effect", "Direct effect on the text, for this image"],
       ["variance", "Variance", "Share of the heads' variance over the collection"],
-      ["property", "Property", "What the head's first texts have in common"],
+      ["property", "Property", "The property that the head's first texts share"],
     ],
     (quantity) => api.put({ quantity }),
   );
@@ -287,7 +287,7 @@ function build(api) {
    * @param {number} head
    */
   const toggle = (layer, head) => {
-    if (api.standalone) return api.ask({ ablation: "toggle" }); // a page says that it cannot
+    if (api.standalone) return api.ask({ ablation: "toggle" }); // a saved page reports that it cannot
     const { ablation } = api.view.selection;
     const off = ablation.heads.some(([l, hd]) => l === layer && hd === head);
     ablation.heads = off

@@ -1,4 +1,4 @@
-"""The selected image and where its tokens write towards the text, beside the baselines' maps and a head's own texts."""
+"""The selected image and the tokens that write towards the text, beside the baselines' maps and a head's own texts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 SCOPES = ("all", "late", "layer", "head")
 OURS = ("effect", "centred", "pool", "attention")
-NEURONS = ("neurons", "neuron")  # what neurons activate at, averaged and stretched to 0..1
+NEURONS = ("neurons", "neuron")  # where neurons are active, averaged and rescaled to 0..1
 
 
 class HeatmapOptions(TypedDict, total=False):
@@ -44,19 +44,18 @@ class HeatmapOptions(TypedDict, total=False):
 
 
 class Heatmap(Panel):
-    """Token effects on text A, or on A minus B, over the image (thesis 2.5). Sums over heads are made locally.
+    """Token effects on text A, or on A minus B, over the image (thesis 2.5). The browser sums over heads.
 
     scope: "all" heads, the "late" layers (last 4), the selected "layer" or the selected "head". show: "effect",
-    "centred" (the effect minus that on the mean of all texts, the bias that every text's map shares), "pool" (where
-    tokens are pooled: the effect of each final token as the pool reads it; the scope is not its own), "attention"
-    (the share of each token in what heads read: the class token's attention), "neurons" (where the 200 neurons that
-    write most along the text are active, Table 3.4), "neuron" (where the selected one is), or a baseline by name
-    ("rollout", "Grad-CAM", ...; the scope is not theirs).
-    outline draws the image's true mask, where it has one. scale: the value at full colour, None for each map's
-    largest. Hover reads a token; a click selects it and lists the heads that write there; arrows move it. Below, what
-    the cosine is compared with (the pool, the collection), and the texts of the selected head that the image agrees
-    with most and least, with where they come from (Fig. 2.6): of its first 10 texts, or 60 (joint_texts), as in the
-    thesis.
+    "centred" (the effect minus that on the mean of all texts, the bias that every text's map shares), "pool" (for
+    towers with pooling: the effect of each final token as the pool reads it; independent of the scope),
+    "attention" (the share of each token in what heads read: the class token's attention), "neurons" (where the
+    200 neurons that write most along the text are active, Table 3.4), "neuron" (where the selected one is), or a
+    baseline by name ("rollout", "Grad-CAM", ...; independent of the scope). outline draws the image's true mask,
+    if it has one. scale: the value at full colour, None for each map's maximum. Hovering reads a token; a click
+    selects it and lists the heads that write there; arrow keys move it. Below, the cosine is compared with the
+    pool and the collection, and the texts of the selected head that agree most and least with the image are shown
+    with their regions (Fig. 2.6), among its first 10 texts, or 60 as in the thesis (joint_texts).
     """
 
     name = "heatmap"
@@ -128,7 +127,7 @@ class Heatmap(Panel):
         return found
 
     def map(self) -> np.ndarray:
-        """The map on screen, [rows, cols], as the browser sums it."""
+        """Return the map on screen, [rows, cols], as summed by the browser."""
         shown = self.data()
         if self.show in (*NEURONS, *self.session.maps.baselines) and self.show in shown:
             return shown[self.show]
@@ -139,18 +138,18 @@ class Heatmap(Panel):
         )
 
     def token_heads(self, token: int | None = None, k: int = 5) -> list[TokenHead]:
-        """The k heads that write most (by size) at a token, the selected one when None; all layers are asked."""
+        """Return the k heads that write most (by magnitude) at a token, the selected one if None, over all layers."""
         token = self.session.selection.token if token is None else token
         return self._maps_shown(self.data()).at(token, k)
 
     def agreement(self) -> tuple[float, float, float] | None:
-        """Pixel accuracy, mean IoU and average precision of the map on screen against the image's true mask."""
+        """Return pixel accuracy, mean IoU and average precision of the map on screen against the image's true mask."""
         threshold = NEURON_THRESHOLD if self.show in NEURONS else None
         found = self.session.maps.agreement(self.map(), self.view["selection"]["image"], threshold)
         return None if found is None else (found.pixel_accuracy, found.miou, found.map)
 
     def draw(self, width: float) -> Figure:
-        """The image and the map on screen, its scale, its scope and the cosine."""
+        """Draw the image and the map on screen, its scale, its scope and the cosine."""
         from clipviz.figures.panels import heatmap_figure
 
         view, values = self.data(), self.map()
@@ -178,13 +177,13 @@ class Heatmap(Panel):
         )
 
     def _needs(self) -> str:
-        """Which of the costlier maps is shown: "shared", "neurons", "neuron", "baselines" or none of them."""
+        """Return which of the costlier maps is shown: "shared", "neurons", "neuron", "baselines" or none."""
         if self.show in OURS:
             return "shared" if self.show == "centred" else ""
         return self.show if self.show in NEURONS else "baselines"
 
     def _progress(self) -> Any:
-        """Changes a few times while the collection is read, and when it is complete."""
+        """Return a value that changes a few times while the collection is read, and when it is complete."""
         collection = self.board.collection
         return collection.complete, collection.n_ready.bit_length()
 
@@ -233,7 +232,7 @@ class Heatmap(Panel):
         }, arrays
 
     def _maps_shown(self, shown: dict[str, Any]) -> TokenMaps:
-        """What is summed: effects (A, minus B or minus the mean's) or attention."""
+        """Return what is summed: effects (A, minus B or minus the mean's) or attention."""
         if self.show == "attention" or "scores" not in shown:
             scores = shown["attention"]
         else:

@@ -1,4 +1,4 @@
-"""The slower parts of the Heatmap: each is made once for what it rests on, and shown as it comes."""
+"""The slower parts of the Heatmap: each is computed once for what it depends on, and shown when it is ready."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAMES = {"neurons": "neurons that write the text", "neuron": "neuron {neuron} of
 
 
 class Parts:
-    """The newest of each part, by its name, with what it rests on."""
+    """The newest version of each part by its name, with what it depends on."""
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[Any, Part]] = {}
@@ -30,9 +30,9 @@ class Parts:
         wanted: Mapping[str, tuple[Any, Callable[[], Part]]],
         stale: Stale,
     ) -> Computed:
-        """The view with every part that is wanted: name -> (what it rests on, how it is made).
+        """Return the view with every requested part: name -> (what it depends on, how to compute it).
 
-        Parts that have to be made again can wait: the view is there without them.
+        Parts that have to be recomputed can wait; the view is shown without them.
         """
         fresh = [name for name, (key, _) in wanted.items() if self._known.get(name, (None,))[0] != key]
         for name in wanted.keys() - set(fresh):
@@ -51,7 +51,7 @@ class Parts:
 
 
 def scope_in_words(scope: str, shown: View) -> str:
-    """What a map sums over: "all heads", "layer 5"."""
+    """Return the scope of a map in words: "all heads", "layer 5"."""
     layer, head = shown["layer"], shown["head"]
     return {
         "all": "all heads",
@@ -64,10 +64,10 @@ def scope_in_words(scope: str, shown: View) -> str:
 def wanted(
     board: Board, selection: Selection, show: str, needs: str, progress: Any, n_texts: int
 ) -> dict[str, tuple[Any, Callable[[], Part]]]:
-    """The parts that are wanted for a map: what each rests on, and how it is made.
+    """Return the parts that a map needs: what each depends on, and how to compute it.
 
-    needs: which of the costlier maps `show` is among; progress: changes as the collection is read; n_texts: those of
-    the selected head.
+    needs: the kind of costlier map that `show` is; progress: changes as the collection is read; n_texts: number
+    of texts of the selected head.
     """
     s, asked = selection, (selection.image, selection.text, selection.text_b)
     found: dict[str, tuple[Any, Callable[[], Part]]] = {}
@@ -85,12 +85,12 @@ def wanted(
 
 
 def shared(board: Board, selection: Selection) -> Part:
-    """Token effects on the mean of all texts."""
+    """Return token effects on the mean of all texts."""
     return {}, {"shared": _float(board.session.maps.shared(selection.image))}
 
 
 def baselines(board: Board, selection: Selection, show: str) -> Part:
-    """The maps of every baseline; ValueError where the one on show does not apply."""
+    """Return the maps of every baseline. Raises ValueError if the one shown does not apply."""
     if show not in board.session.maps.baselines:
         raise ValueError(
             f"{show} does not apply to the readout of {board.session.model.name!r}; choose one of "
@@ -101,13 +101,15 @@ def baselines(board: Board, selection: Selection, show: str) -> Part:
 
 
 def neurons(board: Board, selection: Selection) -> Part:
-    """Where the neurons that write most along the text are active, from the first images read of each layer."""
+    """Return where the neurons that write most along the text are active, using the first images read for each
+    layer.
+    """
     s = selection
     return {}, {"neurons": _float(board.session.neurons.map(s.text, s.image, s.text_b, n_images=FEW_IMAGES))}
 
 
 def neuron(board: Board, selection: Selection) -> Part:
-    """Where the selected neuron is active."""
+    """Return where the selected neuron is active."""
     s = selection
     assert s.layer is not None
     assert s.neuron is not None
@@ -115,9 +117,9 @@ def neuron(board: Board, selection: Selection) -> Part:
 
 
 def context(board: Board, selection: Selection) -> Part:
-    """What the cosine is compared with: the image's nearest texts, the pool, the collection.
+    """Return what the cosine is compared with: the image's nearest texts, the pool, the collection.
 
-    "true": of each of the nearest texts whether it is true of the image, where the model's world knows.
+    "true": for each of the nearest texts whether it is true of the image, if the model's world knows.
     """
     s, bundle = selection, board.session.model.bundle
     nearest = board.session.texts.nearest(s.image, 5, s.ablation)
@@ -131,7 +133,7 @@ def context(board: Board, selection: Selection) -> Part:
 
 
 def joint(board: Board, selection: Selection, n_texts: int) -> Part:
-    """Those of the head's first n_texts that the image agrees with most and least, with their maps (Fig. 2.6)."""
+    """Return the head's first n_texts that agree most and least with the image, with their maps (Fig. 2.6)."""
     layer, head = selection.layer, selection.head
     about: dict[str, Any] = {"message": "", "texts": [], "values": [], "n_texts": n_texts}
     if layer is None or head is None:

@@ -1,4 +1,4 @@
-"""What the heatmap is drawn from."""
+"""The data from which the heatmap is drawn."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from clipviz.panels.core.sent import Floats, Uint8s
 
 
 class Far(TypedDict):
-    """Why an image is far from what the model was trained on."""
+    """Why an image differs from what the model was trained on."""
 
     known: bool
     why: str
@@ -18,7 +18,7 @@ class Far(TypedDict):
 
 
 class PercentilesShown(TypedDict):
-    """The image's place among the pool's texts and among the images."""
+    """The image's rank among the pool's texts and among the images."""
 
     cosine: float
     rank: int | None
@@ -28,7 +28,7 @@ class PercentilesShown(TypedDict):
 
 
 class ContextShown(TypedDict):
-    """What the cosine is compared with. true: of each of the nearest texts whether it is true, where that is known."""
+    """What the cosine is compared with. true: for each of the nearest texts whether it is true, if known."""
 
     nearest: list[tuple[str, float]]
     true: list[bool | None] | None
@@ -37,7 +37,7 @@ class ContextShown(TypedDict):
 
 
 class JointShown(TypedDict):
-    """The texts of the head that the image agrees with most and least."""
+    """The texts of the head that agree most and least with the image."""
 
     message: str
     texts: list[str]
@@ -46,7 +46,9 @@ class JointShown(TypedDict):
 
 
 class HeatmapView(TypedDict, total=False):
-    """mask_size: height and width of the true mask; fits: whether the text names an object of the image."""
+    """The heatmap's view. mask_size: height and width of the true mask; fits: whether the text names an object of
+    the image.
+    """
 
     message: str
     rows: int
@@ -85,8 +87,9 @@ BaselineArrays = TypedDict(
 
 
 class HeatmapArrays(BaselineArrays, total=False):
-    """attention, scores, shared: [layer, head, token]; joint_maps: [text, token]; the other methods' maps, named as
-    view.baselines: [row, column]."""
+    """The heatmap's arrays. attention, scores, shared: [layer, head, token]; joint_maps: [text, token]; the other
+    methods' maps, named as in view.baselines: [row, column].
+    """
 
     attention: Floats
     scores: Floats

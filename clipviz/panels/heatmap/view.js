@@ -135,7 +135,7 @@ const mapMaker = (api) => {
   const baseline = (which) => finish(named(api.arrays)[which], "plain", which);
   const isPool = () => name() === "pool" && Boolean(api.arrays.pool);
   const pooled = () => finish(api.arrays.pool.subarray(1), "signed", "pool");
-  // The map to show, or null while the kernel makes it.
+  // The map to show, or null while the kernel computes it.
   const shown = () => {
     const which = name();
     const { text, text_b: other } = api.view.selection;
@@ -145,7 +145,7 @@ const mapMaker = (api) => {
     if (isBaseline()) return named(api.arrays)[which] ? baseline(which) : null;
     return which === "centred" && !other && !api.arrays.shared ? null : summed();
   };
-  // Whether a saved page holds what a map is made of.
+  // Whether a saved page has the data of a map.
   /** @param {string} which */
   const stored = (which) => Boolean(named(api.arrays)[MADE_OF[which] ?? which]);
   return { name, baselines, isBaseline, isNeurons, isPool, pooled, reader, summed, baseline, shown, stored };
@@ -197,7 +197,7 @@ const mapStage = (api, chosen) => {
   };
   /** @type {number | null} */
   let hover = null;
-  let width = 0; // told by the observer: reading it here would lay the page out once more
+  let width = 0; // set by the observer, since reading it here would force another layout
   const frameToken = () => {
     const { rows, cols, selection } = api.view;
     const token = selection.token ? selection.token - 1 : null;
@@ -552,7 +552,7 @@ const mapWords = (api, maker, view, show) => {
 };
 
 /**
- * Says that the head whose map it is has been removed, and puts it back.
+ * Reports that the head of this map is removed, with a button to restore it.
  * @param {HeatmapApi} api
  */
 const removalNote = (api) => {
@@ -563,7 +563,7 @@ const removalNote = (api) => {
     gone.hidden = !m.gone;
     if (m.gone) {
       const back = link(
-        "Put it back",
+        "Restore it",
         () =>
           api.ask({
             ablation: {
@@ -576,8 +576,8 @@ const removalNote = (api) => {
       gone.replaceChildren(
         `${headName(layer, head)} is removed: `,
         api.view.selection.ablation.how === "zero"
-          ? "it adds nothing to this image. "
-          : "the map shows its mean over the images, which stands in for it. ",
+          ? "its effect on this image is zero. "
+          : "the map shows its mean over the images, which replaces it. ",
         back,
       );
     }
@@ -586,7 +586,7 @@ const removalNote = (api) => {
 };
 
 /**
- * What is shown, summed over what, how strongly; the colour bar and a line of words.
+ * The controls of the map: method, scope and opacity, with the colour bar and a line of text.
  * @param {HeatmapApi} api
  * @param {ReturnType<typeof mapStage>} stage
  * @param {ReturnType<typeof mapMaker>} maker
@@ -631,7 +631,7 @@ const mapControls = (api, stage, maker) => {
     "label",
     {
       class: "overlay",
-      title: "Keep the colours’ scale for other texts, images and sums, so that maps can be compared",
+      title: "Keep the colour scale fixed for other texts, images and scopes, so that maps can be compared",
     },
     fixed,
     "fix scale",
@@ -661,7 +661,7 @@ const mapControls = (api, stage, maker) => {
     layerButton.disabled ||= layer === null;
     headButton.disabled ||= layer === null || head === null;
     scopes.title = maker.isPool()
-      ? "The pool reads what all heads and MLPs have written"
+      ? "The pool reads the output of all heads and MLPs, so there is no scope"
       : maker.isNeurons()
         ? "Neurons belong to MLPs, so this map has no sum over heads."
         : whole

@@ -1,4 +1,4 @@
-"""The collection: nearest to the text, neighbours under the model and under one head, subsets by attribute."""
+"""The collection: images nearest to the text, neighbours under the model and under one head, subsets by attribute."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 THUMBNAIL = 72
-MOST = 5000  # images ranked; further pages are of no use
+MOST = 5000  # most images ranked; further pages would not be useful
 
-LARGEST = 60_000_000  # characters of an uploaded file
+LARGEST = 60_000_000  # most characters of an uploaded file
 
 Ranked = list[tuple[int, float | None]]
 
@@ -40,14 +40,15 @@ class ImageGalleryOptions(TypedDict, total=False):
 
 
 class ImageGallery(Panel):
-    """Thumbnails of the collection. A click selects an image, ctrl-click gathers a set to be described.
+    """Thumbnails of the collection. A click selects an image; a ctrl-click adds it to a set to be described.
 
-    order: "text" (cosine with text A, or A minus B, after the selection's ablation), "near" (nearest to the selected
-    image under the whole model, and beside them under the selected head, Fig. 2.5), "chosen" (those chosen, here by
-    ctrl-click or in the Atlas, the nearest to the text first) or "all" (as they come). by: neighbours under the head by
-    the "cosine" of its effects, or by their inner "product", as in the thesis. column, value: only the images whose
-    attribute `column` is `value`. n_shown: thumbnails on screen. "describe these" asks for TextSpan of the subset, else
-    of the images shown (the head's neighbours where there are two lists).
+    order: "text" (cosine with text A, or A minus B, after the selection's ablation), "near" (nearest to the
+    selected image under the whole model, and beside them under the selected head, Fig. 2.5), "chosen" (those
+    chosen here by ctrl-click or in the Atlas, the nearest to the text first) or "all" (in the order of the
+    collection). by: neighbours under the head by the "cosine" of its effects, or by their inner "product", as in
+    the thesis. column, value: show only images whose attribute `column` is `value`. n_shown: number of
+    thumbnails. "describe these" runs TextSpan on the subset, else on the images shown (the head's neighbours if
+    there are two lists).
     """
 
     name = "images"
@@ -108,7 +109,7 @@ class ImageGallery(Panel):
         return view, {"sprite": sprite}
 
     def stored(self, kept: Kept) -> list[Stored]:
-        """The images that the page holds, the nearest to the text first."""
+        """Return the images that the page holds, the nearest to the text first."""
         session = self.session
 
         def ranked(s: Selection) -> Answer:
@@ -134,7 +135,7 @@ class ImageGallery(Panel):
         return [Stored(("text",), ranked)]
 
     def draw(self, width: float) -> Figure:
-        """The thumbnails on screen with their scores."""
+        """Draw the thumbnails on screen with their scores."""
         from clipviz.figures.panels import gallery_figure
 
         shown = self.data()
@@ -149,7 +150,7 @@ class ImageGallery(Panel):
         return gallery_figure(lists, width, 7 if width < 5 else 14)
 
     def act(self, request: Request) -> None:
-        """upload: one more image. describe: TextSpan of what is shown."""
+        """Carry out an action. upload: add an image. describe: run TextSpan on what is shown."""
         if request.action == "upload":
             self._upload(request)
         elif request.action == "describe":
@@ -158,13 +159,13 @@ class ImageGallery(Panel):
             super().act(request)
 
     def _subset(self) -> list[int] | None:
-        """Images of the chosen attribute, None where there is no choice."""
+        """Return the images of the chosen attribute, or None without a choice."""
         return (
             list(self.session.images.where(self.column, self.value)) if self.column and self.value else None
         )
 
     def _ranked(self, selection: Selection, subset: list[int] | None) -> tuple[str, list[tuple[str, Ranked]]]:
-        """The order that can be had, and the lists to show: one, or two beside each other."""
+        """Return the possible order, and the lists to show: one, or two side by side."""
         session, s = self.session, selection
         n_images = len(session.images)
         allowed = None if subset is None else set(subset)
@@ -194,7 +195,7 @@ class ImageGallery(Panel):
         return "near", lists
 
     def _described(self) -> tuple[int, ...]:
-        """What "describe these" means now: the subset, or what is shown (the last list)."""
+        """Return what "describe these" means now: the subset, or what is shown (the last list)."""
         subset = self._subset()
         if subset is not None and self.order != "near":
             return tuple(subset)
@@ -206,7 +207,7 @@ class ImageGallery(Panel):
         try:
             content = base64.b64decode(request.text("content", LARGEST), validate=True)
         except binascii.Error as error:
-            raise ValueError(f"“{name}” was not received whole; upload it again") from error
+            raise ValueError(f"“{name}” was not received completely; upload it again") from error
         self.session.select(image=self.session.images.add(content, name=name))
 
 
@@ -215,6 +216,6 @@ def _within(ranked: list[tuple[int, float]], allowed: set[int] | None) -> Ranked
 
 
 def _quantity(selection: Selection) -> str:
-    """What the images are ordered by, where that is not simply the cosine with text A."""
+    """Return what the images are ordered by, unless it is simply the cosine with text A."""
     by = "A − B" if selection.text_b else "cosine" if selection.ablation else ""
     return f"by {by}, heads removed" if selection.ablation else by and f"by {by}"

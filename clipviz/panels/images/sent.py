@@ -1,4 +1,4 @@
-"""What the gallery is drawn from."""
+"""The data from which the gallery is drawn."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ class _Always(TypedDict):
 
 
 class ImagesView(_Always, total=False):
-    """n_subset: images of the chosen attribute, None where none is chosen; attributes: images of each word.
+    """The gallery's view. n_subset: number of images with the chosen attribute, None without a choice; attributes:
+    images per word.
 
-    places, n_tiles: where a page keeps one sheet for all its answers.
+    places, n_tiles: used if a page keeps one sheet for all its answers.
     """
 
     attributes: dict[str, dict[str, int]]

@@ -216,7 +216,7 @@ const uploader = (api) => {
 };
 
 /**
- * What the button at the bottom describes.
+ * The label of the button at the bottom.
  * @param {ImagesView} view
  */
 const describing = (view) => {

@@ -30,7 +30,7 @@ export const closest = (event, selector) => /** @type {Element} */ (event.target
 /** @param {number} value @param {number} [digits] */
 export const signed = (value, digits = 3) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits);
 /**
- * A number of a scale, with as many digits as tell it from zero: 0.057, 0.00042, 3.1e−7.
+ * A number of a scale, with enough digits to differ from zero: 0.057, 0.00042, 3.1e−7.
  * @param {number} value
  */
 export const scaled = (value) => {
@@ -96,7 +96,7 @@ export const square = (text, label, act, more = {}) =>
   );
 
 /**
- * A line for what cannot be shown; says(view) shows the view's message instead of `parts` and tells whether
+ * A message for an empty panel; says(view) shows the view's message in place of `parts` and returns whether
  * it did.
  * @param {any[]} parts @returns {[any, (view: any) => boolean]}
  */

@@ -1,4 +1,4 @@
-// Colours, legends and tips. Orange for positive, blue for negative, told apart by colour-blind readers; zero
+// Colours, legends and tips. Orange for positive, blue for negative, distinguishable for colour-blind readers; zero
 // is the ground.
 
 import { closest, h } from "./dom.js";
@@ -38,7 +38,7 @@ export const divergingGradient = (theme) =>
   gradient(...["neg", "zero", "pos"].map((name) => rgb(DIVERGING[theme][name])));
 
 /**
- * The parts of a colour bar with its ends and what it is of.
+ * The parts of a colour bar with its ends and its quantity.
  * @param {Child} low
  * @param {Child} high
  * @param {string} background
@@ -58,7 +58,7 @@ export const signName = (value) => (value < 0 ? "neg" : "pos");
 export const fill = (share, kind) =>
   h("i", { class: kind, style: { width: `${100 * Math.min(1, Math.max(0, share))}%` } });
 
-/** The sign of a number as the class of what is written or drawn of it. @param {number} value */
+/** The sign of a number as a class name of its text or bar. @param {number} value */
 export const minusOrPlus = (value) => (value < 0 ? "minus" : "plus");
 
 /**

@@ -89,7 +89,7 @@ export const pager = (turn) => {
 };
 
 /**
- * How many texts a sparse code has; those that the embedding or the pool has not are disabled. Returns the
+ * The number of texts in a sparse code; impossible numbers are disabled. Returns the
  * element and set(view).
  * @param {(m: number) => void} choose @returns {[any, (view: any) => void]}
  */
@@ -163,7 +163,7 @@ export const layersChooser = (choose) => {
 
 export const FEW_LAYERS = 8;
 /**
- * Whose units: the layers whose MLPs have later attention, and the dictionaries in use. Buttons where they are
+ * Chooses units: of layers whose MLPs have later attention, or of dictionaries in use. There are buttons if they are
  * few, a list where not. Returns the element and set(view).
  * @param {(layer: number | string) => void} choose
  * @returns {[any, (view: UnitsShown) => void]}

@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 
 /**
- * Where a key leads from a place of a grid, as [row, column], or null.
+ * The position that a key moves to in a grid, as [row, column], or null.
  * @param {KeyboardEvent} event
  * @param {number} row
  * @param {number} col
@@ -47,7 +47,7 @@ export const walk = (root, items, { columns = () => 1, moved = () => {} } = {}) 
   });
 
 /**
- * The buttons within `root` as one stop of the Tab key, between which arrow keys move: what is pressed, else
+ * Makes the buttons within `root` a single stop of the Tab key, with arrow keys between them: the pressed one, else
  * the first. What is drawn, hidden or disabled later keeps a stop.
  * @param {any} root
  * @param {string} [selector]

@@ -1,4 +1,4 @@
-// Links to heads, neurons and desks, and what a removal does to a number.
+// Links to heads, neurons and desks, and numbers before and after a removal.
 
 import { headName, link, signed } from "./dom.js";
 
@@ -38,7 +38,7 @@ export const neuronLink = (api, layer, neuron, text = `#${neuron}`, tabindex = 0
   });
 
 /**
- * A link that opens a desk; pages have no others than theirs (model.desks).
+ * A link that opens a desk; saved pages only have their own desks (model.desks).
  * @param {Api} api
  * @param {string} desk
  * @param {string} text

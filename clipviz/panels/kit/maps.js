@@ -58,7 +58,7 @@ export const largest = (values) =>
   );
 
 /**
- * The picture, quieted so that the map is read, and the map on it, smoothed to the canvas.
+ * The picture in muted colours, and the map over it, smoothed to the canvas.
  * @param {any} canvas
  * @param {HTMLImageElement | OffscreenCanvas} picture
  * @param {any} layer

@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 
-export const MANY = 50000; // points beyond which they are many
+export const MANY = 50000; // more points than this count as many
 export const OTHER = 254; // the byte of values without a colour of their own; of images without a value: one more
 
 /**

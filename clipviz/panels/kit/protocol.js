@@ -5,7 +5,7 @@ import { counted, h } from "./dom.js";
 import { roving } from "./grid.js";
 
 export const SILENCE = 4000;
-export const SUSPECT = 600; // ms without a sign of life before a panel says so
+export const SUSPECT = 600; // ms without an answer before a panel reports it
 
 /** @type {Record<Place["dtype"], Float32ArrayConstructor | Uint8ArrayConstructor | Int32ArrayConstructor>} */
 export const DTYPES = { float32: Float32Array, uint8: Uint8Array, int32: Int32Array };
@@ -18,7 +18,7 @@ export const sameBytes = (some, others) => {
 };
 
 /**
- * One binary blob holds every array of a view; `arrays` says where each begins. An array that is as it was
+ * One binary blob holds every array of a view; `arrays` says where each begins. An array that has not changed since
  * `before` stays the same object, so that what was made of it can be kept.
  * @param {Record<string, Place> | undefined} arrays
  * @param {any} blob
@@ -47,7 +47,7 @@ export const themeNow = () => {
 };
 
 /**
- * Keeps data-theme right; returns the undoing.
+ * Keeps data-theme up to date; returns a function that undoes this.
  * @param {HTMLElement} root
  * @param {(theme: "light" | "dark") => void} [changed]
  */
@@ -178,7 +178,7 @@ export const speak = (api, life) => {
   const { model } = api;
   let pending = {};
   /** @type {Record<string, any>} */
-  const chosen = {}; // options drawn here that Python has not confirmed
+  const chosen = {}; // options applied here that Python has not confirmed
   const newest = () => model.get("request")?.seq ?? 0;
   const answered = () => (model.get("view")?.ack ?? 0) >= newest();
   const followed = new Set();
@@ -213,7 +213,7 @@ export const speak = (api, life) => {
     api.redraw();
   };
   api.ask = (changes = {}, { options: wanted, ...extra } = {}) => {
-    // What a saved page draws alone needs no answer.
+    // What a saved page draws by itself needs no answer.
     const told = api.standalone ? (wanted ?? {}) : options(wanted);
     pending = answered() ? { ...changes } : { ...pending, ...changes };
     model.set("request", {
@@ -226,7 +226,7 @@ export const speak = (api, life) => {
     if (!api.standalone) return life.asked();
     if (/** @type {any} */ (document.activeElement)?.matches?.("input"))
       /** @type {any} */ (document.activeElement).blur();
-    api.redraw(); // nobody answers: the controls show again what is drawn
+    api.redraw(); // nobody answers: the controls return to what is drawn
   };
   return newest;
 };
@@ -347,7 +347,7 @@ export const mount = ({ model, el }, name, build) => {
   api.redraw = () => {
     if (!api.view.seq || api.view.waiting) return;
     draw(api.view, api.arrays);
-    // A message alone is no figure.
+    // A view that only has a message has no figure.
     print.hidden = api.standalone || !api.printed || Boolean(api.view.message);
     root.dataset.seq = api.view.seq;
     root.dataset.ready = "true";
@@ -356,7 +356,7 @@ export const mount = ({ model, el }, name, build) => {
     life.alive();
     const view = model.get("view");
     if (!view?.seq) return;
-    if ((view.ack ?? 0) < newest() && !api.standalone) return; // a newer request is under way
+    if ((view.ack ?? 0) < newest() && !api.standalone) return; // a newer request is being processed
     life.busy(false);
     api.view = view;
     api.arrays = unpack(view.arrays, model.get("blob"), api.arrays);
@@ -409,7 +409,7 @@ export const mount = ({ model, el }, name, build) => {
  */
 export const followVisibility = (api, shown = () => {}) => {
   /** @type {boolean | null} */
-  let told = null; // what Python was told and has not confirmed
+  let told = null; // what was sent to Python and is not confirmed
   /** @param {boolean} visible */
   const tell = (visible) => {
     if (api.standalone || visible === (told ?? api.model.get("visible"))) return;
@@ -421,7 +421,7 @@ export const followVisibility = (api, shown = () => {}) => {
     if (visible) shown();
     tell(visible);
   });
-  // A view that was taken off the page may be heard only after this one was put there.
+  // The event of a removed view may arrive only after this one was added.
   const confirmed = () => {
     told = null;
     if (api.root.clientWidth > 0) tell(true);

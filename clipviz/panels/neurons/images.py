@@ -20,7 +20,7 @@ THUMBNAIL, PICTURE = 96, 240
 def gallery(
     board: Board, reading: Reading, known: LayerNeurons, neuron: int, how: str, n_shown: int
 ) -> tuple[View, Arrays]:
-    """The neuron's images as a sprite with maps, all on the scale of the top images."""
+    """Return the neuron's images as a sprite with maps, all on the scale of the top images."""
     top = known.top(neuron)
     samples = top if how == "groups" else reading.samples(known, neuron, how, n_shown)
     grouping = known.groups(top) if how == "groups" else None
@@ -49,7 +49,9 @@ def current(
     selection: Selection,
     indirect: bool,
 ) -> tuple[View | None, Arrays]:
-    """The neuron on the selected image, which need not be among those read; indirect: beside its indirect effect."""
+    """Return the neuron on the selected image, which need not be among those read; indirect: include its indirect
+    effect.
+    """
     image = selection.image
     if image is None:
         return None, {}
@@ -69,7 +71,9 @@ def current(
 
 
 def _effects(board: Board, reading: Reading, neuron: int, selection: Selection) -> View:
-    """Size, and part in the text's cosine, of the neuron's effects on the image: first and second order, indirect."""
+    """Return magnitudes of the neuron's effects on the image and their parts in the text's cosine: first and second
+    order, indirect.
+    """
     session = board.session
     found = session.neurons.effects(neuron, selection.image, reading.place)
     text = session.texts.direction(selection.text, selection.text_b).cpu() if selection.text else None

@@ -1,4 +1,4 @@
-"""Neurons through the second-order lens: found by text, by image or by number; each with its words and its images."""
+"""Neurons through the second-order lens, found by text, by image or by number, each with its texts and images."""
 
 from __future__ import annotations
 
@@ -40,14 +40,16 @@ class NeuronsOptions(TypedDict, total=False):
 
 
 class Neurons(NeuronDesk):
-    """Which neurons write towards the text, or are most active on the image; what one says, and where it fires.
+    """Neurons that write towards the text, or are most active on the image; the texts of one neuron, and where it is
+    active.
 
-    find: how neurons are listed: by "text" (their effect on text A's cosine, or on A minus B), by "image" (largest
-    second-order norm on the selected image) or by "strength". show: which images of the neuron: "top" by norm, "groups"
-    of the top ones that belong together, a few of each of the histogram's "intervals", even "quantiles" of the norm, or
-    "random" ones. layer: whose neurons, or the name of a dictionary for its features; a selected neuron brings its own.
-    m: texts of a code, of which the n_words largest are shown. indirect: on the image, the indirect effect too, by an
-    intervention (thesis 3.3). n_images: images read, spread over the collection (None: all).
+    find: how neurons are listed: by "text" (their effect on text A's cosine, or on A minus B), by "image"
+    (largest second-order norm on the selected image) or by "strength". show: which images of the neuron: "top" by
+    norm, "groups" of the top ones that belong together, a few of each of the histogram's "intervals", even
+    "quantiles" of the norm, or "random" ones. layer: the layer of the neurons, or the name of a dictionary for
+    its features; a selected neuron determines the layer. m: texts per code, of which the n_words largest are
+    shown. indirect: also show the indirect effect on the image, by an intervention (thesis 3.3). n_images: images
+    read, spread over the collection (None: all).
     """
 
     name = "neurons"
@@ -71,7 +73,7 @@ class Neurons(NeuronDesk):
 
     def looks_at(self, selection: Selection) -> Any:
         s, layer = selection, self._layer(selection)
-        # the first version is made by compute itself
+        # compute itself produces the first version
         version = None if layer is None else max(1, self.board.neuron_reading(layer).version)
         return s.image, layer, s.neuron, s.text, s.text_b, version, tuple(self.session.neurons.dictionaries)
 
@@ -114,7 +116,7 @@ class Neurons(NeuronDesk):
         return view, arrays | more | most
 
     def draw(self, width: float) -> Figure:
-        """The neuron with its words and top images, in the form of Figure 3.5."""
+        """Draw the neuron with its words and top images, in the form of Figure 3.5."""
         from clipviz.figures.chapter3 import NeuronRow, gallery
 
         shown = self.data()
@@ -130,7 +132,7 @@ class Neurons(NeuronDesk):
         return gallery([row], width)
 
     def step(self) -> bool:
-        """Read some more images for the layer on show."""
+        """Read some more images for the layer shown."""
         layer = self._layer(self.session.selection)
         if layer is None:
             return False
@@ -142,13 +144,13 @@ class Neurons(NeuronDesk):
         return more
 
     def _layer(self, selection: Selection) -> int | str | None:
-        """The layer or dictionary on show: the selected neuron's, else the panel's own."""
+        """Return the layer or dictionary shown: that of the selected neuron, else the panel's own."""
         own = (selection.dictionary or selection.layer) if selection.neuron is not None else None
         shown = self.layer_shown()
         return own if own is not None and own == self.session.neurons.readable(own) else shown
 
     def _first_look(self, reading: Reading, stale: Stale) -> LayerNeurons | None:
-        """What is known; reads the first images now, so that a panel that opens has something to show."""
+        """Return what is known; reads the first images now, so that a panel that opens has something to show."""
         while reading.latest is None and not stale():
             if not self.read_on(reading, self.n_images):
                 break

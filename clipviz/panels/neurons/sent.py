@@ -1,4 +1,4 @@
-"""What the neurons' desk is drawn from."""
+"""The data from which the neurons' desk is drawn."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from clipviz.panels.core.sent import Floats, Ints, Uint8s, UnitsShown
 
 
 class NeuronRow(TypedDict):
-    """A neuron of the list: what it is listed by, and its first words with their weights."""
+    """A neuron of the list: its score, and its first words with their weights."""
 
     neuron: int
     score: float
@@ -17,7 +17,9 @@ class NeuronRow(TypedDict):
 
 
 class NeuronShown(TypedDict):
-    """The neuron on show. code_share, random_share: of its direction, and of random ones, that its words rebuild."""
+    """The neuron that is shown. code_share, random_share: the share of its direction, and of random directions, that
+    its words reconstruct.
+    """
 
     number: int
     words: list[tuple[str, float]]
@@ -29,7 +31,7 @@ class NeuronShown(TypedDict):
 
 
 class GroupShown(TypedDict):
-    """Images of the gallery that are alike, and the texts near them."""
+    """Images of the gallery that are similar, and the texts near them."""
 
     places: list[int]
     texts: list[str]
@@ -37,8 +39,9 @@ class GroupShown(TypedDict):
 
 
 class GalleryShown(TypedDict):
-    """The neuron's images. limit: the scale of maps and bars; separation, one_group: how clearly the groups part, and
-    how clearly images without groups would; strips: images of every interval."""
+    """The neuron's images. limit: the scale of maps and bars; separation, one_group: how well the groups are
+    separated, and how well images without groups would be; strips: images of every interval.
+    """
 
     how: str
     ids: list[int]
@@ -54,7 +57,7 @@ class GalleryShown(TypedDict):
 
 
 class EffectsShown(TypedDict):
-    """Size and part in the cosine of every kind of effect."""
+    """Magnitude and part in the cosine of every kind of effect."""
 
     rows: dict[str, tuple[float, float | None]]
     cosine: float
@@ -88,7 +91,9 @@ class NeuronsView(UnitsShown, total=False):
 
 
 class NeuronsArrays(TypedDict, total=False):
-    """edges, counts: the histogram of effects; maps: of the gallery's images; map: of the selected one."""
+    """The desk's arrays. edges, counts: the histogram of effects; maps: those of the gallery's images; map: that of
+    the selected one.
+    """
 
     edges: Floats
     counts: Ints

@@ -14,7 +14,7 @@ const SIDE = 240;
  */
 const named = ({ layer, dictionary }, neuron) => ({ layer, neuron, dictionary });
 
-/** What one of the units on show is called. @param {NeuronsView} view */
+/** The name of a unit of the kind shown. @param {NeuronsView} view */
 const noun = ({ dictionary }) => (dictionary ? "feature" : "neuron");
 
 /**
@@ -74,7 +74,7 @@ const finder = (api) => {
 };
 
 /**
- * The neurons that were found, with their first words.
+ * The neurons found, with their first words.
  * @param {NeuronsApi} api
  */
 const neuronList = (api) => {
@@ -180,13 +180,13 @@ const neuronAbout = (api, lookFor) => {
     code.replaceChildren(...neuron.words.map((pair) => row(pair, widest)));
     code.classList.toggle("weak", !neuron.differs);
     code.dataset.differs = String(neuron.differs);
-    note.textContent = `${counted(m, "text rebuilds", "texts rebuild")} ${percent(neuron.code_share)} of that direction, and ${percent(neuron.random_share)} of random directions on average${neuron.differs ? "" : ", so these words say nothing"}${neuron.words.length < m ? `; the ${neuron.words.length} largest are shown` : ""}. Click a text to search with it.`;
+    note.textContent = `${counted(m, "text rebuilds", "texts rebuild")} ${percent(neuron.code_share)} of that direction, and ${percent(neuron.random_share)} of random directions on average${neuron.differs ? "" : ", so these words are not evidence"}${neuron.words.length < m ? `; the ${neuron.words.length} largest are shown` : ""}. Click a text to search with it.`;
   };
   return { parts: [title, facts, sizes, code, note, measured], draw };
 };
 
 /**
- * How many images the neuron has an effect of which size on; a bar opens the images of every interval.
+ * The number of images by the size of the neuron's effect; a bar opens the images of every interval.
  * @param {NeuronsApi} api
  */
 const profilePlot = (api) => {
@@ -218,7 +218,7 @@ const profilePlot = (api) => {
           );
     bars.replaceChildren(
       ...[...counts].map((found, i) => {
-        const said = `Effect ${size(edges[i])} to ${size(edges[i + 1])}: ${counted(found, "image")}${i === here ? ", among them the selected one’s size" : ""}`;
+        const said = `Effect ${size(edges[i])} to ${size(edges[i + 1])}: ${counted(found, "image")}${i === here ? ", which includes the selected image" : ""}`;
         return h(
           "button",
           {
@@ -289,7 +289,7 @@ const effectTable = (api) => {
         line("cell", name, size.toFixed(4), along === null ? "" : signed(along, 4)),
       ),
     );
-    note.textContent = `All against their means (over ${counted(effects.n_images, "image")}); cosine of second order and indirect ${effects.cosine.toFixed(2)}. First order: straight to the embedding. Indirect: the model runs again with the ${noun(api.view)} at its mean, and later layers may repair the loss.`;
+    note.textContent = `All effects are relative to their means (over ${counted(effects.n_images, "image")}). The cosine of the second-order and the indirect effect is ${effects.cosine.toFixed(2)}. First order: directly on the embedding. Indirect: the model runs again with the ${noun(api.view)} at its mean, and later layers may compensate.`;
   };
   return { parts: [table, note, ask], draw };
 };
@@ -353,7 +353,7 @@ const onThisImage = (api, profile) => {
 };
 
 /**
- * The gallery's places interval by interval, the largest effects first; empty intervals are left out.
+ * The gallery's tiles by interval, the largest effects first, without empty intervals.
  * @param {GalleryShown} given
  * @param {NeuronsArrays} given
  */
@@ -489,7 +489,7 @@ const neuronImages = (api, paint) => {
       top: `The ${counted(ids.length, "image")} with the largest effects. Bars: size of the effect; orange above the ${noun(api.view)}'s mean along the direction, blue below.`,
       groups: many
         ? `The ${ids.length} top images form ${groups.length} groups: silhouette ${separation.toFixed(2)}, images without groups up to ${chance.toFixed(2)}.`
-        : `The ${ids.length} top images form no groups that part more clearly than images without any (silhouette up to ${chance.toFixed(2)}).`,
+        : `The ${ids.length} top images form no groups that are better separated than images without groups (silhouette up to ${chance.toFixed(2)}).`,
       quantiles:
         "From the largest effect to the smallest in even steps; maps and bars on the scale of the top images.",
       intervals:

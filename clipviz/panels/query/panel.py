@@ -1,4 +1,4 @@
-"""The query bar: text A, text B, undo, redo, copy the code or a token of the view."""
+"""The query bar: text A, text B, undo, redo, and copies of the view's code or token."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 class Query(Panel):
-    """Where texts are typed. Enter shows the text everywhere; a second text is subtracted (A minus B).
+    """Where texts are typed. Enter shows the text in every panel; a second text is subtracted (A minus B).
 
-    n_steps: of the tour that its button begins, 0 for no button; tour(1) begins it.
+    n_steps: number of steps of the tour that its button starts, 0 for no button; tour(1) starts it.
     """
 
     name = "query"
@@ -65,7 +65,7 @@ class Query(Panel):
         return [Stored((), lambda _: Answer({"examples": list(kept.texts)}))]
 
     def draw(self, width: float) -> Figure:
-        """The selection: its image and texts and the cosines between them."""
+        """Draw the selection: its image and texts and the cosines between them."""
         from clipviz.figures.panels import gallery_figure
 
         session, s = self.session, self.session.selection
@@ -79,7 +79,7 @@ class Query(Panel):
         return gallery_figure(said, width, 2)
 
     def act(self, request: Request) -> None:
-        """undo, redo, open: the view of a token, and tour: its first step."""
+        """Carry out an action: undo, redo, open (the view of a token), or tour (its first step)."""
         if request.action == "undo":
             self.session.undo()
         elif request.action == "redo":

@@ -1,4 +1,4 @@
-"""What the query bar is drawn from."""
+"""The data from which the query bar is drawn."""
 
 from __future__ import annotations
 

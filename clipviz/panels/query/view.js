@@ -17,13 +17,13 @@ const textField = (api, field, letter, label, placeholder, cut) => {
   const shorten = () => {
     const length = node.value.length;
     if (length > MOST) node.value = node.value.slice(0, MOST);
-    cut(length > MOST ? `${label} is cut to its first ${MOST} of ${count(length)} characters.` : "");
+    cut(length > MOST ? `${label} was shortened to its first ${MOST} of ${count(length)} characters.` : "");
   };
   const node = h("input", {
     type: "text",
     placeholder: api.standalone ? "" : placeholder,
     readonly: api.standalone,
-    title: api.standalone ? "This page answers the texts below" : null,
+    title: api.standalone ? "This page has answers for the texts below" : null,
     "aria-label": label,
     autocomplete: "off",
     spellcheck: "false",
@@ -121,7 +121,7 @@ function build(api) {
     },
     "Skip to the heads",
   );
-  api.printed = false; // a bar of texts is no figure
+  api.printed = false; // a bar of texts has no figure
   api.body.append(
     skip,
     h(
@@ -184,7 +184,7 @@ function build(api) {
     undo.disabled = !view.can_undo;
     redo.disabled = !view.can_redo;
     for (const button of [undo, redo]) button.hidden = api.standalone;
-    // They reopen the view that was saved.
+    // These copy code for the saved view.
     for (const button of [code, share]) button.hidden = view.asSaved === false;
     chips.replaceChildren(
       ...[`${view.model} · ${view.size}`, view.device, counted(view.n_images, "image")].map((label) =>

@@ -1,4 +1,4 @@
-"""The receipts strip: what the numbers on screen rest on."""
+"""The receipts strip: what the numbers on screen are based on."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Receipts(Panel):
         ]
 
     def _shares(self, selection: Selection) -> tuple[View, Arrays]:
-        """What adds up to the cosine, with every head's share, and the same before an ablation."""
+        """Return what sums to the cosine, with every head's share, and the same before an ablation."""
         view: View = {}
         arrays: Arrays = {}
         if selection.text and selection.image is not None:
@@ -55,7 +55,7 @@ class Receipts(Panel):
         return view, arrays
 
     def draw(self, width: float) -> Figure:
-        """What the strip says, as a small table."""
+        """Draw the strip as a small table."""
         from clipviz.figures.panels import facts_figure
 
         shown = self.data()
@@ -72,10 +72,10 @@ class Receipts(Panel):
                 head = "" if at is None or heads is None else f", selected head {heads[layer, at]:+.3f}"
                 rows.append((name, f"{share['cosine']:+.3f}, late heads {share['late']:+.3f}{head}"))
         rows += [("note", note) for note in shown["notes"]]
-        return facts_figure([row for row in rows if row[1]], "What the numbers rest on", width)
+        return facts_figure([row for row in rows if row[1]], "What the numbers are based on", width)
 
     def _share(self, selection: Selection, ablation: Ablation) -> tuple[dict[str, float], np.ndarray]:
-        """What adds up to the cosine with A, or to A minus B, after an ablation; heads [layer, head]."""
+        """Return what sums to the cosine with A, or to A minus B, after an ablation; heads [layer, head]."""
         s = selection
         scores = self.session.heads.effects(s.text, s.image, s.text_b, ablation)
         late = float(scores.heads[-N_LATE:].sum())

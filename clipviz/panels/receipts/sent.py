@@ -1,4 +1,4 @@
-"""What the receipts are drawn from."""
+"""The data from which the receipts are drawn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Share(TypedDict):
 
 
 class ReceiptsView(TypedDict):
-    """stand_ins: files that are missing or replaced, of those looked at."""
+    """The receipts' view. stand_ins: number of files that are missing or replaced, and of files checked."""
 
     sum_check: float
     readout: str
@@ -35,7 +35,7 @@ class ReceiptsView(TypedDict):
 
 
 class ReceiptsArrays(TypedDict, total=False):
-    """Direct effects [layer, head] with what is removed, and without."""
+    """Direct effects [layer, head] with the removal, and without it."""
 
     heads: Floats
     heads_before: Floats

@@ -16,7 +16,7 @@ const ownHead = ({
 }) => [heads, before].map((all) => (all && layer !== null && head !== null ? all[layer * H + head] : null));
 
 /**
- * [text, explanation, kind] of everything that the numbers on screen rest on.
+ * [text, explanation, kind] of everything that the numbers on screen are based on.
  * @param {ReceiptsApi} api
  * @param {ReceiptsView} view
  * @returns {[any, string, string?][]}
@@ -48,18 +48,18 @@ const receipts = (api, view) => {
     ]);
     parts.push([
       `late heads ${change(share.late, before?.late)}`,
-      `Summed direct effect of the last four attention layers on it${after}`,
+      `Summed direct effect of the last four attention layers on this cosine${after}`,
     ]);
     const [now, then] = ownHead(api);
     if (now !== null)
       parts.push([
         [headLink(api, selection.layer, selection.head), ` ${change(now, then, 4)}`],
-        `Direct effect of the selected head on it${after}`,
+        `Direct effect of the selected head on this cosine${after}`,
       ]);
   }
   parts.push([
     `readout: ${view.readout}`,
-    "How the embedding is made from the tokens. The MLP after an attention pool cannot be split over heads, so its share of this image’s embedding is stated.",
+    "How the embedding is computed from the tokens. The MLP after an attention pool cannot be split over heads, so its share of this image’s embedding is stated.",
   ]);
   parts.push(
     [view.model, "model @ weights"],
@@ -78,7 +78,7 @@ const receipts = (api, view) => {
       "The codes are exact; heatmaps are computed from the thumbnail, a smaller picture",
       "bad",
     ]);
-  for (const note of view.notes ?? []) parts.push([note, "What did not go as planned", "bad"]);
+  for (const note of view.notes ?? []) parts.push([note, "A problem that affects this view", "bad"]);
   return parts;
 };
 

@@ -1,4 +1,4 @@
-"""Parts of the Rosetta panel's view: a page of concepts, all concepts on one image, one concept through every model."""
+"""Parts of the Rosetta panel's view: a page of concepts, all concepts on one image, one concept in every model."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from clipviz.session.answers import Cell, SharedUnits
 
 THUMBNAIL, PICTURE = 88, 240
-MOST_TILES = 120  # concepts shown on one image
+MOST_TILES = 120  # most concepts shown on one image
 
 
 def rows(
     book: SharedUnits, known: list[int], page: int, n_rows: int, places: list[int], n_examples: int
 ) -> tuple[View, Arrays]:
-    """One page of rows; in each the example images and, for the models at `places`, the units' maps on them."""
+    """Return one page of rows, each with the example images and the units' maps on them for the models at `places`."""
     n_pages = max(1, -(-len(known) // n_rows))
     page = min(page, n_pages - 1)
     shown = known[page * n_rows :][:n_rows]
@@ -48,7 +48,7 @@ def rows(
 
 
 def tiles(book: SharedUnits, known: list[int], image: int | None, model: str) -> tuple[View, Arrays]:
-    """Every concept on the selected image, the strongest first."""
+    """Return every concept on the selected image, the strongest first."""
     view: View = {"tiles": [], "page": 0, "n_pages": 1}
     if image is None:
         return view, {}
@@ -60,7 +60,7 @@ def tiles(book: SharedUnits, known: list[int], image: int | None, model: str) ->
 
 
 def detail(book: SharedUnits, concept: int | None, board: Board, image: int | None) -> tuple[View, Arrays]:
-    """One concept on the selected image, through every model that is loaded."""
+    """Return one concept on the selected image, in every model that is loaded."""
     if concept is None:
         return {"concept": None, "detail": None}, {}
     said = {**about(book, concept), "cells": [_cell(cell) for cell in book.cells(concept)]}
@@ -81,7 +81,7 @@ def detail(book: SharedUnits, concept: int | None, board: Board, image: int | No
 
 
 def about(book: SharedUnits, concept: int) -> dict[str, Any]:
-    """A concept's names, its neuron in CLIP and how many units share it."""
+    """Return a concept's names, its neuron in CLIP and how many units share it."""
     neuron, (hint, share) = book.neuron(concept), book.hint(concept)
     return {
         "concept": concept,
@@ -96,7 +96,7 @@ def about(book: SharedUnits, concept: int) -> dict[str, Any]:
 
 
 def _unit(book: SharedUnits, concept: int) -> str:
-    """The pivot's unit: "L3 · 288" of CLIP, "fine2 · 16" of a generator."""
+    """Return the pivot's unit: "L3 · 288" for CLIP, "fine2 · 16" for a generator."""
     neuron, place = book.neuron(concept), book.concepts.where(concept, 0)
     if book.clip == book.concepts.models[0] and neuron:
         return unit_name(neuron)

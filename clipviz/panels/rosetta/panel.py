@@ -1,4 +1,4 @@
-"""Rosetta neurons: the concepts that CLIP's units share with other models', as a grid, on one image, and in pairs."""
+"""Rosetta neurons: the concepts that CLIP's units share with other models, as a grid, on one image, and in pairs."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 N_EXAMPLES = {"grid": 3, "pair": 6}
 VIEWS = ("grid", "image", "pair")
 MINE = (
-    "session.rosetta.mine(folder) looks for units that it shares with other networks on these images, and shows them "
-    "here."
+    "session.rosetta.mine(folder) finds units that it shares with other networks on these images, "
+    "and shows them here."
 )
 
 
@@ -48,12 +48,12 @@ class RosettaOptions(TypedDict, total=False):
 class Rosetta(Desk):
     """Rows are concepts, columns are models, cells the units' maps over shared images (thesis Figures 4.1 and 4.2).
 
-    show: the "grid" of all models, every concept on the selected "image", or the pivot beside one model as a "pair".
-    sort: "named" (those with a name first), "heldout" or "correlation" (mean over the partners), "size" (units that
-    share a concept) or "layer". models: only concepts that these models have; other: the model of the pair; whose: the
-    model drawn on one image. words: only concepts whose name or hint holds them. every_unit: one row per unit, not per
-    concept. folder: a saved dictionary instead of the shipped one; partners: model name -> network, for models that are
-    not shipped.
+    show: the "grid" of all models, every concept on the selected "image", or the pivot beside one model as a
+    "pair". sort: "named" (those with a name first), "heldout" or "correlation" (mean over the partners), "size"
+    (units that share a concept) or "layer". models: only concepts that these models have; other: the model of the
+    pair; whose: the model drawn on one image. words: only concepts whose name or hint contains them. every_unit:
+    one row per unit, not per concept. folder: a saved dictionary instead of the embedded one; partners: model
+    name -> network, for models that are not embedded.
     """
 
     name = "rosetta"
@@ -74,7 +74,7 @@ class Rosetta(Desk):
     page = traitlets.Int(0, min=0).tag(**ASKED)
     n_rows = traitlets.Int(8, min=1, max=50).tag(**FIXED)
     folder = traitlets.Unicode("").tag(**FIXED)
-    partners = traitlets.Dict().tag(option=True, **PASSING)  # networks cannot be written into a view
+    partners = traitlets.Dict().tag(option=True, **PASSING)  # networks cannot be stored in a view
 
     def __init__(self, session: Session, **options: Unpack[RosettaOptions]) -> None:
         super().__init__(session, **options)
@@ -125,22 +125,22 @@ class Rosetta(Desk):
         return concepts.rows(book, known, self.page, self.n_rows, places, N_EXAMPLES[self.show])
 
     def dictionary(self) -> SharedUnits:
-        """The dictionary that the panel shows. Raises ValueError when there is none for the session's model."""
+        """Return the dictionary that the panel shows. Raises ValueError if there is none for the session's model."""
         return self.session.rosetta.units(self.folder or None, self.partners, self.pivot)
 
     def act(self, request: Request) -> None:
-        """name: give a concept a name."""
+        """Carry out "name": name a concept."""
         if request.action != "name":
             return super().act(request)
         self.dictionary().name(request.number("concept"), request.text("label", 80))
         return None
 
     def save(self, folder: str) -> str:
-        """Write the dictionary with the names given so far into a folder; open it with Rosetta(session, folder=...)."""
+        """Save the dictionary with the names given so far to a folder; open it with Rosetta(session, folder=...)."""
         return str(self.dictionary().save(folder))
 
     def draw(self, width: float) -> Figure:
-        """The rows on show as a dictionary page, in the form of Figure 4.2."""
+        """Draw the rows shown as a dictionary page, in the form of Figure 4.2."""
         from clipviz.figures import chapter4
 
         book = self.dictionary()
@@ -160,14 +160,14 @@ class Rosetta(Desk):
         )
 
     def _version(self) -> int:
-        """Changes when a concept was named, here or in another panel."""
+        """Return a value that changes when a concept is named, here or in another panel."""
         try:
             return self.dictionary().version if self.on_screen else -1
         except ValueError:
             return -1
 
     def _pivots(self) -> list[str]:
-        """The pivots to choose from: none in a folder, or where the model brings one dictionary alone."""
+        """Return the pivots to choose from: none for a folder, or if the model brings only one dictionary."""
         bundle = self.session.model.bundle
         both = not self.folder and bundle is not None and bundle.generator_dictionary is not None
         return list(PIVOTS) if both else []
@@ -194,7 +194,7 @@ class Rosetta(Desk):
     def _concept(
         self, book: SharedUnits, selection: Selection
     ) -> tuple[int | None, tuple[int | str, int] | None]:
-        """The selected concept: that of the selected neuron, else the one chosen by number; and the neuron."""
+        """Return the selected concept (that of the selected neuron, else the one chosen by number), and the neuron."""
         if selection.neuron is not None and selection.layer is not None:
             place = (selection.dictionary or selection.layer, selection.neuron)
             chosen = selection.concept

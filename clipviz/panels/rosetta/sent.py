@@ -1,4 +1,4 @@
-"""What the dictionary of shared units is drawn from."""
+"""The data from which the dictionary of shared units is drawn."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from clipviz.panels.core.sent import Uint8s
 
 
 class ColumnShown(TypedDict):
-    """A model of the dictionary. at_hand: whether it is loaded; paints: whether it makes pictures of its own."""
+    """A model of the dictionary. at_hand: whether it is loaded; paints: whether it generates its own pictures."""
 
     name: str
     loss: str
@@ -32,7 +32,9 @@ class CellShown(TypedDict):
 
 
 class ConceptShown(TypedDict):
-    """hint: a text that fits its images, hint_share: how many of them; size: units that share the concept."""
+    """A concept. hint: a text that fits its images, hint_share: the share of them; size: number of units that share
+    the concept.
+    """
 
     concept: int
     name: str
@@ -58,7 +60,7 @@ class _Detail(ConceptShown):
 
 
 class ConceptDetail(_Detail, total=False):
-    """The concept on the selected image, through every model."""
+    """The concept on the selected image, in every model."""
 
     image: int
     caption: str
@@ -100,7 +102,9 @@ class RosettaView(TypedDict, total=False):
 
 
 class RosettaArrays(TypedDict, total=False):
-    """maps: [row, model, example, side, side]; here: [tile, side, side]; now: [model, side, side]."""
+    """The panel's arrays. maps: [row, model, example, side, side]; here: [tile, side, side]; now: [model, side,
+    side].
+    """
 
     sprite: Uint8s
     maps: Uint8s

@@ -27,7 +27,7 @@ const layerName = (layer) =>
 const fixed = (value) => value.toFixed(2).replace("-", "−");
 const MATCHED = "on the images used for matching";
 
-/** Whose units the rows are. @param {any} view */
+/** The model whose units are the rows. @param {any} view */
 const pivotOf = (view) => (view.columns[0].name === "clip" ? "CLIP" : `the ${view.columns[0].name}`);
 /** @param {any} view */
 const whatUnit = (view) => `${pivotOf(view)}’s unit`;
@@ -119,7 +119,7 @@ const chooser = (api) => {
   const [pivots, setPivot] = segmented(
     "Pivot",
     [
-      ["clip", "CLIP", "Units of CLIP and what other models share with them, on the images"],
+      ["clip", "CLIP", "Units of CLIP that other models share, on the images"],
       [
         "generator",
         "Generator",
@@ -174,7 +174,7 @@ const chooser = (api) => {
 };
 
 /**
- * The header: models, how many pairs, how many by chance.
+ * The header: models, the number of pairs, and the number expected by chance.
  * @param {RosettaApi} api
  * @param {RosettaView} view
  * @param {number} at
@@ -286,7 +286,7 @@ const conceptTable = (api) => {
           class: "cell paints",
           role: "gridcell",
           title:
-            "This model generates images and reads none, so it has no map here. Its units were matched on its own images; the pivot “Generator” shows them.",
+            "This model generates images and cannot read them, so it has no map here. Its units were matched on its own images; the pivot “Generator” shows them.",
         },
         h("span", { class: "loss" }, "generates images"),
         under,
@@ -445,14 +445,16 @@ const conceptDetail = (api) => {
       " on held-out images.",
       ...(about.hint
         ? [
-            " A guess at what it sees: ",
+            " Possible content: ",
             h("b", {}, about.hint),
             `, which fits ${Math.round(100 * about.hint_share)}% of its strongest held-out images.`,
           ]
         : about.label
           ? []
-          : [" No text fits its strongest held-out images beyond chance, so it has a number."]),
-      ...(about.size > 1 ? [` ${about.size} of its units share it.`] : []),
+          : [
+              " No text fits its strongest held-out images better than chance, so it has a number instead of a name.",
+            ]),
+      ...(about.size > 1 ? [` ${about.size} of the pivot's units share this concept.`] : []),
     );
     missed.textContent = view.missed;
     missed.hidden = !view.missed;
@@ -563,12 +565,12 @@ const pickConcepts = (api, lists, items) => {
 };
 
 /**
- * What names in italics are, where there are any.
+ * An explanation of names in italics, if there are any.
  * @param {RosettaView} view
  */
 const italic = (view) =>
   (view.rows ?? view.tiles).some((one) => one.hint && !one.label)
-    ? " Italics: a guess at what the unit sees, a text that fits most of its strongest images, held-out ones too. A number: no text does."
+    ? " Names in italics are guesses: the text fits most of the unit's strongest images, including held-out ones. A concept with a number has no such text."
     : "";
 
 /**
@@ -580,10 +582,10 @@ const noteOf = (api, view) => {
   const n = count(view.n_found);
   if (view.show !== "image")
     return view.n_found
-      ? `${n} ${view.every_unit ? "units" : "concepts"}. Glow: from the unit's mean to its usual peak. Numbers: correlation with ${whatUnit(view)} on held-out images.${italic(view)}`
+      ? `${n} ${view.every_unit ? "units" : "concepts"}. Brightness ranges from the unit's mean to its usual peak. Numbers are correlations with ${whatUnit(view)} on held-out images.${italic(view)}`
       : "No concept matches the filter.";
   if (view.selection.image === null) return "Select an image to see every concept on it.";
-  return `${n} concepts are above their mean here, the strongest first; ${view.tiles.length} shown. Full glow: as strong as on the unit's best images.${italic(view)}`;
+  return `${n} concepts exceed their mean on this image, the strongest first; ${view.tiles.length} shown. Full brightness: as strong as on the unit's best images.${italic(view)}`;
 };
 
 /**

@@ -1,4 +1,6 @@
-"""TextSpan of the selected head: its texts, the variance they explain beside random rotations, their top images."""
+"""TextSpan of the selected head: its texts, the variance that they explain compared with random rotations, their top
+images.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 THUMBNAIL = 56
-SUGGESTED = ("background", "colour", "texture")  # roles offered where one is typed
+SUGGESTED = ("background", "colour", "texture")  # roles suggested when one is typed
 
 
 class TextSpanOptions(TypedDict, total=False):
@@ -30,11 +32,11 @@ class TextSpanOptions(TypedDict, total=False):
 
 
 class TextSpan(Panel):
-    """What the selected head writes, in words (thesis Alg. 1). A click on a text shows it everywhere.
+    """A description of the selected head with texts (thesis Alg. 1). A click on a text shows it in every panel.
 
-    The tick on each bar is the 95th percentile of what a text explains of the same data rotated at random inside the
-    head's span (20 draws): a bar that stays below it is grey. Beside the computed label a person's own role can be
-    typed (session.heads.set_role). n_texts: rows shown; n_images: images per row.
+    The tick on each bar is the 95th percentile of what a text explains when the same data are randomly rotated
+    inside the head's span (20 draws). A bar that stays below it is grey. Beside the computed label your own role
+    can be typed (session.heads.set_role). n_texts: rows shown; n_images: images per row.
     """
 
     name = "textspan"
@@ -64,7 +66,7 @@ class TextSpan(Panel):
         return view, {"sprite": sprite}
 
     def stored(self, kept: Kept) -> list[Stored]:
-        """The texts of every head; images that several of them share are kept once, in one sheet."""
+        """Return the texts of every head; images that several heads share are stored once, in one sheet."""
         fields, found = ("layer", "head"), {}
         progress = self.board.progress("Describing the heads in texts", len(kept.heads))
         for s in kept.selections(fields, self.session.selection):
@@ -83,16 +85,16 @@ class TextSpan(Panel):
         return [Stored(fields, texts)]
 
     def _described(self, selection: Selection) -> tuple[View, list[list[int]]]:
-        """The view without pictures, and the images of every row."""
+        """Return the view without pictures, and the images of every row."""
         session, layer, head = self.session, selection.layer, selection.head
         view: View = {"rows": [], "message": "", "role": None, "roles": []}
         if layer is None or head is None:
-            return {**view, "message": "Select a head to read what it writes."}, []
+            return {**view, "message": "Select a head to see its texts."}, []
         roles = session.heads.roles()
         view |= {"role": roles.get((layer, head), ""), "roles": sorted({*roles.values(), *SUGGESTED})}
         if layer not in self.board.collection.layers:
             kept = ", ".join(map(str, self.board.collection.layers))
-            message = f"Layer {layer} was not read for this collection; layers {kept} were."
+            message = f"Layer {layer} is not available for this collection; layers {kept} are."
             return {**view, "message": message}, []
         few = self._too_few(selection)
         if few:
@@ -112,7 +114,7 @@ class TextSpan(Panel):
         return view, self._best(described, layer, head)
 
     def act(self, request: Request) -> None:
-        """role: what a person calls a head."""
+        """Carry out "role": a person's name for the head."""
         if request.action != "role":
             return super().act(request)
         head = request.pair("head")
@@ -159,7 +161,7 @@ class TextSpan(Panel):
         return {"rows": rows, **total, "n_draws": len(described.null_gains), "n_used_up": described.n_used_up}
 
     def _best(self, described: Description, layer: int, head: int) -> list[list[int]]:
-        """The images on which the head writes most along each text, as many for every text."""
+        """Return the images on which the head writes most along each text, equally many for every text."""
         session, n = self.session, self.n_images
         if not n:
             return []

@@ -1,4 +1,4 @@
-"""What the texts of a head are drawn from."""
+"""The data from which the texts of a head are drawn."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from clipviz.panels.core.sent import Uint8s
 
 
 class TextRow(TypedDict):
-    """A text, the share of the variance that it explains, and the same of random rotations."""
+    """A text, the share of the variance that it explains, and the share under random rotations."""
 
     text: str
     family: str
@@ -18,7 +18,7 @@ class TextRow(TypedDict):
 
 
 class RowImages(TypedDict):
-    """The images of every row, and their places in the sprite of n tiles."""
+    """The images of every row, and their positions in the sprite of n tiles."""
 
     ids: list[list[int]]
     places: list[list[int]]
@@ -27,7 +27,7 @@ class RowImages(TypedDict):
 
 
 class LabelShown(TypedDict):
-    """The head's computed role, and the first texts that it rests on."""
+    """The head's computed role, and the first texts on which it is based."""
 
     name: str
     p_value: float
@@ -43,7 +43,7 @@ class _Always(TypedDict):
 
 
 class TextSpanView(_Always, total=False):
-    """role: the one that a person gave the head; roles: those to choose from."""
+    """The panel's view. role: the one that a person gave the head; roles: those to choose from."""
 
     explained: float
     null_explained: float

@@ -57,7 +57,7 @@ const textRow = (api, url, view, i, widest) => {
 };
 
 /**
- * How much the texts explain, and over what.
+ * How much variance the texts explain, and of which images.
  * @param {TextSpanView} view
  */
 const explained = (view) => {
@@ -71,7 +71,7 @@ const explained = (view) => {
       : `${count(view.n_read)} of ${counted(view.n_images, "image")} so far`;
   const few =
     (set || view.n_read) <= 2 * n
-      ? ". With so few images almost any texts explain the variance: add more."
+      ? ". With so few images almost any texts explain the variance, so add more images."
       : "";
   const used = view.n_used_up
     ? `. ${counted(view.n_used_up, "other text adds", "other texts add")} nothing to these`
@@ -79,7 +79,7 @@ const explained = (view) => {
   return `${counted(n, "text explains", "texts explain")} ${percent(view.explained)} of the variance (random rotations: ${percent(view.null_explained)}) · ${read}${used}${few}`;
 };
 
-/** A person's own word for the head, typed in place; kept for the model. @param {TextSpanApi} api */
+/** A person's own role for the head, typed in place and stored for the model. @param {TextSpanApi} api */
 const ownRole = (api) => {
   const id = `cv-roles-${Math.random().toString(36).slice(2)}`;
   const known = h("datalist", { id });
@@ -136,8 +136,8 @@ const ownRole = (api) => {
     shown.textContent = role ? `yours: ${role}` : "+ your role";
     shown.classList.toggle("given", Boolean(role));
     shown.title = role
-      ? "The role you gave this head, not computed; kept for this model"
-      : "Give this head your own role, kept for this model";
+      ? "The role that you gave this head; it is not computed, and is stored for this model"
+      : "Give this head your own role, which is stored for this model";
     known.replaceChildren(...roles.map((/** @type {string} */ value) => h("option", { value })));
   };
   return { part: h("span", { class: "owned" }, shown, input, known), draw };

@@ -1,4 +1,4 @@
-"""The tour: a few steps that drive the board, each told in a card inside the panel that it is about."""
+"""The tour: a few steps that drive the board, each explained in a card inside the panel that it is about."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 
 class Tour(Panel):
-    """go(1) shows the first of `steps`, go(0) none. open_panel: name -> the board's panel, a desk opened.
+    """go(1) shows the first of `steps`, go(0) ends the tour. open_panel: name -> the board's panel; a desk is
+    opened.
 
-    Every step selects what it is about and sets the panels' options, as a reader would; undo takes it back. The end
-    of the tour gives back the view that it began with: selection, removed heads, options, the open desk.
+    Every step selects its subject and sets the panels' options, as a reader would; undo reverts it. The end of
+    the tour restores the view at its start: selection, removed heads, options, the open desk.
     """
 
     name = "tour"
@@ -28,8 +29,8 @@ class Tour(Panel):
     _esm = script("tour")
     _css = style("tour")
 
-    at: int = 0  # the step that is shown, from 1; 0 for none
-    _found: View | None = None  # what was on screen when the tour began
+    at: int = 0  # the current step, from 1; 0 for none
+    _found: View | None = None  # the view when the tour started
 
     def __init__(
         self, session: Session, steps: Sequence[TourStep], open_panel: Callable[[str], Panel | None]
@@ -46,19 +47,21 @@ class Tour(Panel):
         return {"steps": told, "at": self.at}, {}
 
     def act(self, request: Request) -> None:
-        """go: to the step of that number."""
+        """Carry out "go": move to the step with that number."""
         if request.action == "go":
             self.go(request.number("step"))
         else:
             super().act(request)
 
     def go(self, number: int) -> None:
-        """Show a step, from 1, and what it is about; 0 ends the tour and gives back the view that it began with."""
+        """Show a step, from 1, and its subject; 0 ends the tour and restores the view at its start."""
         if not 0 <= number <= len(self.steps):
             raise ValueError(f"expected a step within 1..{len(self.steps)}, or 0 for none, got {number}")
         if number:
             step = self.steps[number - 1]
-            selection = self.board.tour_selection(step)  # first: what cannot be shown changes nothing
+            selection = self.board.tour_selection(
+                step
+            )  # first, so that a step that cannot be shown changes nothing
             if not self.at:
                 self._found = self.session.view
             for name, options in {step.panel: {}, **step.options}.items():

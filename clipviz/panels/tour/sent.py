@@ -1,4 +1,4 @@
-"""What the tour is drawn from."""
+"""The data from which the tour is drawn."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TypedDict
 
 
 class StepShown(TypedDict):
-    """A step, told inside a panel."""
+    """A step, explained inside a panel."""
 
     title: str
     text: str
@@ -14,7 +14,7 @@ class StepShown(TypedDict):
 
 
 class TourView(TypedDict):
-    """at: the step that is shown, from 1; 0 for none."""
+    """The tour's view. at: the current step, from 1; 0 for none."""
 
     steps: list[StepShown]
     at: int

@@ -45,9 +45,9 @@ const card = (go) => {
 };
 
 /**
- * Brings a panel onto the screen where it is not wholly there.
+ * Scrolls a panel into view if it is not completely visible.
  * @param {any} panel
- * @param {boolean} grows what it shows is still to come
+ * @param {boolean} grows its content is still being loaded
  */
 const bring = (panel, grows) => {
   const { top, bottom } = panel.getBoundingClientRect();

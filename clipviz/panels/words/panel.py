@@ -1,4 +1,4 @@
-"""The words of an image: the texts that its active neurons write, beside those that are nearest by cosine."""
+"""The words of an image: the texts that its active neurons write, beside those nearest by cosine."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class WordsOptions(TypedDict, total=False):
 
 
 class Words(NeuronDesk):
-    """Concept discovery (thesis 3.5, Figure B.1): which texts of the pool the image's active neurons contribute.
+    """Concept discovery (thesis 3.5, Figure B.1): the texts of the pool that the image's active neurons contribute.
 
-    layer: whose neurons, default the last but two, or the name of a dictionary for its features. m: texts of a neuron's
-    code. n_texts: rows of each list. A click on a text selects it everywhere.
+    layer: the layer of the neurons, default the third to last, or the name of a dictionary for its features. m:
+    texts per code. n_texts: number of rows of each list. A click on a text selects it everywhere.
     """
 
     name = "words"
@@ -41,7 +41,7 @@ class Words(NeuronDesk):
 
     n_texts = traitlets.Int(12, min=1, max=50).tag(**FIXED)
 
-    _known: int | str | None = None  # whose neurons have been read
+    _known: int | str | None = None  # the layers or dictionaries that have been read
 
     def __init__(self, session: Session, **options: Unpack[WordsOptions]) -> None:
         super().__init__(session, **options)
@@ -68,7 +68,7 @@ class Words(NeuronDesk):
         return {**view, "columns": columns, "complete": self._known == layer}, {}
 
     def draw(self, width: float) -> Figure:
-        """Both lists as bars."""
+        """Draw both lists as bars."""
         from clipviz.figures.panels import lists_figure
 
         shown = self.data()
@@ -77,7 +77,7 @@ class Words(NeuronDesk):
         return lists_figure(shown["columns"], width)
 
     def step(self) -> bool:
-        """Read images for the layer on show."""
+        """Read images for the layer shown."""
         layer = self.layer_shown()
         if layer is None or self._known == layer:
             return False

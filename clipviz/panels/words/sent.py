@@ -1,4 +1,4 @@
-"""What the words of an image are drawn from."""
+"""The data from which the words of an image are drawn."""
 
 from __future__ import annotations
 

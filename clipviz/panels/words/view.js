@@ -5,13 +5,13 @@ import { layerChooser, sizeChooser } from "../kit/gallery.js";
 import { followVisibility, mount, readingMeter } from "../kit/protocol.js";
 
 /**
- * One list of texts with bars; what the other list has too is marked.
+ * One list of texts with bars; texts that are also in the other list are marked.
  * @param {WordsApi} api
  * @param {TextColumn} given
  * @param {Set<string>} others
  */
 const textColumn = (api, { title, unit, rows, most }, others) => {
-  const below = rows.some((/** @type {Scored} */ { score }) => score < 0); // then bars start in the middle
+  const below = rows.some((/** @type {Scored} */ { score }) => score < 0); // if so, bars start in the middle
   /** @param {Scored} given */
   const row = ({ text, score }) =>
     h(
