@@ -14,6 +14,7 @@ _NAMES = {
     "load": "clipviz.loading",
     "load_partner": "clipviz.loading",
     "load_generator": "clipviz.loading",
+    "load_dictionary": "clipviz.loading",
     "wrap": "clipviz.models",
     "Dictionary": "clipviz.models.dictionaries",
     "match": "clipviz.analysis.rosetta.matching",
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from clipviz.indexing import Index as Index
     from clipviz.lessons import Quiz as Quiz
     from clipviz.loading import load as load
+    from clipviz.loading import load_dictionary as load_dictionary
     from clipviz.loading import load_generator as load_generator
     from clipviz.loading import load_partner as load_partner
     from clipviz.models import wrap as wrap

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from clipviz.demo.generator.demo_generator import DemoGenerator
     from clipviz.models.bundle import Bundle
+    from clipviz.models.dictionaries import Dictionary
     from clipviz.models.generator import ModuleGenerator
 
 DEMO = "demo"
@@ -95,6 +96,21 @@ def load_partner(
             "models.zoo.Partner around your own module"
         )
     return open_partner(name, checkpoint, device)
+
+
+def load_dictionary(name: str = DEMO) -> Dictionary:
+    """Open the dictionary of directions that ships with the demo.
+
+    name: "demo". A dictionary in a file is opened by clipviz.Dictionary.load(path). Raises ValueError for another name.
+    """
+    from clipviz.demo import shipped
+
+    if name != DEMO:
+        raise ValueError(
+            f"expected {DEMO!r}, the only dictionary that ships, got {name!r}; open a file of one with "
+            "clipviz.Dictionary.load(path)"
+        )
+    return next(iter(shipped.features().values()))
 
 
 def load_generator(

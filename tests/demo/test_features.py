@@ -6,11 +6,13 @@ import json
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 
 import clipviz
 from clipviz.demo.world.scenes import render
 from clipviz.models.dictionaries import Dictionary
+from clipviz.models.untrained import untrained_module
 from tools.demo import features
 
 
@@ -68,3 +70,26 @@ def test_a_tiny_one_is_trained_saved_and_reported(tmp_path):
     assert found["zero-shot"]["background"]["plain"] > found["zero-shot"]["background"]["chance"]
     text = (tmp_path / "out" / "REPORT.md").read_text()
     assert f"| variance explained | {found['reconstruction']['explained']:.3f} |" in text
+
+
+def test_the_dictionary_that_ships_is_the_models_own_and_every_session_of_it_offers_it(model):
+    shipped = clipviz.load_dictionary("demo")
+    assert sum(path.stat().st_size for path in features.FOLDER.iterdir()) <= features.LARGEST
+    assert (shipped.n_units, shipped.k) == (features.Sizes().n, features.Sizes().k)
+    assert shipped.model == model.weights_fingerprint
+    session = clipviz.Session(model, clipviz.demo.images().subset(range(16)), background=False)
+    [(name, own)] = session.neurons.dictionaries.items()
+    assert own is shipped
+    assert name == f"L{shipped.layer} features"
+    measured = session.neurons.reconstruction(name)
+    assert measured.explained > 0.85
+    assert measured.cosine > 0.9 > measured.cosine_of_mean
+    session.close()
+    with pytest.raises(ValueError, match=r"clipviz\.Dictionary\.load"):
+        clipviz.load_dictionary("another")
+    other = clipviz.wrap(
+        untrained_module(model.network), model.tokenizer, model.preprocess, bundle=model.bundle
+    )
+    session = clipviz.Session(other, clipviz.demo.images().subset(range(4)), background=False)
+    assert not session.neurons.dictionaries  # made for other weights
+    session.close()
