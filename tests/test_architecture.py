@@ -73,7 +73,7 @@ ARROWS = {
         "version",
         "extras",
     },
-    "lessons": {"session", "figures", "lens", "values"},
+    "lessons": {"panels", "session", "figures", "lens", "values"},
     "first_run": set(),
     "cli": {
         "page",

@@ -1,74 +1,37 @@
-"""A blind quiz drawn from a session: what does this head write about, which gallery is a unit's, whose map is this?
-
-What is asked for is measured on one half of the images, and the pictures that are shown come from the other half. Wrong
-options are as difficult as the right one: texts that TextSpan gives to other heads, what it finds in a random rotation
-of the same head, the reverse of the map. A network that has learnt nothing is therefore meant to give chance; the tests
-ask random networks 72 questions of a kind, answered by a rule from what is shown.
-"""
+"""A quiz: questions about a session's model and images that are answered before the answers are shown."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import torch
-
-from clipviz.lens.rotations import random_rotations
-from clipviz.lens.textspan import textspan_from_covariance
 from clipviz.lessons import scoring
+from clipviz.lessons.drawn import KINDS, LEAST_IMAGES
+from clipviz.lessons.questions import Option, Question
 from clipviz.lessons.scoring import Score, score
-from clipviz.values import Ablation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from clipviz.panels.quiz.panel import Quiz as QuizPanel
     from clipviz.session import Session
-
-SHOWN = 6
-"""Pictures of a gallery."""
-
-N_TURNS = 4
-"""Random rotations of a head, of which that one is shown whose pictures are the least those of the head's own text."""
-
-
-@dataclass(frozen=True)
-class Option:
-    """One answer that can be chosen: words, pictures (indices of images), or a map [rows, cols] over a picture."""
-
-    words: str = ""
-    pictures: tuple[int, ...] = ()
-    heatmap: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class Question:
-    """A question, the pictures that are shown with it, its options, the place of the right one, and what was measured.
-
-    because: said once the answer has been given. unit: what the question is about, such as "head L4·H6".
-    """
-
-    words: str
-    pictures: tuple[int, ...]
-    options: tuple[Option, ...]
-    right: int
-    because: str
-    unit: str
 
 
 class Quiz:
-    """`n` questions of one kind about a session's model and images.
+    """`n` questions of one kind about a session's model and images; as the last line of a cell it is shown as a panel.
 
     kind: "head" asks which of four texts describes what a head writes, shown by pictures on which it writes most;
-    "gallery" asks which of two galleries belongs to a head and which to a random rotation of it; "map"
-    asks which of two maps over a picture is that of a text. The same session, kind and seed give the same quiz.
+    "gallery" asks which of two galleries belongs to a head and which to a random rotation of it; "map" asks which of
+    two maps over a picture is that of a text; "neuron" asks which of four texts describes the neuron whose strongest
+    twelve pictures are shown. The same session, kind and seed give the same quiz. `Quiz.of` makes one of questions of
+    your own.
 
     Args:
         session: the session whose model and images are asked about; its selection stays as it is.
-        kind: "head", "gallery" or "map".
+        kind: "head", "gallery", "map" or "neuron".
         n: how many questions.
         seed: which questions, of those that can be asked.
 
@@ -76,25 +39,47 @@ class Quiz:
         ValueError: for an unknown kind, or where the session has too few images or heads to ask about.
     """
 
+    _panel: QuizPanel | None = None
+
     def __init__(self, session: Session, kind: str = "head", n: int = 12, seed: int = 0) -> None:
         if kind not in KINDS:
             raise ValueError(f"expected a kind among {', '.join(KINDS)}, got {kind!r}; choose one of them")
         if n < 1:
             raise ValueError(f"expected at least one question, got n={n}; 12 take about ten minutes")
         n_images = len(session.images)
-        if n_images < 4 * SHOWN:
+        if n_images < LEAST_IMAGES:
             raise ValueError(
-                f"expected at least {4 * SHOWN} images, got {n_images}; open the session with more of them"
+                f"expected at least {LEAST_IMAGES} images, got {n_images}; open the session with more of them"
             )
         session.wait(None, background=True)  # the questions rest on all of the images
-        self.session, self.kind, self.seed = session, kind, seed
-        self.questions: tuple[Question, ...] = tuple(_some(KINDS[kind](session, seed), n))
-        if len(self.questions) < n:
+        questions = tuple(islice(KINDS[kind](session, seed), n))
+        if len(questions) < n:
             raise ValueError(
-                f"expected {n} questions, but this session has {len(self.questions)} of the kind {kind!r}; "
+                f"expected {n} questions, but this session has {len(questions)} of the kind {kind!r}; "
                 "ask for fewer, or open the session with more images or texts"
             )
-        self.given: list[int] = [scoring.SKIPPED] * n
+        self._begin(session, kind, questions)
+
+    @classmethod
+    def of(cls, session: Session, questions: Sequence[Question], kind: str = "own") -> Quiz:
+        """Make a quiz of questions of your own; `kind` is what its code begins with. ValueError for no questions, and for
+        one without a wrong option or whose right answer is not among its options."""
+        if not questions:
+            raise ValueError("expected at least one question, got none; see clipviz.lessons.Question")
+        for question in questions:
+            n_options = len(question.options)
+            if not (question.chance < 1 and 0 <= question.right < n_options):
+                raise ValueError(
+                    f"expected a right option among wrong ones, got {n_options} options, right={question.right} and "
+                    f"slack={question.slack}; count options from 0"
+                )
+        quiz = cls.__new__(cls)
+        quiz._begin(session, kind, tuple(questions))
+        return quiz
+
+    def _begin(self, session: Session, kind: str, questions: tuple[Question, ...]) -> None:
+        self.session, self.kind, self.questions = session, kind, questions
+        self.given: list[int] = [scoring.SKIPPED] * len(questions)
 
     def __repr__(self) -> str:
         n_given = sum(answer != scoring.SKIPPED for answer in self.given)
@@ -102,15 +87,31 @@ class Quiz:
             f"Quiz {self.code}: {len(self.questions)} questions of the kind {self.kind!r}, {n_given} answered"
         )
 
-    @property
-    def n_options(self) -> int:
-        return len(self.questions[0].options)
+    def _repr_mimebundle_(self, **choices: Any) -> Any:
+        return self.show()._repr_mimebundle_(**choices)
+
+    def show(self, size: Literal["normal", "lecture"] | None = None) -> QuizPanel:
+        """Show the quiz as a panel: a question, what can be chosen, and the answer once it has been committed.
+
+        size: "lecture" has type for a projector; without one the size stays as it is, at first "normal".
+
+        The browser is sent what is right only after the answer. What this does not hide is the kernel: whoever asks for
+        `quiz.questions[0].right` reads it.
+        """
+        from clipviz.panels.quiz.panel import Quiz as QuizPanel
+
+        if self._panel is None or self._panel.comm is None:
+            self._panel = QuizPanel(self.session, self)
+        if size is not None:
+            self._panel.size = size
+        return self._panel
 
     @property
     def code(self) -> str:
-        """What this quiz is known by: the same questions have the same code."""
+        """What this quiz is known by: the same questions have the same code. It does not depend on what is right."""
         told = [
-            (q.words, q.pictures, [(o.words, o.pictures) for o in q.options], q.right) for q in self.questions
+            (q.words, q.pictures, [(o.words, o.pictures, _shape(o)) for o in q.options])
+            for q in self.questions
         ]
         return f"{self.kind}-{hashlib.sha256(repr(told).encode()).hexdigest()[:6]}"
 
@@ -121,27 +122,35 @@ class Quiz:
         """
         if not 0 <= question < len(self.questions):
             raise ValueError(f"expected a question within 0..{len(self.questions) - 1}, got {question}")
-        if not 0 <= option < self.n_options:
-            raise ValueError(f"expected an option within 0..{self.n_options - 1}, got {option}")
+        asked = self.questions[question]
+        if not 0 <= option < len(asked.options):
+            raise ValueError(f"expected an option within 0..{len(asked.options) - 1}, got {option}")
         if self.given[question] != scoring.SKIPPED:
             raise ValueError(
                 f"question {question} was answered with {self.given[question]}; an answer stays as it was given"
             )
         self.given[question] = option
-        asked = self.questions[question]
-        return f"{'Right' if option == asked.right else 'Wrong'}. {asked.because}"
+        if self._panel is not None:
+            self._panel.board.refresh()
+        return f"{'Right' if asked.is_right(option) else 'Wrong'}. {asked.because}"
 
     def score(self, *codes: str) -> Score:
-        """Return the score of the answers given here, or of those that codes stand for (`answers_code`), taken
-        together.
-        """
+        """Return the score of the answers given here, or of those that codes stand for, taken together."""
         everyone = [scoring.decode(code, self.code) for code in codes] or [self._answered()]
-        right = [
-            answer == question.right
+        found = [
+            (question.is_right(answer), question.chance)
             for answers in everyone
             for answer, question in zip(answers, self.questions, strict=False)
         ]
-        return score(right, self.n_options)
+        return score([right for right, _ in found], [chance for _, chance in found])
+
+    def counts(self, *codes: str) -> list[list[int]]:
+        """Count for every question how many of those who handed in a code chose each option."""
+        everyone = [scoring.decode(code, self.code) for code in codes]
+        return [
+            [sum(answers[at] == option for answers in everyone) for option in range(len(question.options))]
+            for at, question in enumerate(self.questions)
+        ]
 
     def _answered(self) -> list[int]:
         """Return the answers up to the last that was given; what was skipped before it counts as wrong."""
@@ -186,162 +195,81 @@ def _shown(question: Question) -> Iterator[int]:
         yield from option.pictures
 
 
-def _some(questions: Iterator[Question], n: int) -> Iterator[Question]:
-    for _, question in zip(range(n), questions, strict=False):
-        yield question
+def _shape(option: Option) -> tuple[int, ...]:
+    return () if option.heatmap is None else option.heatmap.shape
 
 
-def halves(n_images: int, seed: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the images in two halves at random: one to measure on, one to show."""
-    order = np.random.default_rng([seed, 1]).permutation(n_images)
-    return tuple(sorted(order[: n_images // 2].tolist())), tuple(sorted(order[n_images // 2 :].tolist()))
+def predict(
+    session: Session,
+    words: str,
+    choices: Sequence[str] | None = None,
+    *,
+    measured: str | float,
+    because: str = "",
+    scale: tuple[float, float, float] | None = None,
+    form: str = "{:g}",
+    slack: int = 1,
+    pictures: Sequence[int] = (),
+    truth: str = "",
+) -> Quiz:
+    """Ask one question that is answered before its answer is shown, as the last line of a cell of a lesson.
 
+    Args:
+        session: the session that is asked about.
+        words: the question.
+        choices: what can be chosen; or
+        scale: the lowest and the highest value of a slider, and its step.
+        measured: what is true: one of the choices, or a number, which the nearest step of the slider stands for.
+        because: what is said of it once the answer has been committed.
+        form: how a number is written, as for str.format: "{:.0%}" for a share.
+        slack: steps of the slider away from what was measured that still count as right.
+        pictures: images to show with the question, by their indices.
+        truth: what the world itself says, where that is known.
 
-def _shuffled(
-    rng: np.random.Generator, right: Option, wrong: Sequence[Option]
-) -> tuple[tuple[Option, ...], int]:
-    options = [right, *wrong]
-    order = rng.permutation(len(options)).tolist()
-    return tuple(options[i] for i in order), order.index(0)
+    Returns:
+        A Quiz of one question.
 
-
-@dataclass(frozen=True)
-class _Written:
-    """What a head's first text is on the measured half, and whether it is more than chance gives."""
-
-    layer: int
-    head: int
-    text: str
-    family: str | None
-    gain: float
-    by_chance: float
-
-    @property
-    def unit(self) -> str:
-        return f"head L{self.layer}·H{self.head}"
-
-    @property
-    def measured(self) -> str:
-        verdict = "more than" if self.gain > self.by_chance else "no more than"
-        return (
-            f"“{self.text}” explains {self.gain:.1%} of the variance of {self.unit}, {verdict} the "
-            f"{self.by_chance:.1%} that the same texts explain of random rotations of it."
+    Raises:
+        ValueError: where neither or both of choices and scale are given, or what was measured is none of them.
+    """
+    if (choices is None) == (scale is None):
+        raise ValueError("expected either choices or a scale, got both or neither; leave one of them out")
+    if scale is not None:
+        return Quiz.of(
+            session,
+            [_on_scale(words, scale, float(measured), because, form, slack, pictures, truth)],
+            "lesson",
         )
+    found = list(choices or ())
+    if measured not in found:
+        raise ValueError(f"expected what was measured to be one of {', '.join(found)}, got {measured!r}")
+    options = tuple(map(Option, found))
+    question = Question(words, tuple(pictures), options, found.index(str(measured)), because, truth=truth)
+    return Quiz.of(session, [question], "lesson")
 
 
-def _written(session: Session, measured: Sequence[int], rng: np.random.Generator) -> list[_Written]:
-    """Return every head that varies, in random order, those whose first text beats chance first."""
-    found = []
-    for layer, head in session.heads.kept:
-        if session.heads.varies(layer, head, measured):
-            told = session.heads.textspan(layer, head, 1, measured)
-            by_chance = float(np.quantile(told.null_gains[:, 0], 0.95))
-            found.append(
-                _Written(layer, head, told.texts[0], told.families[0], float(told.gains[0]), by_chance)
-            )
-    order = [found[i] for i in rng.permutation(len(found)).tolist()]
-    return sorted(order, key=lambda one: one.gain <= one.by_chance)
-
-
-def _gallery(
-    session: Session, direction: torch.Tensor, at: _Written, shown: Sequence[int]
-) -> tuple[int, ...]:
-    """Return the shown half's images on which the head writes most along a direction."""
-    ranked = session.images.top(direction, at.layer, at.head, len(session.images))
-    allowed = set(shown)
-    return tuple([image for image, _ in ranked if image in allowed][:SHOWN])
-
-
-def _heads(session: Session, seed: int) -> Iterator[Question]:
-    """Yield which of four texts describes what this head writes?"""
-    rng = np.random.default_rng([seed, 2])
-    measured, shown = halves(len(session.images), seed)
-    written = _written(session, measured, rng)
-    for one in written:
-        others = list({w.text: w for w in written if w.text != one.text}.values())
-        if len(others) < 3:
-            return
-        wrong = [Option(others[i].text) for i in rng.permutation(len(others))[:3].tolist()]
-        options, right = _shuffled(rng, Option(one.text), wrong)
-        pictures = _gallery(session, session.texts.direction(one.text), one, shown)
-        yield Question(
-            "On these pictures one head writes most. Which text did TextSpan give it?",
-            pictures,
-            options,
-            right,
-            one.measured,
-            one.unit,
+def _on_scale(
+    words: str,
+    scale: tuple[float, float, float],
+    measured: float,
+    because: str,
+    form: str,
+    slack: int,
+    pictures: Sequence[int],
+    truth: str,
+) -> Question:
+    low, high, step = scale
+    n_steps = round((high - low) / step) + 1 if step > 0 else 0
+    if not 2 <= n_steps <= scoring.MOST_OPTIONS:
+        raise ValueError(
+            f"expected a slider of 2 to {scoring.MOST_OPTIONS} steps from low to high, got {scale}; the third "
+            "number is the step"
         )
-
-
-def _galleries(session: Session, seed: int) -> Iterator[Question]:
-    """Which of two galleries is of a head's first text, which of the first text of a random rotation of the head?"""
-    rng = np.random.default_rng([seed, 3])
-    draw = torch.Generator().manual_seed(seed)
-    measured, shown = halves(len(session.images), seed)
-    kept = session.heads.kept
-    covariances, spans = session.heads.spans(measured)
-    pool = session.texts.pool().double().cpu()
-    for one in _written(session, measured, rng):
-        place = kept.index((one.layer, one.head))
-        covariance, span = covariances[place].double().cpu(), spans[place].double().cpu()
-        directions = [session.texts.direction(one.text).double().cpu()]
-        for turn in random_rotations(N_TURNS, span.shape[1], draw).double():
-            first = textspan_from_covariance((turn @ covariance @ turn.T)[None], span[None], pool, 1).order[
-                0, 0
-            ]
-            directions.append(span @ (turn.T @ (span.T @ pool[first])))
-        galleries = [
-            _gallery(session, direction.to(session.texts.pool()), one, shown) for direction in directions
-        ]
-        other = min(galleries[1:], key=lambda pictures: len(set(pictures) & set(galleries[0])))
-        options, right = _shuffled(rng, Option(pictures=galleries[0]), [Option(pictures=other)])
-        yield Question(
-            "One of these galleries shows where a head writes its first text most, the other where it writes the first "
-            "text of a random rotation of it, which has nothing to do with the pictures. Which one is the head's own?",
-            (),
-            options,
-            right,
-            one.measured,
-            one.unit,
+    if not low - step / 2 <= measured <= high + step / 2:
+        raise ValueError(
+            f"expected a slider that holds what was measured, got {low:g} to {high:g} for {measured:g}; widen it"
         )
-
-
-def _maps(session: Session, seed: int) -> Iterator[Question]:
-    """Which of two maps over this picture is that of the text?"""
-    rng = np.random.default_rng([seed, 4])
-    pool = list(session.texts)
-    for image in rng.permutation(len(session.images)).tolist():
-        nearest = [text for text, _ in session.texts.nearest(image, 1)]
-        other = [text for text, _ in session.texts.nearest(int(rng.integers(len(session.images))), 1)]
-        if not nearest or nearest == other or pool.count(nearest[0]) != 1:
-            continue
-        first, second = nearest[0], other[0]
-        asked, told = (first, second) if rng.random() < 0.5 else (second, first)
-        right, wrong = (
-            Option(heatmap=_late_map(session, text, image, against))
-            for text, against in ((asked, told), (told, asked))
-        )
-        options, place = _shuffled(rng, right, [wrong])
-        yield Question(
-            f"Which of these maps of the late heads is that of “{asked}” minus “{told}”, and not the reverse?",
-            (image,),
-            options,
-            place,
-            "Orange places write towards the first text of the map and away from the second.",
-            f"image {image}",
-        )
-
-
-def _late_map(session: Session, text: str, image: int, text_b: str) -> np.ndarray:
-    """Effect of each token through the late heads on a text minus another, [rows, cols]."""
-    tokens = session.maps.tokens(text, image, text_b, Ablation())
-    return tokens.map("late")
-
-
-KINDS: dict[str, Callable[[Any, int], Iterator[Question]]] = {
-    "head": _heads,
-    "gallery": _galleries,
-    "map": _maps,
-}
-"""Kinds of questions, and who draws them."""
+    options = tuple(Option(form.format(low + i * step)) for i in range(n_steps))
+    right = min(n_steps - 1, max(0, round((measured - low) / step)))
+    said = f"Measured: {form.format(measured)}. {because}".strip()
+    return Question(words, tuple(pictures), options, right, said, truth=truth, on_scale=True, slack=slack)

@@ -14,6 +14,9 @@ from clipviz.lens.intervals import Estimate
 SKIPPED = -1
 """An answer that was not given; it counts as wrong."""
 
+MOST_OPTIONS = 254
+"""Options that a question can have, so that an answer is one byte of a code."""
+
 _CHECK = 2  # bytes
 
 
@@ -44,35 +47,50 @@ class Score:
         )
 
 
-def score(right: Sequence[bool], n_options: int) -> Score:
-    """Return the score of answers to questions with `n_options` options each, one of which is right.
+def score(right: Sequence[bool], chance: float | Sequence[float]) -> Score:
+    """Score answers whose questions a guess answers rightly with the probability `chance`, one for each or for all.
 
     The answers of several people are pooled by joining their lists. Those of one class to the same question are not
     independent of each other, so that the interval of a class holds for these questions and not for others.
-    Raises ValueError for fewer than two options.
+    Raises ValueError for a chance that is not between 0 and 1, or not one for each answer.
     """
-    if n_options < 2:
-        raise ValueError(f"expected at least two options, got {n_options}; a question needs a wrong answer")
-    n, n_right, chance = len(right), sum(map(bool, right)), 1 / n_options
-    tail = sum(math.comb(n, k) * chance**k * (1 - chance) ** (n - k) for k in range(n_right, n + 1))
-    return Score(intervals.share(n_right, n), chance, min(1.0, tail) if n else math.nan)
+    n, n_right = len(right), sum(map(bool, right))
+    chances = [float(chance)] * n if isinstance(chance, int | float) else list(chance)
+    outside = [one for one in ([chance] if isinstance(chance, int | float) else chances) if not 0 < one < 1]
+    if outside or len(chances) != n:
+        raise ValueError(
+            f"expected a chance between 0 and 1 for each of {n} answers, got {outside or len(chances)}; a question "
+            "needs a wrong answer"
+        )
+    guessed = [1.0]  # the probability of each number of right guesses
+    for one in chances:
+        guessed = [
+            (guessed[k] if k < len(guessed) else 0.0) * (1 - one) + (guessed[k - 1] * one if k else 0.0)
+            for k in range(len(guessed) + 1)
+        ]
+    by_chance = math.fsum(chances) / n if n else math.nan
+    return Score(
+        intervals.share(n_right, n), by_chance, min(1.0, math.fsum(guessed[n_right:])) if n else math.nan
+    )
 
 
 def encode(answers: Sequence[int], quiz: str) -> str:
-    """Answers as a short code that can be pasted into a chat; `quiz` is the quiz's own code (`Quiz.code`).
+    """Write answers as a short code that can be pasted into a chat; `quiz` is the quiz's own code (`Quiz.code`).
 
     SKIPPED stands for no answer. The code says which quiz it answers and notices a mistyped letter; it does not hide
     the answers. Raises ValueError for answers outside SKIPPED to 254.
     """
-    if any(not SKIPPED <= answer <= 254 for answer in answers):
-        raise ValueError(f"expected answers within {SKIPPED}..254, got {list(answers)}; count options from 0")
+    if any(not SKIPPED <= answer <= MOST_OPTIONS for answer in answers):
+        raise ValueError(
+            f"expected answers within {SKIPPED}..{MOST_OPTIONS}, got {list(answers)}; count options from 0"
+        )
     content = bytes(answer + 1 for answer in answers)
     text = base64.b32encode(_check(content, quiz) + content).decode().rstrip("=").lower()
     return "-".join(text[start : start + 4] for start in range(0, len(text), 4))
 
 
 def decode(code: str, quiz: str) -> list[int]:
-    """Return the answers that a code stands for. Raises ValueError for a code that is mistyped or of another quiz."""
+    """Read the answers that a code stands for. Raises ValueError for a code that is mistyped or of another quiz."""
     text = "".join(letter for letter in code.upper() if letter.isalnum())
     wrong = ValueError(
         f"expected a code of the quiz {quiz}, got {code!r}, which is mistyped or answers another quiz; copy it again"

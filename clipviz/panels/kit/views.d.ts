@@ -567,6 +567,49 @@ interface QueryView extends Shown {
 interface QueryArrays {
 }
 
+/** What can be chosen; tiles: places of its pictures in the sheet. */
+interface QuizOption {
+  words: string;
+  tiles: number[];
+}
+
+/** What is said once a question has been answered. right: the options that count as right; best: the right one. */
+interface QuizAnswer {
+  chosen: number;
+  fits: boolean;
+  best: number;
+  right: number[];
+  because: string;
+  truth: string;
+}
+
+/** names: of the pictures in the sheet; map: rows and columns of the options' maps; answer: absent until given. */
+interface QuizView extends Shown {
+  at: number;
+  states: ("open" | "right" | "wrong")[];
+  words: string;
+  tiles: number[];
+  names: string[];
+  columns: number;
+  options: QuizOption[];
+  on_scale: boolean;
+  map: number[];
+  chance: number;
+  score: string;
+  code: string;
+  size: "normal" | "lecture";
+  answer?: QuizAnswer;
+  mask?: number[];
+}
+
+/** maps: [option, rows, cols], drawn over picture; outline: the true place, absent until answered. */
+interface QuizArrays {
+  sprite: Uint8Array;
+  picture?: Uint8Array;
+  maps?: Float32Array;
+  outline?: Uint8Array;
+}
+
 /** The cosine with the text, and the late heads' part of it. */
 interface Share {
   cosine: number;
@@ -812,6 +855,7 @@ type HeatmapApi = Api<HeatmapView, HeatmapArrays>;
 type ImagesApi = Api<ImagesView, ImagesArrays>;
 type NeuronsApi = Api<NeuronsView, NeuronsArrays>;
 type QueryApi = Api<QueryView, QueryArrays>;
+type QuizApi = Api<QuizView, QuizArrays>;
 type ReceiptsApi = Api<ReceiptsView, ReceiptsArrays>;
 type RosettaApi = Api<RosettaView, RosettaArrays>;
 type TextSpanApi = Api<TextSpanView, TextSpanArrays>;

@@ -1,0 +1,1 @@
+"""A quiz: a question, what can be chosen, and the answer once it has been committed."""

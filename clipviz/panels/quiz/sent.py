@@ -1,0 +1,60 @@
+"""What a quiz is drawn from. Nothing here depends on what is right before the question has been answered."""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+from clipviz.panels.core.sent import Floats, Uint8s
+
+
+class QuizOption(TypedDict):
+    """What can be chosen; tiles: places of its pictures in the sheet."""
+
+    words: str
+    tiles: list[int]
+
+
+class QuizAnswer(TypedDict):
+    """What is said once a question has been answered. right: the options that count as right; best: the right one."""
+
+    chosen: int
+    fits: bool
+    best: int
+    right: list[int]
+    because: str
+    truth: str
+
+
+class _Always(TypedDict):
+    at: int
+    states: list[Literal["open", "right", "wrong"]]
+    words: str
+    tiles: list[int]
+    names: list[str]
+    columns: int
+    options: list[QuizOption]
+    on_scale: bool
+    map: list[int]
+    chance: float
+    score: str
+    code: str
+    size: Literal["normal", "lecture"]
+
+
+class QuizView(_Always, total=False):
+    """names: of the pictures in the sheet; map: rows and columns of the options' maps; answer: absent until given."""
+
+    answer: QuizAnswer
+    mask: list[int]
+
+
+class _Drawn(TypedDict):
+    sprite: Uint8s
+
+
+class QuizArrays(_Drawn, total=False):
+    """maps: [option, rows, cols], drawn over picture; outline: the true place, absent until answered."""
+
+    picture: Uint8s
+    maps: Floats
+    outline: Uint8s

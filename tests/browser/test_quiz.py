@@ -1,0 +1,164 @@
+"""The quiz in a real JupyterLab: by keys and by mouse, all wrong and all right; nothing to be peeked at before."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from playwright.sync_api import expect
+
+from browser.test_accessible import AXE, CHECK, NAMELESS, OUTSIDE
+from browser.test_dashboard import SESSION
+from clipviz.lessons import Quiz
+
+# What is right is written backwards, so that a cell's source, which the browser has, does not hold it.
+SHOWN = """import numpy as np
+from clipviz.lessons import Option, Question, Quiz
+said = "detaler saw taht"[::-1]
+maps = session.maps.tokens("a zebra", 2, "a bus").map("late")
+questions = [
+    Question("Which text did TextSpan give this head?", (0, 1, 2, 3, 4, 5),
+             (Option("a zebra in the snow"), Option("something small in the middle"), Option("a forest")), 1, said),
+    Question("Which of these galleries is the head's own?", (),
+             (Option(pictures=(0, 1, 2, 3, 4, 5)), Option(pictures=(6, 7, 8, 9, 10, 11))), 0, said),
+    Question("Which of these maps is that of “a zebra” minus “a bus”?", (2,),
+             (Option(heatmap=maps), Option(heatmap=-maps)), 1, said, truth="In this world, it is so."),
+    Question("How many of the birds are read rightly?", (), tuple(Option(f"{i}%") for i in range(0, 101, 5)), 14, said,
+             on_scale=True, slack=1),
+]
+quiz = Quiz.of(session, questions)
+panel = quiz.show()
+quiz"""
+
+
+@pytest.fixture
+def asked(notebook):
+    opened = notebook(SESSION, SHOWN)
+    opened.panel("quiz", ready="true").wait_for()
+    return opened
+
+
+def answer(nb, at, option):
+    """Answer the question on show, and go on."""
+    panel = nb.panel("quiz", at=at)
+    if panel.locator("input[type=range]").count():
+        panel.locator("input[type=range]").fill(str(option))
+    else:
+        panel.locator(".choice").nth(option).click()
+    panel.get_by_role("button", name="Commit answer").click()
+    nb.panel("quiz", at=at, answered=at + 1).wait_for()
+
+
+def test_it_is_answered_by_keys_alone_and_the_focus_goes_along(asked, artifacts):
+    page, panel = asked.page, asked.panel("quiz")
+    commit = panel.get_by_role("button", name="Commit answer")
+    expect(commit).to_be_disabled()
+    expect(panel.locator(".told")).to_be_empty()
+    page.screenshot(path=artifacts / "quiz-open.png")
+    panel.locator("input[type=radio]").first.focus()
+    page.keyboard.press("ArrowDown")
+    expect(panel.locator("input[type=radio]").nth(1)).to_be_checked()
+    page.keyboard.press("Enter")
+    asked.panel("quiz", answered=1, right=1, fits="true").wait_for()
+    expect(panel.get_by_role("button", name="Next question")).to_be_focused()
+    expect(panel.locator(".told")).to_contain_text("that was related")
+    expect(panel.locator(".choice.right")).to_contain_text("your answer")
+    page.screenshot(path=artifacts / "quiz-answered.png")
+    page.keyboard.press("Enter")
+    asked.panel("quiz", at=1).wait_for()
+    expect(panel.locator(".question")).to_be_focused()
+    expect(panel.get_by_role("button", name="Question 4, not answered")).to_be_disabled()
+    panel.get_by_role("button", name="Question 1, answered rightly").click()
+    asked.panel("quiz", at=0).wait_for()
+    expect(panel.locator("input[type=radio]").nth(1)).to_be_disabled()
+    assert not asked.console
+
+
+@pytest.mark.parametrize(
+    ("options", "right"), [((0, 1, 0, 3), 0), ((1, 0, 1, 15), 4)], ids=["wrong", "right"]
+)
+def test_all_wrong_and_all_right_are_scored_and_handed_in(asked, options, right, artifacts):
+    page, panel = asked.page, asked.panel("quiz")
+    for at, option in enumerate(options):
+        if at:
+            panel.get_by_role("button", name="Next question").click()
+            asked.panel("quiz", at=at).wait_for()
+        if at == 2:
+            asked.panel("quiz", painted=2).wait_for()
+        answer(asked, at, option)
+        page.screenshot(path=artifacts / f"quiz-{right}-{at}.png")
+    asked.panel("quiz", answered=4, right=right).wait_for()
+    expect(panel.locator(".score")).to_contain_text(f"{right} of 4 right")
+    code = panel.locator("code").inner_text()
+    assert asked.kernel(f"print(quiz.score({code!r}).right.value, quiz.given)").split()[0] == str(right / 4)
+    assert asked.kernel("print(*quiz.given)").split() == list(map(str, options))
+    expect(panel.get_by_role("button", name="Next question")).to_be_hidden()
+    assert not asked.console
+
+
+def test_what_is_right_does_not_reach_the_browser_before_the_answer(asked):
+    page, said = asked.page, "that was related"
+    page.evaluate("""() => { window.heard = '';
+      const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+      kernel.anyMessage.connect((_, m) => { window.heard += JSON.stringify(m.msg); }); }""")
+    asked.kernel("again = Quiz.of(session, questions)\nshown = again.show()\nsession.wait(60)")
+    page.wait_for_function("window.heard.includes('Which text did TextSpan give this head?')")
+    asked.kernel("session.wait(60)")
+    assert said not in page.evaluate("() => window.heard + document.documentElement.outerHTML")
+    asked.kernel("answered = again.answer(0, 0)\nsession.wait(60)")
+    page.wait_for_function(f"window.heard.includes({said!r})")
+    answer(asked, 0, 0)
+    expect(asked.panel("quiz").locator(".told")).to_contain_text(said)
+
+
+STATES = {"open texts": (0, None), "texts": (0, 0), "galleries": (1, 0), "maps": (2, 1), "scale": (3, 14)}
+
+
+@pytest.fixture(scope="module")
+def pages(board, tmp_path_factory):
+    """The quiz as saved pages: name -> the file of a question that is open or has been answered."""
+    session = board.session
+    names = {"session": session}
+    exec(SHOWN.rsplit("\n", 1)[0], names)  # what the notebook's cell makes, here
+    folder, found = tmp_path_factory.mktemp("quiz"), {}
+    for name, (at, option) in STATES.items():
+        quiz = Quiz.of(session, names["questions"])
+        for earlier in range(at):
+            quiz.answer(earlier, 0)
+        panel = quiz.show()
+        panel.at = at
+        if option is not None:
+            quiz.answer(at, option)
+        session.wait(60)
+        found[name] = panel.save_html(folder / f"{name}.html")
+        panel.close()
+    names["panel"].close()
+    return found
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_axe_finds_nothing_and_nothing_sticks_out(chromium, pages, name, artifacts):
+    if not AXE.is_file():
+        if os.environ.get("CI") == "true":
+            pytest.fail("no axe-core; make scripts installs it")
+        pytest.skip("no axe-core; make scripts installs it")
+    context = chromium.new_context(viewport={"width": 1280, "height": 720})
+    page = context.new_page()
+    page.goto(pages[name].as_uri())
+    page.wait_for_selector('[data-panel="quiz"][data-ready="true"]')
+    page.add_script_tag(path=AXE)
+    for theme in ("light", "dark"):
+        page.emulate_media(color_scheme=theme)
+        page.wait_for_selector(f'[data-panel="quiz"][data-theme="{theme}"]')
+        for width in (1280, 760, 390):
+            page.set_viewport_size({"width": width, "height": 720})
+            page.wait_for_timeout(50)
+            assert page.evaluate(OUTSIDE) == []
+            wide = page.evaluate("() => document.documentElement.scrollWidth - innerWidth")
+            assert wide <= 0, width
+            page.screenshot(path=artifacts / f"quiz-{name}-{theme}-{width}.png", full_page=True)
+        found, read = page.evaluate(CHECK)
+        assert not found, "\n".join(found)
+        assert read > 3
+    assert page.evaluate(NAMELESS) == []
+    context.close()
