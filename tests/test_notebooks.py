@@ -1,4 +1,4 @@
-"""Every notebook runs from top to bottom, says nothing on stderr, and is kept without outputs.
+"""Every notebook runs from top to bottom, says nothing on stderr, and is kept without outputs; lessons are answered.
 
 They share one kernel, since opening torch and the demo model takes longer than some notebooks; each starts with no
 names, its predecessor's sessions closed, in a folder of its own. They run as they are but for `SMALLER`: searches of a
@@ -7,6 +7,7 @@ few steps, fewer images and pictures and coarser figures, since here nobody look
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,13 @@ SMALLER = {
         "for i in range(4)]": "for i in range(2)]",
         "Schedule(40,": "Schedule(2,",
     },
+    "lesson1_sum": {'"retina"': COARSE},
+    "lesson2_heads": {
+        '"retina"': COARSE,
+        "len(session.images), 12)": "len(session.images), 48)",
+        "n=4, seed=2": "n=2, seed=2",
+    },
+    "lesson3_shortcut": {'"retina"': COARSE},
     "rosetta_in_your_hands": {
         '"retina"': COARSE + "\nfrom clipviz.analysis.generation import inversion\ninversion.N_STARTS = 4",
         "n_starts=4,": "n_starts=2,",
@@ -69,6 +77,34 @@ SMALLER = {
     },
 }
 """Stem -> what stands in its code -> what is run instead."""
+
+
+LESSONS = [path.stem for path in NOTEBOOKS if path.stem.startswith("lesson")]
+STUDENTS = """\
+from clipviz.lessons import Quiz
+asked = [value for value in Out.values() if isinstance(value, Quiz)]
+session.wait(60)
+for quiz in asked:
+    assert not any("answer" in quiz.show().view for quiz in asked), "what is right was sent before the answer"
+    for good in (True, False):
+        sitting = Quiz.of(session, quiz.questions)
+        panel = sitting.show()
+        session.wait(60)
+        for at, question in enumerate(sitting.questions):
+            option = next(i for i in range(len(question.options)) if question.is_right(i) == good)
+            assert "answer" not in panel.view
+            commit = {"action": "commit", "question": at, "option": option}
+            panel.request = {"seq": 2 * at + 1, "changes": {}, **commit}
+            session.wait(60)
+            told = panel.view["answer"]
+            assert told["fits"] == good and told["because"].strip(), told
+            panel.request = {"seq": 2 * at + 2, "changes": {}, "options": {"at": at + 1}}
+            session.wait(60)
+        assert sitting.score().right.value == good
+        panel.close()
+print("asked", len(asked), "questions", sum(len(quiz.questions) for quiz in asked))
+"""
+"""Run before a lesson's last cell: one student answers everything rightly, another everything wrongly."""
 
 
 def test_there_are_notebooks():
@@ -102,6 +138,8 @@ def executed(tmp_path_factory):
             assert where, f"expected {large!r} in {path.name}; keep SMALLER as the notebook is"
             for cell in where:
                 cell.source = cell.source.replace(large, small)
+        if path.stem in LESSONS:
+            cells.insert(len(cells) - 1, nbformat.v4.new_code_cell(STUDENTS))
         code = ANEW.format(folder=str(tmp_path_factory.mktemp(path.stem)))
         parts[path.stem] = [nbformat.v4.new_code_cell(code), *cells]
         whole.cells += parts[path.stem]
@@ -124,3 +162,34 @@ def test_a_notebook_runs(executed, stem):
     assert not [text for text in bare if text.startswith("<")], bare  # objects that a notebook cannot show
     told = [output.text for output in outputs if output.output_type == "stream" and output.name == "stderr"]
     assert not [text for text in told if "Error" in text or "Warning" in text], told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stem", LESSONS)
+def test_a_lesson_asks_before_it_tells_and_scores_both_students(executed, stem):
+    (told,) = [
+        output.text
+        for cell in executed[stem]
+        for output in cell.get("outputs", [])
+        if output.output_type == "stream" and output.text.startswith("asked ")
+    ]
+    n_asked, n_questions = int(told.split()[1]), int(told.split()[3])
+    assert n_asked >= 3
+    assert n_questions >= n_asked
+
+
+@pytest.mark.parametrize("stem", LESSONS)
+def test_a_lesson_has_its_parts(stem):
+    import nbformat
+
+    cells = nbformat.read(FOLDER / f"{stem}.ipynb", as_version=4).cells
+    prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    for part in ("minutes.**", "After this lesson you can", "## Exercises", "**In code.**", "**In clicks.**"):
+        assert part in prose, part
+    assert "## What this does not show" in prose
+    assert "**In the thesis:**" in prose
+    assert code.count("folded(") >= 2
+    assert "predict(" in code
+    # An answer is measured when the cell runs, never typed in.
+    assert not re.search(r"measured=[\d\"']", code)

@@ -8,6 +8,7 @@ point to, where there is one, and are plain words else.
 from __future__ import annotations
 
 import html
+import json
 import posixpath
 import re
 import shutil
@@ -47,8 +48,21 @@ def write(folder: Path) -> None:
         target = folder / page
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(_FORMULA.sub(lambda found: formula(found[1]), text), encoding="utf-8")
+    for notebook in sorted((ROOT / "notebooks").glob("lesson*.ipynb")):
+        (folder / "lessons" / f"{notebook.stem}.md").write_text(lesson(notebook), encoding="utf-8")
     if BOARD.exists():
         shutil.copytree(BOARD, folder / "demo")
+
+
+def lesson(notebook: Path) -> str:
+    """A lesson's notebook as a page to read: its words and its code, without what the code shows."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    parts = []
+    for cell in cells:
+        source = "".join(cell["source"])
+        parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
+    run = f"Questions can be answered in the notebook, `notebooks/{notebook.name}`; this page is for reading."
+    return "\n\n".join([parts[0], f'!!! note "A lesson to run"\n    {run}', *parts[1:]]) + "\n"
 
 
 def _relinked(markdown: str, source: str, page: str) -> str:
