@@ -62,8 +62,11 @@ class Quiz:
 
     @classmethod
     def of(cls, session: Session, questions: Sequence[Question], kind: str = "own") -> Quiz:
-        """Make a quiz of questions of your own; `kind` is what its code begins with. ValueError for no questions, and for
-        one without a wrong option or whose right answer is not among its options."""
+        """Make a quiz of questions of your own; `kind` is what its code begins with.
+
+        Raises ValueError for no questions, and for one without a wrong option or whose right answer is not among its
+        options.
+        """
         if not questions:
             raise ValueError("expected at least one question, got none; see clipviz.lessons.Question")
         for question in questions:
