@@ -31,7 +31,7 @@ KINDS: dict[str, tuple[str, Callable[[Any, dict[str, Any]], Any]]] = {
 SHOWN_ROWS, PRINTED_ROWS = 20, 8
 SIDE = 56
 """Pixels along the longer side of a thumbnail."""
-TABLE = "border-collapse:collapse;color:inherit;background:none"
+TABLE = "border-collapse:collapse;color:inherit;background:none;font-size:inherit"
 CELL = "padding:2px 9px;border-bottom:1px solid rgba(128,128,128,.35);text-align:{};vertical-align:middle"
 
 
