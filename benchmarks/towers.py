@@ -236,20 +236,19 @@ def report(rows: list[dict[str, Any]], small: list[dict[str, Any]], times: list[
     lines = [
         "# Towers",
         "",
-        f"{len(accepted)} of open_clip's {len(rows)} configurations are opened up exactly; the other {len(refused)} "
-        "are refused by name before any download and can be Rosetta partners. Written by "
-        f"`python -m benchmarks.towers`: {sum('float64' in r for r in accepted)} of the {len(accepted)} instantiated "
-        "at full width with their first layer and random, perturbed weights (those that "
-        "differ in their text tower alone share one). Numbers are the largest relative "
-        "difference among a group's configurations: of the summed effects and the tower's own output (limit 1e-12 in "
-        "float64, 1e-5 in float32), of token scores and head effects (float64, 1e-12), and of second-order effects of "
-        "neurons (float32, 1e-5) and the literal float64 sum over tokens, later heads and readout heads, on tiny "
-        "towers of three layers.",
+        f"{len(accepted)} of open_clip's {len(rows)} configurations are decomposed exactly; the other {len(refused)} "
+        "are refused by name before any download and can be Rosetta partners. This page is written by "
+        f"`python -m benchmarks.towers`, which instantiated {sum('float64' in r for r in accepted)} of the "
+        f"{len(accepted)} at full width with their first layer and random, perturbed weights (configurations that "
+        "differ only in their text tower share one). Numbers are the largest relative differences in a group: between "
+        "the summed effects and the tower's own output (limit 1e-12 in float64, 1e-5 in float32), between token scores "
+        "and head effects (float64, 1e-12), and between second-order effects of neurons (float32, 1e-5) and the "
+        "literal float64 sum over tokens, later heads and readout heads, on tiny towers of three layers.",
         "",
         *contract_table(accepted, small),
         "",
-        "A trace against the plain forward of deep towers (batch 4, one thread): processor time, the most memory held "
-        "beyond the weights, and what the trace keeps.",
+        "The table compares a trace with the plain forward pass of deep towers (batch 4, one thread): processor time, "
+        "peak memory beyond the weights, and the size of the trace.",
         "",
         *cost_table(times),
         "",

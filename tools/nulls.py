@@ -421,11 +421,11 @@ ROWS = {
 
 LEAD = """# What the numbers on screen are without anything learnt
 
-A number is evidence of what a model has learnt as far as a network that has learnt nothing gives another one. Here is
-each number that panels show as evidence, what else could produce it, and what it is on the demo model and on networks
-of the same architecture with random weights, image and text tower alike. Numbers with a slash between them are those of
-several networks. What the Generate desk says of an edit is judged by the true scene and not here. Written by
-`python tools/nulls.py` from docs/nulls.json.
+A number is evidence of learning only if an untrained network gives a different one. This page lists each number that
+panels show as evidence, what else could produce it, and its value on the demo model and on networks of the same
+architecture with random weights in both towers. Values separated by a slash belong to several networks. The Generate
+desk's verdicts on edits are judged by the true scene and are not listed here. This page is written by `python
+tools/nulls.py` from docs/nulls.json.
 
 | on screen | what could produce it | measured |
 | --- | --- | --- |
