@@ -27,7 +27,7 @@ BUDGET = 1.5
 
 
 def collection(n_images: int = N_IMAGES) -> Terms:
-    """Terms of ViT-L/14's last four layers with random numbers."""
+    """Return terms of ViT-L/14's last four layers with random numbers."""
     torch.manual_seed(0)
     n_layers = len(LAYERS)
     codes = torch.empty(n_images, n_layers, N_HEADS, D_HEAD, dtype=torch.float16)
@@ -85,6 +85,6 @@ def measure() -> list[dict[str, Any]]:
 
 
 def run() -> list[dict[str, Any]]:
-    """Measurements of this run, a row each: what, measured, budget, ok."""
+    """Return measurements of this run, a row each: what, measured, budget, ok."""
     with one_thread():
         return measure()

@@ -60,7 +60,7 @@ def rows(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def traced_terms(model: Any, evaluation: Evaluation) -> tuple[Terms, Terms]:
-    """Terms of the same passes with biases over all terms, and over attention terms alone."""
+    """Return terms of the same passes with biases over all terms, and over attention terms alone."""
     thesis, parts = model.with_thesis_shares(), ([], [])
     for start in range(0, len(evaluation.images), BATCH):
         end = min(start + BATCH, len(evaluation.images))
@@ -78,7 +78,9 @@ def right(evaluation: Evaluation, embeddings: torch.Tensor) -> torch.Tensor:
 
 
 def both(evaluation: Evaluation, ours: torch.Tensor, literal: torch.Tensor) -> str:
-    """Accuracies of two versions of the same embeddings, and on how many images the answers differ in being right."""
+    """Return accuracies of two versions of the same embeddings, and on how many images the answers differ in being
+    right.
+    """
     a, b = right(evaluation, ours), right(evaluation, literal)
     shares = " and ".join(str(intervals.share_of(one.numpy()).in_full) for one in (a, b))
     return f"{shares}; {int((a != b).sum())} of {len(a)} differ"
@@ -253,7 +255,7 @@ def neurons(model: Any, evaluation: Evaluation) -> Iterator[tuple[str, str]]:
 
 
 def codes(model: Any, evaluation: Evaluation) -> Iterator[tuple[str, str]]:
-    """Sparse codes of neurons with texts minus their mean, and with texts as they are."""
+    """Yield sparse codes of neurons with texts minus their mean, and with texts as they are."""
     stats: Any = None
     for start in range(0, N_REFERENCE, BATCH):
         rows_ = range(start, start + BATCH)
@@ -296,7 +298,7 @@ def edits(model: Any) -> Iterator[tuple[str, str]]:
 
 
 def passes(models: dict[str, Any], pictures: list) -> dict[str, Any]:
-    """Second-order effects of one layer with both shares of biases."""
+    """Return second-order effects of one layer with both shares of biases."""
     return {name: model.second_order(pictures, LAYER) for name, model in models.items()}
 
 

@@ -116,7 +116,7 @@ def grown(index: Index, folder: Path, rows: int) -> Path:
 
 
 def peak_memory(n_images: int) -> float:
-    """Peak memory in MB of a process that indexes so many images with a tiny model."""
+    """Return the peak memory in MB of a process that indexes so many images with a tiny model."""
     command = [sys.executable, "-m", "benchmarks.index", "peak", str(n_images)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(done.stdout)
@@ -150,7 +150,7 @@ def build_ratio() -> float:
 
 
 def run() -> list[dict[str, Any]]:
-    """Measurements of this run, a row each: what, measured, budget, ok."""
+    """Return measurements of this run, a row each: what, measured, budget, ok."""
     with one_thread():
         with tempfile.TemporaryDirectory() as folder:
             index = large_index(Path(folder, "l"), 512)

@@ -35,7 +35,7 @@ def naive_effects(model: ClipModel, passage: Passage, n_neurons: int) -> Tensor:
 
 
 def run() -> list[dict[str, Any]]:
-    """Ratios of this run, a row each: what, measured, budget, ok."""
+    """Return ratios of this run, a row each: what, measured, budget, ok."""
     with one_thread():
         return compare()
 

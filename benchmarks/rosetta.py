@@ -81,7 +81,9 @@ print((peak() - before) * 1024)
 
 
 def peak_memory() -> float:
-    """Bytes that 10,000 x 10,000 units take at their peak, from the sums to the pairs, in a fresh process (Linux)."""
+    """Return bytes that 10,000 x 10,000 units take at their peak, from the sums to the pairs, in a fresh process
+    (Linux).
+    """
     finished = subprocess.run(
         [sys.executable, "-c", MEMORY_PROBE], capture_output=True, text=True, check=True
     )

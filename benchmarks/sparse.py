@@ -21,7 +21,7 @@ MANY = 512  # directions timed in the batched form, scaled to the layer
 
 
 def run() -> list[dict[str, Any]]:
-    """Ratios of this run, a row each: what, measured, budget, ok."""
+    """Return ratios of this run, a row each: what, measured, budget, ok."""
     with one_thread():
         return compare()
 

@@ -100,7 +100,9 @@ def traced(tower: Tower, pixels: Tensor) -> Any:
 
 
 def contract(visual: nn.Module) -> dict[str, float]:
-    """Largest relative differences: sums in float64 and float32, token scores against head effects in float64."""
+    """Return the largest relative differences: sums in float64 and float32, token scores against head effects in
+    float64.
+    """
     found = {}
     for name, kind in (("float32", torch.float32), ("float64", torch.float64)):
         tower = read_tower(visual.to(kind))
@@ -192,7 +194,9 @@ def timing(timed: Timed, batch: int = 4, repeats: int = 3) -> dict[str, Any]:
 
 
 def peak(work: Callable[[], Any]) -> float:
-    """Bytes that the process grows by at most while it works beyond what it held before; in a child of its own."""
+    """Return bytes that the process grows by at most while it works beyond what it held before; in a child of its
+    own.
+    """
     read, write = os.pipe()
     child = os.fork()
     if child == 0:

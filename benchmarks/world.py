@@ -20,7 +20,7 @@ _PROGRAMS = {
 
 
 def run() -> list[dict[str, Any]]:
-    """Rows of measured values beside their budgets."""
+    """Return rows of measured values beside their budgets."""
     rows = []
     for what, program in _PROGRAMS.items():
         seconds = min(_measure(_START + program + _END) for _ in range(3))

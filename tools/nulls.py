@@ -89,7 +89,9 @@ def list_of_texts() -> Any:
 
 
 def heads() -> Numbers:
-    """Heads of noise: the spectra of the demo's heads in their spans, turned at random, over samples of 600 images."""
+    """Return heads of noise: the spectra of the demo's heads in their spans, turned at random, over samples of 600
+    images.
+    """
     session = clipviz.Session(trained_model(), background=False)
     covariance, span = session.heads.spans()
     pools = {
@@ -146,7 +148,7 @@ def labels_of(seed: int | None) -> dict[Any, Role]:
 
 
 def textspan() -> Numbers:
-    """Heads whose first text explains more of their variance than in 95% of the rotations."""
+    """Return heads whose first text explains more of their variance than in 95% of the rotations."""
     found: Numbers = {}
     for name, seeds in (("trained", [None]), ("random", range(3))):
         beyond = []
@@ -211,7 +213,7 @@ def ablation() -> Numbers:
 
 
 def neurons() -> Numbers:
-    """Words, groups and titles of the strongest neurons of layer 3."""
+    """Return words, groups and titles of the strongest neurons of layer 3."""
     found: Numbers = {}
     for name, seeds in (("trained", [None]), ("random", range(3))):
         rows = []
@@ -232,7 +234,7 @@ def neurons() -> Numbers:
 
 
 def cue_ticks() -> Numbers:
-    """Words beyond their ticks, of 25 for each of four pairs, on one layer's neurons."""
+    """Return words beyond their ticks, of 25 for each of four pairs, on one layer's neurons."""
     found: Numbers = {"n_random": N_NETWORKS}
     for name, seeds in (("trained", [None]), ("random", range(N_NETWORKS))):
         beyond = n_words = 0
@@ -266,7 +268,7 @@ def search() -> Numbers:
 
 
 def attack() -> Numbers:
-    """Shares of pictures of a horse that are taken for a zebra."""
+    """Return shares of pictures of a horse that are taken for a zebra."""
     found: Numbers = {}
     for name, seeds in (("trained", [None]), ("random", range(3))):
         by_network = []
@@ -300,8 +302,9 @@ def maps() -> Numbers:
 
 
 def mine() -> Numbers:
-    """Rows of the shipped dictionary, and of one with the generator as pivot that is mined on fewer latents, beside
-    those with untrained copies of the CLIP in its place."""
+    """Return rows of the shipped dictionary, and of one with the generator as pivot that is mined on fewer latents,
+    beside those with untrained copies of the CLIP in its place.
+    """
     model, collection = open_model(choose_device("cpu")), demo.images()
     partners = [PARTNERS[name].load(checkpoint=ASSETS / f"{name}.safetensors") for name in PARTNERS]
     generator = demo.bundle().generator(model.device)  # type: ignore[misc]

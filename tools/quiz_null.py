@@ -66,7 +66,7 @@ class Student:
 
 
 def network(seed: int | None) -> ClipModel:
-    """The demo's network, or its architecture with random weights, text tower included."""
+    """Return the demo's network, or its architecture with random weights, text tower included."""
     demo = clipviz.load("demo", device="cpu")
     if seed is None:
         return demo
@@ -99,7 +99,7 @@ def shares(
 
 
 def interval(found: Sequence[Sequence[bool]]) -> tuple[float, float, float]:
-    """The share of right answers with its 95% interval over networks (Student's t)."""
+    """Return the share of right answers with its 95% interval over networks (Student's t)."""
     each = np.array([np.mean(one) for one in found if one])
     if len(each) < 2:
         return float(each.mean()), math.nan, math.nan

@@ -197,7 +197,7 @@ def attack_success(
 def cue_words(
     rows: Sequence[tuple[str, float, float]], title: str = "", width: float = style.COLUMN
 ) -> Figure:
-    """Contribution scores w_j of the first words of a class pair (Eq. 3.4), largest first.
+    """Return the contribution scores w_j of the first words of a class pair (Eq. 3.4), largest first.
 
     rows: text, score, and the maximum over random rotations, drawn as a tick; the bar is pale if it does not
     exceed it.

@@ -146,8 +146,8 @@ def pairs_against_chance(
 
 @style.as_written
 def held_out(points: Mapping[str, tuple[np.ndarray, np.ndarray]], width: float = style.PAGE) -> Figure:
-    """Correlation of every pair on the mining images and on others, one panel per model, which shows how much was
-    chance.
+    """Return the correlation of every pair on the mining images and on others, one panel per model, which shows how
+    much was chance.
 
     points: model -> (mined [pair], held out [pair]).
     """

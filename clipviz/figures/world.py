@@ -122,7 +122,7 @@ def map_depths(
 
 @style.as_written
 def neuron_curves(curves: Mapping[str, Mapping[int, float]], width: float = style.COLUMN) -> Figure:
-    """Second-order effects by layer, one line per measure, all as shares in 0..1; the first is accented."""
+    """Return second-order effects by layer, one line per measure, all as shares in 0..1; the first is accented."""
     figure, axes = style.panels(1, 1, width, 2.1)
     axis = style.plain(axes[0, 0], "Second-order effects of neurons", "MLP layer (from 0)", "share")
     last = _curves(axis, curves, 0.075)

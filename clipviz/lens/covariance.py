@@ -130,7 +130,7 @@ def _double(tensor: Tensor) -> Tensor:
 def effect_mean(
     mean: Float[Tensor, "layer head augmented"], basis: HeadBasis
 ) -> Float[Tensor, "layer head d_embed"]:
-    """Mean head effects, unnormalised embedding units, from the mean of v."""
+    """Return the mean head effects, unnormalised embedding units, from the mean of v."""
     linear = linear_maps(basis).double()
     return (torch.einsum("lhe,lhek->lhk", mean.to(linear), linear) + basis.constant).to(basis.basis)
 

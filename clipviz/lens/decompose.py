@@ -127,7 +127,9 @@ def effects_from_codes(
     std: Float[Tensor, " image"],
     basis: HeadBasis,
 ) -> Float[Tensor, "image layer head d_embed"]:
-    """Head effects c = (u B + b - mean m) / std + k, unnormalised embedding units (Eq. 2.6 summed over tokens)."""
+    """Return head effects c = (u B + b - mean m) / std + k, unnormalised embedding units (Eq. 2.6 summed over
+    tokens).
+    """
     writes = torch.einsum("ilhe,lhek->ilhk", codes, basis.basis)
     return _read(writes, mean, std, basis.output_bias, basis.mean_share, basis.constant)
 

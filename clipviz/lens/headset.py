@@ -49,7 +49,7 @@ def set_map(basis: HeadBasis, heads: Iterable[Head]) -> Float[Tensor, "code d_em
 
 
 def summed_effects(codes: Codes, basis: HeadBasis, heads: Iterable[Head]) -> Float[Tensor, "image d_embed"]:
-    """Sum of the direct effects of a set of heads (thesis Eq. 2.6), unnormalised embedding units."""
+    """Return the sum of the direct effects of a set of heads (thesis Eq. 2.6), unnormalised embedding units."""
     heads = list(heads)
     return set_codes(codes, heads) @ set_map(basis, heads) + len(heads) * as_float(basis.constant)
 

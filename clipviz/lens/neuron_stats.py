@@ -98,7 +98,7 @@ def neuron_stats(
     scatter: bool = True,
     norms: Float[Tensor, "image neuron"] | None = None,
 ) -> NeuronStats:
-    """Statistics of one batch; merge the batches of a collection with `NeuronStats.merge`.
+    """Return statistics of one batch; merge the batches of a collection with `NeuronStats.merge`.
 
     images: the ids of the batch's images, kept beside the top ones. n_top: images kept per neuron (the thesis's
     S_n, its "100 images with the largest norms"). normalize: cosine units (effects of unit-length embeddings).

@@ -232,7 +232,7 @@ def check_layer(weights: TowerWeights, layer: int) -> int:
 
 
 def second_order(passage: Passage, basis: NeuronBasis) -> SecondOrder:
-    """Second-order effects of one layer's neurons on some images, factored (Eq. 3.3, B.5)."""
+    """Return second-order effects of one layer's neurons on some images, factored (Eq. 3.3, B.5)."""
     attention = passage.attention / passage.std[:, None, None]
     return SecondOrder(
         basis=basis,

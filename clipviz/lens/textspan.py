@@ -38,7 +38,7 @@ def textspan(
     centre_pool: bool = False,
     normalised: bool = False,
 ) -> TextBasis:
-    """Texts that greedily explain the variance of a head's effects (thesis Alg. 1).
+    """Return texts that greedily explain the variance of a head's effects (thesis Alg. 1).
 
     Each step takes the text t of largest variance sum_i <x_i, t>^2 over the centred effects x_i (Eq. 2.7), and projects
     its direction out of the effects and out of all other texts.

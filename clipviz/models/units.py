@@ -65,7 +65,7 @@ class Units(Protocol):
         mean: Float[Tensor, "token unit"],
         chosen: Sequence[int] | None,
     ) -> Float[Tensor, "image token d_in"]:
-        """What is at the point with a of the chosen units (all when None) at its mean."""
+        """Return what is at the point with a of the chosen units (all when None) at its mean."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +144,7 @@ class Features:
 
 
 def units_of(model: Opened, place: Place) -> Units:
-    """The neurons of a layer or the features of a dictionary.
+    """Return the neurons of a layer or the features of a dictionary.
 
     Raises ValueError for a layer that the model does not have, and for a dictionary of another model.
     """

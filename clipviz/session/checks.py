@@ -100,7 +100,7 @@ def text(name: str, given: Any) -> str:
 
 
 def names(name: str, given: Any) -> list[str]:
-    """Names as a list; ValueError for anything else, a single name included."""
+    """Return names as a list; ValueError for anything else, a single name included."""
     listed = list(itertools.islice(given, MOST_COUNTS)) if isinstance(given, Iterable) else [given]
     if isinstance(given, str) or not all(isinstance(one, str) for one in listed):
         raise ValueError(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def _heads(heads: Any) -> frozenset[Head]:
-    """Pairs of a layer and a head."""
+    """Return pairs of a layer and a head."""
     try:
         pairs = [(layer, head) for layer, head in heads]
     except (TypeError, ValueError) as error:

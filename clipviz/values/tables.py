@@ -65,24 +65,24 @@ class Table:
         )
 
     def _columns(self) -> Columns:
-        """The columns by name, all of one length."""
+        """Return the columns by name, all of one length."""
         return {name: [plain(value)] for name, value in self._row().items()}
 
     def _row(self) -> dict[str, Any]:
-        """What it says in one row of a longer table."""
+        """Return what it says in one row of a longer table."""
         shown = [one for one in dataclasses.fields(self) if one.repr and not one.name.startswith("_")]  # type: ignore[arg-type]
         return {one.name: getattr(self, one.name) for one in shown}
 
     def _order(self, columns: Columns) -> Sequence[int]:
-        """The rows in the order in which they are looked at; a frame has them as they are."""
+        """Return the rows in the order in which they are looked at; a frame has them as they are."""
         return range(_length(columns))
 
     def _title(self) -> str:
-        """The line above the table."""
+        """Return the line above the table."""
         return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(self).__name__).capitalize()
 
     def _pictures(self) -> Sequence[Any]:
-        """A picture for each row, as a PIL image or a map [rows, cols]; none where rows have none."""
+        """Return a picture for each row, as a PIL image or a map [rows, cols]; none where rows have none."""
         return ()
 
     def __repr__(self) -> str:
@@ -275,7 +275,7 @@ def named(array: np.ndarray, axes: Sequence[str], about: str = "") -> NamedArray
 
 
 def fields_of(item: Any, names: Sequence[str] = ()) -> dict[str, Any]:
-    """What an item says, by name: its fields, or its parts in the order of `names`."""
+    """Return what an item says, by name: its fields, or its parts in the order of `names`."""
     if isinstance(item, Table):
         return item._row()
     if hasattr(item, "_asdict"):
@@ -285,7 +285,7 @@ def fields_of(item: Any, names: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """A value as a table can hold it: numbers and texts as they are, others in words."""
+    """Return a value as a table can hold it: numbers and texts as they are, others in words."""
     if value is None or isinstance(value, str | bool | int | float | np.number | np.bool_):
         return value
     if dataclasses.is_dataclass(value) and hasattr(value, "value"):  # an estimate
@@ -307,7 +307,7 @@ def plain(value: Any) -> Any:
 
 
 def _stacked(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Columns:
-    """Columns of rows, all of which have the same names; the names alone where there is no row."""
+    """Return columns of rows, all of which have the same names; the names alone where there is no row."""
     return {name: [plain(row[name]) for row in rows] for name in (rows[0] if rows else names)}
 
 
@@ -344,7 +344,7 @@ def _short(value: Any, most: int) -> str:
 
 
 def _drawn(picture: Any, side: int = SIDE) -> str:
-    """A small picture as HTML, its pixels within the address; a map is orange above 0 and blue below."""
+    """Return a small picture as HTML, its pixels within the address; a map is orange above 0 and blue below."""
     from PIL import Image
 
     if isinstance(picture, np.ndarray) and picture.ndim == 2:
@@ -363,7 +363,7 @@ def _drawn(picture: Any, side: int = SIDE) -> str:
 
 
 def _coloured(scores: np.ndarray) -> np.ndarray:
-    """A map as uint8 [rows, cols, 4]: 0 is transparent, so that it reads on light and on dark ground."""
+    """Return a map as uint8 [rows, cols, 4]: 0 is transparent, so that it reads on light and on dark ground."""
     scores = np.nan_to_num(scores.astype(np.float64))
     share = scores / max(float(np.abs(scores).max()), 1e-30)
     colours = np.where(share[..., None] >= 0, np.array([222, 108, 20]), np.array([42, 112, 200]))

@@ -124,14 +124,16 @@ def _some_of_the_pool(rng: np.random.Generator) -> list[str]:
 
 @functools.cache
 def _reference(n: int) -> np.ndarray:
-    """Attributes of free scenes."""
+    """Return attributes of free scenes."""
     rng = np.random.default_rng([REFERENCE_SEED, 7])
     return np.array([attributes(sample_scene(rng)) for _ in range(n)], np.int16)
 
 
 @functools.lru_cache(maxsize=20_000)
 def frequency(text: str, n_scenes: int) -> float:
-    """Share of free scenes that a sentence is true of, never 0; what is unknown of a scene does not count."""
+    """Return the share of free scenes that a sentence is true of, never 0; what is unknown of a scene does not
+    count.
+    """
     truth = truths([text], _reference(n_scenes))
     known = (truth != UNKNOWN).sum()
     return (float((truth == TRUE).sum()) + 0.3) / (float(known) + 0.6)

@@ -112,7 +112,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def true_names(model: ClipModel, concepts: Concepts) -> tuple[tuple[str, float], ...]:
-    """Names that are true of most of the strongest scenes of each unit, on scenes that they were not chosen on."""
+    """Return names that are true of most of the strongest scenes of each unit, on scenes that they were not chosen
+    on.
+    """
     from clipviz import demo
     from clipviz.demo import world
     from clipviz.demo.world.truth import TRUE, truths

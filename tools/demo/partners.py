@@ -29,7 +29,7 @@ Scenes = tuple[np.ndarray, dict[str, np.ndarray]]
 
 
 def world_scenes(n_images: int, seed: int) -> Scenes:
-    """Images [image, 96, 96, 3] uint8 and an integer answer [image] a question, -1 where it has none."""
+    """Return images [image, 96, 96, 3] uint8 and an integer answer [image] a question, -1 where it has none."""
     from clipviz.demo import world
 
     scenes = world.render(n_images, seed, n_captions=1)
@@ -37,7 +37,7 @@ def world_scenes(n_images: int, seed: int) -> Scenes:
 
 
 def saved_scenes(path: str | Path) -> Scenes:
-    """Scenes from an .npz with `images` and one integer array a question."""
+    """Return scenes from an .npz with `images` and one integer array a question."""
     with np.load(path, allow_pickle=False) as file:
         return file["images"], {name: file[name].astype(np.int64) for name in QUESTIONS}
 

@@ -33,7 +33,7 @@ def write(path: Path) -> None:
 
 
 def section(title: str, opened: Dictionary) -> str:
-    """Two tables: all rows beside those with an untrained copy of the CLIP, and every partner's pairs."""
+    """Return two tables: all rows beside those with an untrained copy of the CLIP, and every partner's pairs."""
     concepts, about = opened.concepts, opened.about
     units, heldout = np.asarray(concepts.units), np.asarray(concepts.heldout)
     lines = [

@@ -138,7 +138,7 @@ def fit(picture: Image.Image) -> Image.Image:
 
 
 def object_sprites(folder: Path) -> dict[str, list[tuple[str, Image.Image]]]:
-    """Pictures of every object in every drawing style, several where the sets have several."""
+    """Return pictures of every object in every drawing style, several where the sets have several."""
     listed = json.loads((folder / "emojibase-data-17.0.0/package/en/data.json").read_text())
     codes = {entry["label"]: entry["hexcode"].lower().replace("-fe0f", "") for entry in listed}
     readers = {
@@ -242,7 +242,7 @@ def draw_shape(shape: str) -> Image.Image:
 
 
 def polygon(n_corners: int, first_degrees: float, inner: float = 1.0) -> list[tuple[float, float]]:
-    """Corners around (256, 256); every second one is pulled in to `inner` of the radius."""
+    """Return corners around (256, 256); every second one is pulled in to `inner` of the radius."""
     points = []
     for corner in range(n_corners):
         radius = 200 * (inner if corner % 2 else 1.0)

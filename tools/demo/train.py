@@ -339,7 +339,7 @@ def learning_rate(share: float, step: int, options: argparse.Namespace) -> float
 
 
 def patch_dropout(share: float, options: argparse.Namespace) -> float:
-    """Share of the patches left out: backgrounds and faster steps first, all of the picture at the end.
+    """Return the share of the patches left out: backgrounds and faster steps first, all of the picture at the end.
 
     In between any patch may be missing, so that what tells an object may not rest on a few of its patches.
     """

@@ -55,7 +55,7 @@ def write(folder: Path) -> None:
 
 
 def lesson(notebook: Path) -> str:
-    """A lesson's notebook as a page to read: its words and its code, without what the code shows."""
+    """Return a lesson's notebook as a page to read: its words and its code, without what the code shows."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     parts = []
     for cell in cells:

@@ -233,7 +233,9 @@ def study_of(
 
 
 def neuron_findings(study: Study, neurons: Sequence[NeuronLayer]) -> list[Finding]:
-    """Second-order effects: in which layers they matter, how sparse and how straight they are, whether texts fit."""
+    """Return second-order effects: in which layers they matter, how sparse and how straight they are, whether texts
+    fit.
+    """
     right = {layer: _right(study, layer) for layer in study.layers}
     lost = {
         layer: paired(int((~one[WITHOUT] & one["baseline"]).sum()), int((one[WITHOUT] & ~one["baseline"]).sum()),

@@ -208,7 +208,7 @@ class ImageTopic(Sequence[Image.Image]):
         return self._ranked(found, f"Images most like image {i}{under}", by)
 
     def _ranked(self, found: list[tuple[int, float]], title: str, by: str = "cosine") -> Ranked:
-        """Images with their scores, as a table with thumbnails."""
+        """Return images with their scores, as a table with thumbnails."""
         images = self.opened
         return Listing(found, title, ("image", by), pictures=lambda pair: images[pair[0]])
 
