@@ -1,9 +1,9 @@
-"""Questions drawn from a session: what does this head write about, which gallery is a unit's, whose map is this?
+"""Questions drawn from a session about heads, neurons and maps.
 
-What is asked for is measured on one half of the images, and the pictures that are shown come from the other half. Wrong
-options are as difficult as the right one: texts that TextSpan gives to other heads, what it finds in a random rotation
-of the same head, the texts of other neurons, the reverse of the map. A network that has learnt nothing is therefore
-meant to give chance; `tools/quiz_null.py` asks random networks.
+A question is based on measurements on one half of the images, and the pictures that are shown come from the other
+half. Wrong options are as difficult as the right one: texts that TextSpan gives to other heads or finds in a
+random rotation of the same head, the texts of other neurons, the reverse of the map. An untrained network should
+therefore give chance level; `tools/quiz_null.py` measures random networks.
 """
 
 from __future__ import annotations
@@ -33,23 +33,25 @@ SHOWN_OF_NEURON = 12
 """Pictures of a neuron."""
 
 N_CANDIDATES = 96
-"""The strongest neurons of a layer, among which those that are asked about are drawn."""
+"""Number of a layer's strongest neurons from which those of questions are drawn."""
 
 LEAST_IMAGES = 4 * SHOWN
-"""Images that a quiz needs."""
+"""Least number of images for a quiz."""
 
 N_TURNS = 4
-"""Random rotations of a head, of which that one is shown whose pictures are the least those of the head's own text."""
+"""Number of random rotations of a head, of which the one whose pictures overlap least with those of the head's own
+text is shown.
+"""
 
 
 def halves(n_images: int, seed: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the images in two halves at random: one to measure on, one to show."""
+    """Return the images in two random halves: one to measure on, one to show."""
     order = np.random.default_rng([seed, 1]).permutation(n_images)
     return tuple(sorted(order[: n_images // 2].tolist())), tuple(sorted(order[n_images // 2 :].tolist()))
 
 
 def _true_of(session: Session, text: str, pictures: Sequence[int]) -> str:
-    """Say of how many of the pictures the world says that a text is true; "" where that is not known."""
+    """Return of how many of the pictures a text is true according to the world; "" if that is unknown."""
     bundle = session.model.bundle
     if bundle is None or bundle.truths is None:
         return ""
@@ -72,7 +74,7 @@ def _shuffled(
 
 @dataclass(frozen=True)
 class _Written:
-    """What a head's first text is on the measured half, and whether it is more than chance gives."""
+    """A head's first text on the measured half, and whether it explains more than chance."""
 
     layer: int
     head: int
@@ -90,12 +92,12 @@ class _Written:
         verdict = "more than" if self.gain > self.by_chance else "no more than"
         return (
             f"“{self.text}” explains {self.gain:.1%} of the variance of {self.unit}, {verdict} the "
-            f"{self.by_chance:.1%} that the same texts explain of random rotations of it."
+            f"{self.by_chance:.1%} that the same texts explain for random rotations of it."
         )
 
 
 def _written(session: Session, measured: Sequence[int], rng: np.random.Generator) -> list[_Written]:
-    """Return every head that varies, in random order, those whose first text beats chance first."""
+    """Return every head that varies, in random order, with heads whose first text exceeds chance first."""
     found = []
     for layer, head in session.heads.kept:
         if session.heads.varies(layer, head, measured):
@@ -163,8 +165,9 @@ def _galleries(session: Session, seed: int) -> Iterator[Question]:
         other = min(galleries[1:], key=lambda pictures: len(set(pictures) & set(galleries[0])))
         options, right = _shuffled(rng, Option(pictures=galleries[0]), [Option(pictures=other)])
         yield Question(
-            "One of these galleries shows where a head writes its first text most, the other where it writes the first "
-            "text of a random rotation of it, which has nothing to do with the pictures. Which one is the head's own?",
+            "One of these galleries shows images on which a head writes its first text most. The "
+            "other shows images on which it writes the first text of a random rotation most, which "
+            "is unrelated to the pictures. Which one is the head's own?",
             (),
             options,
             right,
@@ -190,7 +193,7 @@ def _maps(session: Session, seed: int) -> Iterator[Question]:
         )
         options, place = _shuffled(rng, right, [wrong])
         yield Question(
-            f"Which of these maps of the late heads is that of “{asked}” minus “{told}”, and not the reverse?",
+            f"Which of these maps of the late heads shows “{asked}” minus “{told}”, rather than the reverse?",
             (image,),
             options,
             place,
@@ -233,15 +236,16 @@ def _neurons(session: Session, seed: int) -> Iterator[Question]:
             pictures,
             options,
             right,
-            f"“{word.text}” rebuilds {code.share:.1%} of the direction of neuron {neuron} in layer {layer}, {verdict} "
-            f"the {code.most_by_chance:.1%} that the nearest text rebuilds of a random direction at most.",
+            f"“{word.text}” reconstructs {code.share:.1%} of the direction of neuron {neuron} in "
+            f"layer {layer}, {verdict} the {code.most_by_chance:.1%} that the nearest text "
+            "reconstructs at most of a random direction.",
             f"neuron {neuron} of layer {layer}",
             _true_of(session, word.text, pictures),
         )
 
 
 def _layers(session: Session, layer: int, *divided: Sequence[int]) -> list[Any]:
-    """Return a layer's neurons as measured on each part of the images, and on nothing of the others."""
+    """Return a layer's neurons as measured on each half of the images separately."""
 
     def measured(images: Sequence[int]) -> Any:
         part = session.images.opened.subset(images)
@@ -257,7 +261,7 @@ def _layers(session: Session, layer: int, *divided: Sequence[int]) -> list[Any]:
 
 
 def _nearest_by_weight(told: dict[int, tuple[Any, Any]], neuron: int) -> list[str]:
-    """Return the texts of other neurons, those first that fit their neuron as well as this one's text fits it."""
+    """Return the texts of other neurons; those that fit their neuron about as well as this one's text come first."""
     own = told[neuron][0]
     order = sorted(
         (abs(abs(word.weight) - abs(own.weight)), other)
@@ -269,9 +273,11 @@ def _nearest_by_weight(told: dict[int, tuple[Any, Any]], neuron: int) -> list[st
 
 
 def _strongest(known: Any, other: Any, neuron: int, weight: float, shown: Sequence[int]) -> tuple[int, ...]:
-    """Return the shown half's images of largest effect among those on which the neuron moves the embedding to its text.
+    """Return the shown half's images of largest effect among those on which the neuron moves the embedding towards
+    its text.
 
-    Each half has a direction of its own for the neuron, whose sign is arbitrary: the shown half's is turned to agree.
+    Each half has its own direction for the neuron, whose sign is arbitrary; that of the shown half is flipped to
+    agree.
     """
     agree = float(known.line.directions[neuron] @ other.line.directions[neuron])
     found = other.top(neuron)
@@ -287,4 +293,4 @@ KINDS: dict[str, Callable[[Any, int], Iterator[Question]]] = {
     "map": _maps,
     "neuron": _neurons,
 }
-"""Kinds of questions, and who draws them."""
+"""Maps kinds of questions to the functions that draw them."""

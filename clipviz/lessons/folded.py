@@ -1,4 +1,4 @@
-"""An answer that stays folded until it is opened."""
+"""An answer that stays hidden until it is opened."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from html import escape
 
 @dataclass(frozen=True)
 class Folded:
-    """Words below a summary; a notebook shows the summary, and the words once it is clicked."""
+    """Words below a summary: a notebook shows the summary, and the words after a click."""
 
     words: str
     summary: str = "Answer"
@@ -22,5 +22,5 @@ class Folded:
 
 
 def folded(words: str, summary: str = "Answer") -> Folded:
-    """Fold an answer for the end of an exercise: its words are made of what the cell measured, and read when opened."""
+    """Fold the answer to an exercise: its words are computed from the cell's results and shown when opened."""
     return Folded(words, summary)

@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Option:
-    """One answer that can be chosen: words, pictures (indices of images), or a map [rows, cols] over a picture."""
+    """One option of a question: words, pictures (indices of images), or a map [rows, cols] over a picture."""
 
     words: str = ""
     pictures: tuple[int, ...] = ()
@@ -18,11 +18,11 @@ class Option:
 
 @dataclass(frozen=True)
 class Question:
-    """A question, the pictures that are shown with it, its options, the place of the right one, and what was measured.
+    """A question, the pictures shown with it, its options, the index of the right one, and what was measured.
 
-    because: said once the answer has been given. unit: what the question is about, such as "head L4·H6". truth: what
-    the world itself says, "" where that is not known. on_scale: the options are the steps of a slider, and those that
-    are at most `slack` steps from the right one count as right too.
+    because: the explanation shown after the answer. unit: the unit in question, such as "head L4·H6". truth: the
+    truth in the world, "" if unknown. on_scale: the options are the steps of a slider, and those at most `slack`
+    steps from the right one also count as right.
     """
 
     words: str
@@ -36,14 +36,14 @@ class Question:
     slack: int = 0
 
     def is_right(self, option: int) -> bool:
-        """Return whether an option counts as right; one that was not chosen (-1) does not."""
+        """Return whether an option counts as right; -1, for no choice, does not."""
         return option >= 0 and abs(option - self.right) <= self.slack
 
     @property
     def chance(self) -> float:
-        """The share of the options that a guess may be: one, or on a scale those around it.
+        """The share of options that count as right for a guess: one, or on a scale also its neighbours.
 
-        It is the same for every answer, and so a little too high for one at an end of the scale: what is shown before
-        the answer must not depend on it.
+        It is the same for every answer, and slightly too high for an answer at an end of the scale, since nothing
+        shown before the answer may depend on it.
         """
         return (2 * self.slack + 1) / len(self.options)

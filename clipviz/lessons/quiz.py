@@ -30,13 +30,13 @@ class Quiz:
     your own.
 
     Args:
-        session: the session whose model and images are asked about; its selection stays as it is.
+        session: the session that questions are about; its selection does not change.
         kind: "head", "gallery", "map" or "neuron".
         n: how many questions.
-        seed: which questions, of those that can be asked.
+        seed: selects the questions.
 
     Raises:
-        ValueError: for an unknown kind, or where the session has too few images or heads to ask about.
+        ValueError: for an unknown kind, or if the session has too few images or heads.
     """
 
     _panel: QuizPanel | None = None
@@ -51,7 +51,7 @@ class Quiz:
             raise ValueError(
                 f"expected at least {LEAST_IMAGES} images, got {n_images}; open the session with more of them"
             )
-        session.wait(None, background=True)  # the questions rest on all of the images
+        session.wait(None, background=True)  # the questions use all images
         questions = tuple(islice(KINDS[kind](session, seed), n))
         if len(questions) < n:
             raise ValueError(
@@ -62,7 +62,7 @@ class Quiz:
 
     @classmethod
     def of(cls, session: Session, questions: Sequence[Question], kind: str = "own") -> Quiz:
-        """Make a quiz of questions of your own; `kind` is what its code begins with.
+        """Make a quiz from your own questions; `kind` is the beginning of its code.
 
         Raises ValueError for no questions, and for one without a wrong option or whose right answer is not among its
         options.
@@ -94,12 +94,13 @@ class Quiz:
         return self.show()._repr_mimebundle_(**choices)
 
     def show(self, size: Literal["normal", "lecture"] | None = None) -> QuizPanel:
-        """Show the quiz as a panel: a question, what can be chosen, and the answer once it has been committed.
+        """Show the quiz as a panel: a question, its options, and the answer after it has been committed.
 
-        size: "lecture" has type for a projector; without one the size stays as it is, at first "normal".
+        size: "lecture" has large text for a projector; by default the size does not change and is "normal" at
+        first.
 
-        The browser is sent what is right only after the answer. What this does not hide is the kernel: whoever asks for
-        `quiz.questions[0].right` reads it.
+        The right option is sent to the browser only after the answer. It is not hidden in the kernel, where
+        `quiz.questions[0].right` shows it.
         """
         from clipviz.panels.quiz.panel import Quiz as QuizPanel
 
@@ -111,7 +112,7 @@ class Quiz:
 
     @property
     def code(self) -> str:
-        """What this quiz is known by: the same questions have the same code. It does not depend on what is right."""
+        """Identifies the quiz: equal questions give an equal code. It does not depend on the right answers."""
         told = [
             (q.words, q.pictures, [(o.words, o.pictures, _shape(o)) for o in q.options])
             for q in self.questions
@@ -119,9 +120,9 @@ class Quiz:
         return f"{self.kind}-{hashlib.sha256(repr(told).encode()).hexdigest()[:6]}"
 
     def answer(self, question: int, option: int) -> str:
-        """Commit the answer to a question (both counted from 0), and return what is true.
+        """Commit the answer to a question (both counted from 0), and return the truth.
 
-        Raises ValueError for a question or an option that is not there, and for one that has been answered before.
+        Raises ValueError for an unknown question or option, and for a question that has been answered before.
         """
         if not 0 <= question < len(self.questions):
             raise ValueError(f"expected a question within 0..{len(self.questions) - 1}, got {question}")
@@ -130,7 +131,7 @@ class Quiz:
             raise ValueError(f"expected an option within 0..{len(asked.options) - 1}, got {option}")
         if self.given[question] != scoring.SKIPPED:
             raise ValueError(
-                f"question {question} was answered with {self.given[question]}; an answer stays as it was given"
+                f"question {question} was answered with {self.given[question]}; an answer cannot be changed"
             )
         self.given[question] = option
         if self._panel is not None:
@@ -138,7 +139,7 @@ class Quiz:
         return f"{'Right' if asked.is_right(option) else 'Wrong'}. {asked.because}"
 
     def score(self, *codes: str) -> Score:
-        """Return the score of the answers given here, or of those that codes stand for, taken together."""
+        """Return the score of the answers given here, or of the pooled answers in some codes."""
         everyone = [scoring.decode(code, self.code) for code in codes] or [self._answered()]
         found = [
             (question.is_right(answer), question.chance)
@@ -148,7 +149,7 @@ class Quiz:
         return score([right for right, _ in found], [chance for _, chance in found])
 
     def counts(self, *codes: str) -> list[list[int]]:
-        """Count for every question how many of those who handed in a code chose each option."""
+        """Count for every question how many of the given codes chose each option."""
         everyone = [scoring.decode(code, self.code) for code in codes]
         return [
             [sum(answers[at] == option for answers in everyone) for option in range(len(question.options))]
@@ -156,13 +157,13 @@ class Quiz:
         ]
 
     def _answered(self) -> list[int]:
-        """Return the answers up to the last that was given; what was skipped before it counts as wrong."""
+        """Return the answers up to the last one given; skipped questions before it count as wrong."""
         last = max((at for at, answer in enumerate(self.given) if answer != scoring.SKIPPED), default=-1)
         return self.given[: last + 1]
 
     @property
     def answers_code(self) -> str:
-        """The answers given so far as a code to paste, for `score` of a class."""
+        """The answers so far as a code to paste, for the `score` of a class."""
         return scoring.encode(self.given, self.code)
 
     def sheet(self, answers: bool = False) -> Sequence[Figure]:
@@ -215,7 +216,7 @@ def predict(
     pictures: Sequence[int] = (),
     truth: str = "",
 ) -> Quiz:
-    """Ask one question that is answered before its answer is shown, as the last line of a cell of a lesson.
+    """Ask one question that is answered before its answer is shown; use it as the last line of a lesson's cell.
 
     Args:
         session: the session that is asked about.

@@ -1,4 +1,4 @@
-"""How far above chance answers are, of one person or of a class, and answers as a code that can be pasted."""
+"""Scores of a person or a class compared with chance, and answers as a code that can be pasted."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from clipviz.lens import intervals
 from clipviz.lens.intervals import Estimate
 
 SKIPPED = -1
-"""An answer that was not given; it counts as wrong."""
+"""Stands for an unanswered question, which counts as wrong."""
 
 MOST_OPTIONS = 254
-"""Options that a question can have, so that an answer is one byte of a code."""
+"""The largest number of options of a question, so that an answer fits in one byte of a code."""
 
 _CHECK = 2  # bytes
 
 
 @dataclass(frozen=True)
 class Score:
-    """The share of right answers with its 95% interval, what guessing gives, and how likely guessing does as well.
+    """The share of right answers with its 95% interval, the share expected from guessing, and the probability of
+    guessing as well.
 
     p_value: the probability that guesses alone are right at least as often (exact, one-sided).
     """
@@ -33,7 +34,7 @@ class Score:
 
     @property
     def above_chance(self) -> bool:
-        """Whether the 95% interval lies above what guessing gives."""
+        """Whether the 95% interval lies above the share expected from guessing."""
         return self.right.low > self.chance
 
     def __str__(self) -> str:
@@ -48,7 +49,7 @@ class Score:
 
 
 def score(right: Sequence[bool], chance: float | Sequence[float]) -> Score:
-    """Score answers whose questions a guess answers rightly with the probability `chance`, one for each or for all.
+    """Score answers, given the probability `chance` of guessing right, one for each answer or for all.
 
     The answers of several people are pooled by joining their lists. Those of one class to the same question are not
     independent of each other, so that the interval of a class holds for these questions and not for others.
@@ -77,8 +78,8 @@ def score(right: Sequence[bool], chance: float | Sequence[float]) -> Score:
 def encode(answers: Sequence[int], quiz: str) -> str:
     """Write answers as a short code that can be pasted into a chat; `quiz` is the quiz's own code (`Quiz.code`).
 
-    SKIPPED stands for no answer. The code says which quiz it answers and notices a mistyped letter; it does not hide
-    the answers. Raises ValueError for answers outside SKIPPED to 254.
+    SKIPPED stands for no answer. The code identifies the quiz and detects mistyped letters; it does not hide the
+    answers. Raises ValueError for answers outside SKIPPED to 254.
     """
     if any(not SKIPPED <= answer <= MOST_OPTIONS for answer in answers):
         raise ValueError(
@@ -90,7 +91,7 @@ def encode(answers: Sequence[int], quiz: str) -> str:
 
 
 def decode(code: str, quiz: str) -> list[int]:
-    """Read the answers that a code stands for. Raises ValueError for a code that is mistyped or of another quiz."""
+    """Read the answers from a code. Raises ValueError for a code that is mistyped or belongs to another quiz."""
     text = "".join(letter for letter in code.upper() if letter.isalnum())
     wrong = ValueError(
         f"expected a code of the quiz {quiz}, got {code!r}, which is mistyped or answers another quiz; copy it again"

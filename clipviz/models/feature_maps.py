@@ -1,4 +1,4 @@
-"""A CLIP's units for Rosetta with the features of dictionaries beside the MLP units, as maps from the same pass."""
+"""A CLIP's MLP units for Rosetta, with the features of dictionaries beside them, as maps from the same pass."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class FeaturedPartner(Partner):
-    """A CLIP's MLP units as a partner, and as layers of their own the features of dictionaries.
+    """A CLIP's MLP units as a partner, with the features of dictionaries as additional layers.
 
-    dictionaries: what such a layer is called -> the dictionary.
+    dictionaries: name of such a layer -> the dictionary.
     """
 
     dictionaries: Mapping[str, Dictionary] = field(default_factory=lambda: MappingProxyType({}))
@@ -40,7 +40,7 @@ class FeaturedPartner(Partner):
 
     @torch.no_grad()
     def maps(self, images: Any, layers: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """Return activation maps as Partner.maps does, those of the dictionaries last."""
+        """Return activation maps like Partner.maps, with those of the dictionaries last."""
         wanted = [*self.layers, *self.dictionaries] if layers is None else list(layers)
         modules = [name for name in wanted if name not in self.dictionaries]
         streams: dict[str, Tensor] = {}
@@ -65,7 +65,7 @@ class FeaturedPartner(Partner):
         return found
 
     def layer_names(self) -> list[str]:
-        """Return the modules that `layers` stand for, then the dictionaries."""
+        """Return the modules that `layers` match, then the dictionaries."""
         return [*super().layer_names(), *self.dictionaries]
 
 
@@ -76,9 +76,9 @@ def _keep(streams: dict[str, Tensor], name: str, stream: Tensor) -> None:
 def featured_partner(
     model: ClipModel, name: str, dictionaries: Mapping[str, Dictionary] = MappingProxyType({})
 ) -> Partner:
-    """Return a CLIP's MLP units as a partner, with the features of dictionaries beside them if any are given.
+    """Return a CLIP's MLP units as a partner, with the features of any given dictionaries beside them.
 
-    Raises ValueError for a dictionary of another model, and for one that bears the name of a layer.
+    Raises ValueError for a dictionary of another model, and for one with the name of a layer.
     """
     plain = clip_partner(model, name)
     if not dictionaries:
@@ -86,13 +86,15 @@ def featured_partner(
     for called, dictionary in dictionaries.items():
         check_fits(model, dictionary)
         if called in plain.layer_names():
-            raise ValueError(f"expected a name that no layer has, got {called!r}; choose another name")
+            raise ValueError(
+                f"expected a name that differs from every layer's, got {called!r}; choose another name"
+            )
     own = {one.name: getattr(plain, one.name) for one in fields(plain)}
     moved = {called: dictionary.to(model.device) for called, dictionary in dictionaries.items()}
     return FeaturedPartner(**own, dictionaries=moved)
 
 
 def digest(dictionary: Dictionary) -> str:
-    """Return a short hash of a dictionary's directions, by which a file that rests on them knows them again."""
+    """Return a short hash of a dictionary's directions, by which files that depend on them are checked."""
     parts = {name: getattr(dictionary, name).cpu().float() for name in ("encoder", "decoder", "bias")}
     return digest_of(parts)[:16]

@@ -1,9 +1,10 @@
-"""Units of a model: what neurons of an MLP and features of a dictionary have in common.
+"""Units of a model: the common interface of an MLP's neurons and a dictionary's features.
 
-A unit has an activation a_t for each token, a direction d that it writes to the residual stream, and a place in the
-sum: after which layer it is read, so which later heads pass it on. An MLP's neuron has them from its weights: a is what
-the output matrix reads, d its column. A feature has them from its dictionary: a is the encoder's answer to what is at
-the dictionary's point, d the decoder's row. Whatever is asked of neurons needs nothing else.
+A unit has an activation a_t for each token, a direction d that it writes to the residual stream, and a place in
+the sum: the layer after which it is read, which determines the later heads that pass it on. For a neuron these
+come from the weights: a is the input of the output matrix, d its column. For a feature they come from the
+dictionary: a is the encoder's output at the dictionary's point, d the decoder's row. Questions about neurons need
+nothing else.
 """
 
 from __future__ import annotations
@@ -27,14 +28,16 @@ if TYPE_CHECKING:
     from clipviz.models.opened import Opened, Pictures
 
 Place: TypeAlias = int | Dictionary
-"""Whose units: a layer's number (counted from 0) for the neurons of its MLP, or a dictionary for its features."""
+"""The place of units: a layer's number (counted from 0) for the neurons of its MLP, or a dictionary for its
+features.
+"""
 
 
 class Units(Protocol):
-    """The units of one place of a model.
+    """The units at one place of a model.
 
-    layer: the block that they are read in or after; point: where their activations are read, see
-    dictionaries.kinds.Point; n_units: how many there are.
+    layer: the block in or after which they are read; point: where their activations are read, see
+    dictionaries.kinds.Point; n_units: their number.
     """
 
     @property
@@ -48,16 +51,16 @@ class Units(Protocol):
 
     @property
     def basis(self) -> NeuronBasis:
-        """The image-independent half of their second-order effects."""
+        """Return the image-independent half of their second-order effects."""
 
     def second_order(self, images: Pictures) -> SecondOrder:
-        """Their effects through later heads on some images."""
+        """Return their effects through later heads on some images."""
 
     def activations(self, stream: Float[Tensor, "image token d_in"]) -> Float[Tensor, "image token unit"]:
-        """a of every unit from what is at the point."""
+        """Return a of every unit from the values at the point."""
 
     def outputs(self, chosen: Sequence[int]) -> Float[Tensor, "chosen d_model"]:
-        """d of some units."""
+        """Return d of some units."""
 
     def replaced(
         self,
@@ -65,7 +68,7 @@ class Units(Protocol):
         mean: Float[Tensor, "token unit"],
         chosen: Sequence[int] | None,
     ) -> Float[Tensor, "image token d_in"]:
-        """Return what is at the point with a of the chosen units (all when None) at its mean."""
+        """Return the values at the point with a of the chosen units (all if None) at its mean."""
 
 
 @dataclass(frozen=True, eq=False)

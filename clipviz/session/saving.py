@@ -1,4 +1,4 @@
-"""A session in one file: where its model, images and texts are, what was added to them, and the view.
+"""A session in one file: the locations of its model, images and texts, additions to them, and the view.
 
 The file is a zip archive with session.json and the added pictures as PNG. Nothing in it is executed, and nothing is
 unpacked to disk.
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 DESCRIPTION = "session.json"
 LARGEST = 64 << 20
-"""Bytes that one member of a file may have."""
+"""The largest size of one member of a file, in bytes."""
 
 
 class Saved(NamedTuple):
@@ -59,7 +59,8 @@ def save(state: State, view: View, path: str | Path) -> Path:
     }
     if not target.parent.is_dir():
         raise ValueError(
-            f"expected a file in a folder that exists, got {str(target)!r}; make {str(target.parent)!r} first"
+            f"expected a file in a folder that exists, got {str(target)!r}; create "
+            f"{str(target.parent)!r} first"
         )
     with replacing(target) as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(DESCRIPTION, json.dumps(facts, indent=1))
@@ -91,8 +92,8 @@ def model_of(saved: Saved, model: ClipModel | None, device: Any) -> ClipModel:
             model = load(known["name"], known["pretrained"], device)
         except ValueError as error:
             raise ValueError(
-                f"expected the model {known['name']!r} of the session, which cannot be opened by its name ({error}); "
-                "open it yourself and pass it as model="
+                f"expected the model {known['name']!r} of the session, which cannot be opened by its "
+                f"name ({error}); open it yourself and pass it as model=..."
             ) from error
     _check("a model with the weights", known["fingerprint"], model.fingerprint, "model=")
     return model
@@ -107,8 +108,8 @@ def arguments(saved: Saved, images: Any, texts: Any) -> dict[str, Any]:
         source = saved.facts[name]["source"]
         if given is None and source is not None and source.get("given"):
             raise ValueError(
-                f"expected the {name} of the session, which were given as objects and have no address; pass them as "
-                f"{name}="
+                f"expected the {name} of the session, which were passed as objects and have no "
+                f"address; pass them again as {name}=..."
             )
         found[name] = given if given is not None or source is None else source["at"]
     return found
@@ -119,8 +120,8 @@ def dictionaries_of(saved: Saved, given: Mapping[str, Any]) -> dict[str, Any]:
     missing = [name for name in saved.facts["dictionaries"] if name not in given]
     if missing:
         raise ValueError(
-            f"expected the dictionary {missing[0]!r} that the session used, which its file does not hold; pass "
-            f"dictionaries={{{missing[0]!r}: a clipviz.Dictionary or its path}}"
+            f"expected the dictionary {missing[0]!r} that the session used, which is not stored in "
+            f"its file; pass dictionaries={{{missing[0]!r}: a clipviz.Dictionary or its path}}"
         )
     return {name: given[name] for name in saved.facts["dictionaries"]}
 

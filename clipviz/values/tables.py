@@ -1,8 +1,8 @@
-"""Answers as tables: data frames, named axes, and what a notebook shows of them.
+"""Answers as tables: data frames, named axes, and their display in notebooks.
 
-One mechanism for all answers. A class derived from `Table` says in `_columns` what its columns are; where it does not,
-its fields are the columns of one row. `Listing`, `Lookup` and `NamedArray` are the list, the dict and the array that
-are tables too.
+All answers use one mechanism. A class derived from `Table` defines its columns in `_columns`; by default its
+fields are the columns of a single row. `Listing`, `Lookup` and `NamedArray` are a list, a dict and an array that
+are also tables.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ CELL = "padding:2px 9px;border-bottom:1px solid rgba(128,128,128,.35);text-align
 
 
 class Table:
-    """An answer that is a table, for code and for the eye."""
+    """An answer that is also a table, for code and for display."""
 
     def to_frame(self, kind: Kind = "pandas") -> Any:
-        """Return the answer as a data frame, one row per thing that it says something about.
+        """Return the answer as a data frame, with one row per item.
 
         Args:
             kind: "pandas", "polars" or "arrow" for a frame of that library, "dict" for a dict from the names of the
                 columns to NumPy arrays, which needs none of them.
 
         Returns:
-            The frame. The same columns in every kind.
+            The frame. Every kind has the same columns.
 
         Raises:
             ValueError: for any other kind.
@@ -69,12 +69,12 @@ class Table:
         return {name: [plain(value)] for name, value in self._row().items()}
 
     def _row(self) -> dict[str, Any]:
-        """Return what it says in one row of a longer table."""
+        """Return a summary of the answer for one row of a longer table."""
         shown = [one for one in dataclasses.fields(self) if one.repr and not one.name.startswith("_")]  # type: ignore[arg-type]
         return {one.name: getattr(self, one.name) for one in shown}
 
     def _order(self, columns: Columns) -> Sequence[int]:
-        """Return the rows in the order in which they are looked at; a frame has them as they are."""
+        """Return the order of rows for display; a data frame keeps the original order."""
         return range(_length(columns))
 
     def _title(self) -> str:
@@ -82,7 +82,7 @@ class Table:
         return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(self).__name__).capitalize()
 
     def _pictures(self) -> Sequence[Any]:
-        """Return a picture for each row, as a PIL image or a map [rows, cols]; none where rows have none."""
+        """Return a picture for each row, as a PIL image or a map [rows, cols], or nothing if rows have no pictures."""
         return ()
 
     def __repr__(self) -> str:
@@ -120,12 +120,12 @@ class Table:
 
 
 class Listing(Table, list[Item]):
-    """A list of answers of one kind, which is a table with a row for each.
+    """A list of answers of one kind, which is also a table with one row per item.
 
     Args:
         items: named tuples, dataclasses, tuples or plain values.
         title: the line above the table.
-        names: what the parts of an item are called, where the item does not say so itself.
+        names: names of an item's parts, if the item has none.
         pictures: the picture of an item, if it has one.
     """
 
@@ -152,13 +152,13 @@ class Listing(Table, list[Item]):
 
 
 class Lookup(Table, dict[Key, Item]):
-    """A dict of answers of one kind, which is a table with a row for each key.
+    """A dict of answers of one kind, which is also a table with one row per key.
 
     Args:
         items: the answers by key.
         title: the line above the table.
-        keys: what the parts of a key are called.
-        names: what the parts of an answer are called, where the answer does not say so itself.
+        keys: names of a key's parts.
+        names: names of an answer's parts, if the answer has none.
     """
 
     def __init__(
@@ -182,9 +182,9 @@ class Lookup(Table, dict[Key, Item]):
 
 
 class NamedArray(Table, np.ndarray):
-    """A NumPy array whose axes have names, which is a table with a row for each number.
+    """A NumPy array whose axes have names, which is also a table with one row per number.
 
-    What is computed of it, its parts included, is a plain array.
+    Arrays computed from it, including its parts, are plain arrays.
     """
 
     axes: tuple[str, ...] = ()
@@ -241,7 +241,7 @@ class NamedArray(Table, np.ndarray):
 
 
 class Maps(Lookup[str, NamedArray]):
-    """Arrays [rows, cols] by name, which are a table with a row for each number."""
+    """Arrays [rows, cols] by name, which are also a table with one row per number."""
 
     def _columns(self) -> Columns:
         columns = [dict(one._columns()) | {self._keys[0]: [name] * one.size} for name, one in self.items()]
@@ -266,7 +266,7 @@ class Maps(Lookup[str, NamedArray]):
 
 
 def named(array: np.ndarray, axes: Sequence[str], about: str = "") -> NamedArray:
-    """Return an array with named axes, which shares the numbers of the one given."""
+    """Return an array with named axes that shares its memory with the given one."""
     found = np.asarray(array).view(NamedArray)
     found.axes, found.about = tuple(axes), about
     if len(found.axes) != found.ndim:
@@ -275,7 +275,7 @@ def named(array: np.ndarray, axes: Sequence[str], about: str = "") -> NamedArray
 
 
 def fields_of(item: Any, names: Sequence[str] = ()) -> dict[str, Any]:
-    """Return what an item says, by name: its fields, or its parts in the order of `names`."""
+    """Return an item's content by name: its fields, or its parts in the order of `names`."""
     if isinstance(item, Table):
         return item._row()
     if hasattr(item, "_asdict"):
@@ -285,7 +285,7 @@ def fields_of(item: Any, names: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as a table can hold it: numbers and texts as they are, others in words."""
+    """Return a value in a form that a table can hold: numbers and texts unchanged, others in words."""
     if value is None or isinstance(value, str | bool | int | float | np.number | np.bool_):
         return value
     if dataclasses.is_dataclass(value) and hasattr(value, "value"):  # an estimate
@@ -307,7 +307,7 @@ def plain(value: Any) -> Any:
 
 
 def _stacked(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Columns:
-    """Return columns of rows, all of which have the same names; the names alone where there is no row."""
+    """Return the columns of rows that all have the same names; without rows, only the names."""
     return {name: [plain(row[name]) for row in rows] for name in (rows[0] if rows else names)}
 
 
@@ -344,7 +344,7 @@ def _short(value: Any, most: int) -> str:
 
 
 def _drawn(picture: Any, side: int = SIDE) -> str:
-    """Return a small picture as HTML, its pixels within the address; a map is orange above 0 and blue below."""
+    """Return a small picture as HTML with its pixels in the address; a map is orange above 0 and blue below."""
     from PIL import Image
 
     if isinstance(picture, np.ndarray) and picture.ndim == 2:
@@ -363,7 +363,7 @@ def _drawn(picture: Any, side: int = SIDE) -> str:
 
 
 def _coloured(scores: np.ndarray) -> np.ndarray:
-    """Return a map as uint8 [rows, cols, 4]: 0 is transparent, so that it reads on light and on dark ground."""
+    """Return a map as uint8 [rows, cols, 4]: 0 is transparent, so that it is readable on light and dark backgrounds."""
     scores = np.nan_to_num(scores.astype(np.float64))
     share = scores / max(float(np.abs(scores).max()), 1e-30)
     colours = np.where(share[..., None] >= 0, np.array([222, 108, 20]), np.array([42, 112, 200]))

@@ -89,7 +89,7 @@ def test_a_committed_answer_stays_and_is_answered_with_what_was_measured(shown):
     assert view["score"] == str(panel.quiz.score())
     assert decode(view["code"], panel.quiz.code) == [2, -1]
     ask(panel, action="commit", question=0, option=1)
-    assert "an answer stays as it was given" in panel.error["message"]
+    assert "an answer cannot be changed" in panel.error["message"]
     assert panel.quiz.given == [2, -1]
 
 

@@ -94,7 +94,9 @@ def test_images_that_were_objects_have_to_be_given_again(model, tmp_path):
     session = clipviz.Session(model, pictures, TEXTS, background=False)
     path = session.save(tmp_path / "objects.clipviz")
     session.close()
-    with pytest.raises(ValueError, match=r"expected the images of the session, .* pass them as images="):
+    with pytest.raises(
+        ValueError, match=r"expected the images of the session, .* pass them again as images="
+    ):
         clipviz.Session.load(path, model)
     again = clipviz.Session.load(path, model, images=pictures, background=False)
     assert len(again.images) == 2

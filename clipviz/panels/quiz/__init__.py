@@ -1,1 +1,1 @@
-"""A quiz: a question, what can be chosen, and the answer once it has been committed."""
+"""A quiz: a question, its options, and the answer after it has been committed."""

@@ -1,4 +1,4 @@
-"""A quiz in the browser: predict, commit, and only then read what was measured."""
+"""A quiz in the browser: predict, commit, and then read what was measured."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from clipviz.values import Selection
 from clipviz.worker import Stale
 
 TILE = 96
-"""Pixels of a picture's side in the sheet."""
+"""Side of a picture in the sheet, in pixels."""
 
 COLUMNS = 6
 
 if TYPE_CHECKING:
 
     class Choice(Protocol):
-        """What can be chosen: see clipviz.lessons.Option."""
+        """An option: see clipviz.lessons.Option."""
 
         @property
         def words(self) -> str: ...
@@ -70,8 +70,8 @@ if TYPE_CHECKING:
 class Quiz(Panel):
     """A quiz as a panel; `clipviz.Quiz(...)` as the last line of a cell shows it.
 
-    A question can be answered once, and the next one is shown when it has been. What is right is sent to the browser
-    with the answer and not before. size: "lecture" has type that is read across a room.
+    A question can be answered once, and then the next one is shown. The right option is sent to the browser only
+    with the answer. size: "lecture" has text large enough for a projector.
     """
 
     name = "quiz"
@@ -79,7 +79,7 @@ class Quiz(Panel):
     _esm = script("quiz")
     _css = style("quiz")
 
-    at = traitlets.Int(0, min=0, help="the question on show, from 0").tag(**ASKED, **PASSING)
+    at = traitlets.Int(0, min=0, help="the question shown, from 0").tag(**ASKED, **PASSING)
     size = traitlets.Enum(("normal", "lecture"), "normal").tag(**FIXED, **PASSING)
 
     def __init__(self, session: Session, quiz: Answered, **options: Any) -> None:
@@ -92,7 +92,7 @@ class Quiz(Panel):
 
     @property
     def n_given(self) -> int:
-        """How many questions have been answered, which is the place of the first that can be."""
+        """The number of questions answered, which is also the index of the first unanswered one."""
         return next((at for at, given in enumerate(self.quiz.given) if given < 0), len(self.quiz.given))
 
     def looks_at(self, selection: Selection) -> Any:
@@ -133,7 +133,7 @@ class Quiz(Panel):
         return view, arrays
 
     def act(self, request: Request) -> None:
-        """commit: the answer to a question."""
+        """Carry out "commit": the answer to a question."""
         if request.action == "commit":
             self.quiz.answer(request.number("question"), request.number("option"))
         else:

@@ -1,4 +1,6 @@
-"""What a quiz is drawn from. Nothing here depends on what is right before the question has been answered."""
+"""The data from which a quiz is drawn. Nothing here depends on the right option before the question has been
+answered.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +10,14 @@ from clipviz.panels.core.sent import Floats, Uint8s
 
 
 class QuizOption(TypedDict):
-    """What can be chosen; tiles: places of its pictures in the sheet."""
+    """An option; tiles: positions of its pictures in the sheet."""
 
     words: str
     tiles: list[int]
 
 
 class QuizAnswer(TypedDict):
-    """What is said once a question has been answered. right: the options that count as right; best: the right one."""
+    """What is shown after a question has been answered. right: the options that count as right; best: the right one."""
 
     chosen: int
     fits: bool
@@ -42,7 +44,9 @@ class _Always(TypedDict):
 
 
 class QuizView(_Always, total=False):
-    """names: of the pictures in the sheet; map: rows and columns of the options' maps; answer: absent until given."""
+    """The quiz's view. names: those of the pictures in the sheet; map: rows and columns of the options' maps;
+    answer: absent before the answer.
+    """
 
     answer: QuizAnswer
     mask: list[int]
@@ -53,7 +57,9 @@ class _Drawn(TypedDict):
 
 
 class QuizArrays(_Drawn, total=False):
-    """maps: [option, rows, cols], drawn over picture; outline: the true place, absent until answered."""
+    """The quiz's arrays. maps: [option, rows, cols], drawn over the picture; outline: the true place, absent before
+    the answer.
+    """
 
     picture: Uint8s
     maps: Floats
