@@ -95,7 +95,9 @@ class ClipModel:
 
     def __repr__(self) -> str:
         tag = f", {self.pretrained}" if self.pretrained else ""
-        return f"<ClipModel {self.name}{tag}: {self.n_layers} layers x {self.n_heads} heads on {self.device}>"
+        n = len(self.registers)
+        moved = f", {n} register {'neuron' if n == 1 else 'neurons'} moved" if n else ""
+        return f"<ClipModel {self.name}{tag}: {self.n_layers} layers x {self.n_heads} heads on {self.device}{moved}>"
 
     @property
     def visual(self) -> Any:

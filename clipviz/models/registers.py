@@ -81,7 +81,7 @@ class Registers:
     def __bool__(self) -> bool:
         return bool(self.neurons)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         excess = self.before.excess
         seen = f"{self.before.n_tokens:,} image tokens of {self.n_images} images"
         top = max(range(len(excess)), key=excess.__getitem__)

@@ -77,7 +77,9 @@ def readout(state: State, image: int | None = None) -> str:
 
     image: the selected one if None.
     """
-    kind = state.model.weights.readout.kind
+    kind, n_moved = state.model.weights.readout.kind, len(state.model.registers)
+    if n_moved:
+        kind += f", {n_moved} register {'neuron' if n_moved == 1 else 'neurons'} moved to an added token"
     image = state.selection.image if image is None else image
     if image is None or not state.model.weights.readout.has_tail:
         return kind

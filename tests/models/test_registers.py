@@ -248,7 +248,7 @@ def test_a_model_without_outliers_says_so():
     assert not found
     assert found.after is None
     largest = max(found.before.excess)
-    assert f"No outlier tokens: the largest norm is {largest:.1f} times the median" in str(found)
+    assert f"No outlier tokens: the largest norm is {largest:.1f} times the median" in repr(found)
     with pytest.raises(ValueError, match=r"at least one register neuron, got none\. No outlier tokens"):
         model.with_registers(found)
 
@@ -257,6 +257,9 @@ def test_a_model_with_registers_is_another_model():
     model = clipviz.wrap(naive.small_clip(5), name="plain")
     one, other = model.with_registers([(0, 1)]), model.with_registers([(0, 2)])
     assert len({each.fingerprint for each in (model, one, other)}) == 3
+    assert "1 register neuron moved" in repr(one)
+    assert "2 register neurons moved" in repr(model.with_registers([(0, 1), (0, 2)]))
+    assert "register" not in repr(model)
     assert one.fingerprint == model.with_registers([(0, 1), (0, 1)]).fingerprint
     assert one.identity()["fingerprint"] == one.fingerprint
     with pytest.raises(ValueError, match="without registers, got one with 1"):

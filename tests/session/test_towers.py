@@ -157,3 +157,10 @@ def test_an_index_of_a_pooled_tower_has_the_same_numbers(session, tmp_path):
     assert stored.order[0] == fresh.order[0]
     assert stored.gains == pytest.approx(fresh.gains, abs=2e-2)
     on_index.close()
+
+
+def test_a_session_of_a_model_with_registers_says_so(model):
+    registered = model.with_registers([(0, 1), (2, 7)])
+    session = clipviz.Session(registered, clipviz.demo.images().subset(range(3)), ["a dog", "a cat"])
+    assert session.receipts()["readout"].endswith("2 register neurons moved to an added token")
+    session.close()

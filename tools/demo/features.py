@@ -62,10 +62,10 @@ class Sizes:
     k: int = 16
     scenes: int = 3000
     chosen_on: int = 1000
-    held_out: int = 2000
+    held_out: int = 1000
     passes: float = 6
     tried: float = 2
-    coded: int = 400
+    coded: int = 300
 
 
 QUICK = Sizes(n=256, k=8, scenes=200, chosen_on=200, held_out=300, passes=2, tried=0.5, coded=64)

@@ -308,7 +308,8 @@ const onThisImage = (api, profile) => {
     "div",
     { class: "current" },
     h("div", { class: "stage" }, canvas),
-    h("div", { class: "side" }, here, ...effects.parts),
+    h("div", { class: "side" }, here),
+    h("div", { class: "below" }, ...effects.parts),
     profile.canvas,
   );
   /** @type {any} */
