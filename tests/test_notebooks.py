@@ -61,6 +61,8 @@ SMALLER = {
         "n=4, seed=2": "n=2, seed=2",
     },
     "lesson3_shortcut": {'"retina"': COARSE},
+    "lesson4_units": {'"retina"': COARSE},
+    "lesson5_drag": {'"retina"': COARSE, "list(bench.classes)[:6]": "list(bench.classes)[:2]"},
     "rosetta_in_your_hands": {
         '"retina"': COARSE + "\nfrom clipviz.analysis.generation import inversion\ninversion.N_STARTS = 4",
         "n_starts=4,": "n_starts=2,",

@@ -49,7 +49,9 @@ def write(folder: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(_FORMULA.sub(lambda found: formula(found[1]), text), encoding="utf-8")
     for notebook in sorted((ROOT / "notebooks").glob("lesson*.ipynb")):
-        (folder / "lessons" / f"{notebook.stem}.md").write_text(lesson(notebook), encoding="utf-8")
+        page = f"lessons/{notebook.stem}.md"
+        text = _relinked(lesson(notebook), f"notebooks/{notebook.name}", page)
+        (folder / page).write_text(text, encoding="utf-8")
     if BOARD.exists():
         shutil.copytree(BOARD, folder / "demo")
 
