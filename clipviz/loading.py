@@ -99,7 +99,7 @@ def load_partner(
 
 
 def load_dictionary(name: str = DEMO) -> Dictionary:
-    """Open the dictionary of directions that ships with the demo.
+    """Open the dictionary of directions that comes with the demo.
 
     name: "demo". A dictionary in a file is opened by clipviz.Dictionary.load(path). Raises ValueError for another name.
     """
@@ -107,7 +107,7 @@ def load_dictionary(name: str = DEMO) -> Dictionary:
 
     if name != DEMO:
         raise ValueError(
-            f"expected {DEMO!r}, the only dictionary that ships, got {name!r}; open a file of one with "
+            f"expected {DEMO!r}, the only embedded dictionary, got {name!r}; open a file with "
             "clipviz.Dictionary.load(path)"
         )
     return next(iter(shipped.features().values()))

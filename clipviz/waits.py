@@ -7,7 +7,7 @@ import sys
 import time
 
 WORTH_SHOWING = 0.3  # seconds of work below which saying so would only flicker
-QUIET = 2.0  # seconds that somebody who waits for a line of code waits without a word
+QUIET = 2.0  # seconds before a message appears in a terminal or notebook
 EVERY, EVERY_LOGGED = 0.5, 30.0  # seconds between two words on a screen, and in a file
 
 

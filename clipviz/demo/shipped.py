@@ -41,7 +41,7 @@ def texts() -> Texts:
 
 @functools.cache
 def features() -> dict[str, Dictionary]:
-    """Return the dictionaries of directions of the demo model, by name; none where the file is missing."""
+    """Return the dictionaries of directions of the demo model, by name; none if the file is missing."""
     folder = ASSETS / "features"
     if not (folder / "cfg.json").exists():
         return {}

@@ -178,8 +178,8 @@ def mean_effects(means: Means, basis: HeadBasis, heads: Sequence[Head]) -> Float
 def with_rest(terms: Terms) -> Terms:
     """Return the same terms with everything that is not a kept head as one further term, named by mlps={0}.
 
-    rest = rep - sum of the kept heads' effects: the input term and all MLPs together where the codes keep every
-    layer, and the attention of the other layers too where they do not.
+    rest = rep - sum of the kept heads' effects: the input term and all MLPs together, and also the attention of
+    layers that the codes do not keep.
     """
     heads = headset.all_heads(terms.codes)
     parts = [

@@ -158,7 +158,7 @@ class Asked:
             self.wanted.append(_resized(units_b, size))
 
     def holds_for(self, maps_b: Maps) -> bool:
-        """Return whether these are still the requested maps; while somebody drags them, they are replaced."""
+        """Return whether these are still the requested maps, since a drag replaces them."""
         return all(maps_b.get(layer) is maps for layer, maps in self.read.items())
 
     def objective(self, maps: Maps, objective: str = "distance") -> Float[Tensor, " image"]:

@@ -1,11 +1,11 @@
 """Heatmaps scored as segmentations, by the protocol of the field (thesis 2.5, Table 2.4).
 
-Per image: bilinear to the mask's pixels, clip below 0, min-max to [0, 1] = h, foreground where h is above the
-image's mean. Over the data set: correct pixels, intersections and unions are summed over ALL images before any
-division; mIoU is the mean of the background's and the foreground's ratio; mAP is the mean over images of the
-average precision of the two-channel score (1 - h, h) against the one-hot mask. A map that is nowhere above 0, or
-constant, gives no ranking. As in the published code, both channels are then 0: all pixels count as background,
-and the average precision is .5. Pixels of value 255 in the mask are ignored.
+Each map is resized bilinearly to the mask's pixels, clipped below 0 and rescaled to [0, 1], which gives h; a
+pixel is foreground if h is above the image's mean. Correct pixels, intersections and unions are summed over ALL
+images before any division; mIoU is the mean of the background's and the foreground's ratio; mAP is the mean over
+images of the average precision of the two-channel score (1 - h, h) against the one-hot mask. A map that is
+nowhere above 0, or constant, gives no ranking. As in the published code, both channels are then 0: all pixels
+count as background, and the average precision is .5. Pixels of value 255 in the mask are ignored.
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ def _noting(model: ClipModel, units: Units) -> Iterator[list[Tensor]]:
 
 @contextmanager
 def _inputs_of(module: nn.Module | None) -> Iterator[list[Tensor]]:
-    """The module's inputs, pass by pass, the newest first; nothing where there is no module."""
+    """Record the module's inputs, pass by pass, the newest first; record nothing if there is no module."""
     noted: list[Tensor] = []
     if module is None:
         yield noted

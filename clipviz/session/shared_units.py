@@ -375,7 +375,7 @@ class SharedUnits(Table):
         return self.label(concept) or self.hint(concept)[0] or pivots or neuron
 
     def neuron(self, concept: int) -> tuple[int | str, int] | None:
-        """(layer, neuron) of the session's CLIP for a concept; None where its layers are not its MLPs."""
+        """Return (layer, neuron) of the session's CLIP for a concept; None if its layers are not its MLPs."""
         place = self.concepts.where(concept, self.concepts.models.index(self.clip))
         if place is not None and place[0] in self._named_features:
             return place

@@ -16,7 +16,7 @@ class Latents:
     """Latents of a class-conditional generator: z [image, latent] and the index of each one's class, label [image].
 
     `len(latents)`, `latents[3]`, `latents[:8]` and `latents.take([5, 2])` select some of them. Raises ValueError
-    where the shapes do not agree or a label is not a valid index.
+    if the shapes do not agree or a label is not a valid index.
     """
 
     z: Float[Tensor, "image latent"]

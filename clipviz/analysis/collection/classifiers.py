@@ -61,7 +61,7 @@ def by_name(model: ClipModel, task: Task) -> Task:
 
 
 def of_shortcut(model: ClipModel, task: Task) -> Float[Tensor, "2 d_embed"]:
-    """Return the two directions whose difference is the task's shortcut. Raises ValueError where it has none."""
+    """Return the two directions whose difference is the task's shortcut. Raises ValueError if it has none."""
     if not task.shortcut:
         raise ValueError(f"expected a task with a shortcut, got {task.name!r}, which has none")
     return from_prompts(model, [texts for _, texts in task.shortcut])

@@ -40,7 +40,7 @@ class Edited(Table):
         return list(pictures.permute(0, 2, 3, 1).cpu().numpy())
 
     def _title(self) -> str:
-        return "Images found, and how far their maps are from those asked for"
+        return "Images found, and the distance of their maps from the requested ones"
 
 
 def followed(

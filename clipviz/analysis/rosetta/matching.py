@@ -130,8 +130,7 @@ def own_pairs(
     """Return self best buddies among some units of a model, each pair once with the smaller unit first, [pair, 2].
 
     units: distinct units, in order, counted through the layers. Neighbours are searched among all units of the
-    model, so that the pairs are those of the whole table [unit, unit], of which only the rows of `units` are
-    formed.
+    model, so that the pairs are those of the whole table [unit, unit], but only the rows of `units` are computed.
     """
     view, _ = views(model, model, images, kept=kept)
     ((found, _),) = _stream(view, view, k + 1, [None], batch, memory, units)

@@ -173,10 +173,11 @@ def pairs_above_chance(
     """Return best buddies that share more than position: the matches, the number of equally good chance pairs, and
     the threshold.
 
-    Units may correlate by where they light up alone (centre, borders), with any pictures. So a pair counts by its
-    excess: its correlation minus the same pair's when the partner's images are shuffled. how.above: the excess that a
-    pair must have; "chance" takes the 99% quantile of the excesses of the best buddies that arise from shuffled images
-    (minus the same pairs' correlation under another shuffle). step: called after each of two passes.
+    Units may correlate merely by the position of their activity (centre, borders), on any pictures. A pair is
+    therefore judged by its excess: its correlation minus that of the same pair when the partner's images are
+    shuffled. how.above: the excess that a pair must have; "chance" uses the 99% quantile of the excesses of best
+    buddies on shuffled images (minus the same pairs' correlation under another shuffle). step: called after each
+    of two passes.
     """
     matches, chance = match_and_shuffled(
         pivot, partner, images, how.k, batch=how.batch, memory=how.memory, kept=kept

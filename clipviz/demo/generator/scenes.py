@@ -33,7 +33,7 @@ N_LATENT = 24
 SIDE = 64
 """Side of a generated picture in pixels."""
 UNSEEN = f"objects_{words.UNSEEN_STYLE}"
-"""Sprites in the drawing style that is used for training no model of the demo world."""
+"""Sprites in a drawing style on which no model of the demo world was trained."""
 TWO_ABOVE, NONE_BELOW = 0.67449, -2.0537
 """Thresholds of the number's factor: a quarter of all latents show two objects, one in fifty shows none."""
 TAIL = 0.06

@@ -87,8 +87,8 @@ def attack_section(report: Report, study: Study, repeats: int, quick: bool = Fal
     report.table(["task", "first texts"], [[name, "; ".join(found[:8])] for name, found in words.items()])
     first, more = [own[0] for own in examples if own], [one for own in examples for one in own[1:]]
     for name, number, some, what in (
-        ("", "3.6", first, "the picture of each task that fools the classifier most"),
-        ("-more", "B.8", more[:N_MORE], "further pictures that fool it"),
+        ("", "3.6", first, "for each task, the picture that misleads the classifier most"),
+        ("-more", "B.8", more[:N_MORE], "further pictures that mislead it"),
     ):
         if some:
             report.figure(
@@ -219,7 +219,8 @@ def attack_source(
 
 
 def verdict(summary: dict[str, dict[str, tuple[float, float]]], repeats: int, in_world: bool = True) -> str:
-    """Return a paragraph on which tasks the second order beats every baseline on, and by how much on average.
+    """Return a paragraph that states on which tasks the second order beats every baseline, and by how much on
+    average.
 
     in_world: whether the demo world wrote and drew.
     """

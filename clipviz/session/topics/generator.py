@@ -95,7 +95,7 @@ class GeneratorTopic:
 
     def weights(self) -> Lookup[str, str]:
         """Return the weights on which the concepts' names depend: those of the generator, its readers and the model."""
-        return Lookup(self._guided.weights(), "Weights that the names rest on", ("model",), ("weights",))
+        return Lookup(self._guided.weights(), "Weights on which the names depend", ("model",), ("weights",))
 
     @property
     def workbench(self) -> Workbench:

@@ -260,7 +260,7 @@ class ImageTopic(Sequence[Image.Image]):
     ) -> Percentiles:
         """Return where a text's cosine with an image ranks among the pool's texts and among the other images.
 
-        text_b and ablation as in heads.effects; it is compared with cosines of the same quantity.
+        text_b and ablation as in heads.effects; the cosines to compare with are computed in the same way.
         """
         state = self._state
         i, chosen = state.an_image(image), state.an_ablation(ablation)
