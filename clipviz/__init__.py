@@ -28,6 +28,7 @@ _NAMES = {
     "Quiz": "clipviz.lessons",
 }
 _MODULES = (
+    "analysis",
     "lens",
     "models",
     "data",
@@ -36,6 +37,7 @@ _MODULES = (
     "panels",
     "values",
     "indexing",
+    "loading",
     "page",
     "lessons",
     "session",

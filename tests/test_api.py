@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,3 +77,48 @@ def test_a_glossary_says_where_its_words_are_found():
         found = clipviz
         for part in name.split("."):
             found = getattr(found, part)
+
+
+NAME = re.compile(r"(?<!-m )\bclipviz(?:\.[A-Za-z_]\w*)+")
+ALONE = """
+import os, sys
+from functools import reduce
+import torch, open_clip, sklearn.decomposition, scipy, anywidget, ipywidgets, matplotlib.pyplot, PIL.Image, timm
+import clipviz
+for name in sys.stdin.read().split():
+    child = os.fork()  # each in a process of its own, in which nothing of clipviz has been imported before it
+    if not child:
+        try:
+            reduce(getattr, name.split(".")[1:], clipviz)
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
+    if os.waitpid(child, 0)[1]:
+        print(name)
+"""
+
+
+def said():
+    """Dotted names below clipviz in pages, notebooks and the texts that the package shows, docstrings aside."""
+    pages = [*(ROOT / "docs").rglob("*.md"), *(ROOT / "notebooks").glob("*.ipynb"), ROOT / "README.md"]
+    texts = [re.sub(r'(?m)^[\s"]*(from|import) clipviz.*$', "", page.read_text("utf-8")) for page in pages]
+    for path in (path for path in (ROOT / "clipviz").rglob("*.py") if path.name != "__init__.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        shown = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        texts += [
+            node.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in shown
+        ]
+    commands = re.compile(r"clipviz\.(cli|first_run|\w+\.command|kits)\b|clipviz\.demo\.model\.evaluate")
+    return sorted({name for text in texts for name in NAME.findall(text) if not commands.match(name)})
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks a process for each name")
+def test_every_name_that_is_said_is_there_after_importing_clipviz_alone():
+    names = said()
+    assert len(names) > 60
+    assert "clipviz.models.bundle.Studio.of" in names
+    asked = {"input": "\n".join(names), "capture_output": True, "text": True, "check": True}
+    missing = subprocess.run([sys.executable, "-W", "ignore", "-c", ALONE], **asked).stdout.split()
+    assert missing == []

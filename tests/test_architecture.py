@@ -23,11 +23,12 @@ ARROWS = {
     "files": set(),
     "waits": set(),
     "extras": set(),
-    "lens": {"values"},
-    "data": {"values", "files"},
+    "lazily": set(),
+    "lens": {"values", "lazily"},
+    "data": {"values", "files", "lazily"},
     "figures": {"values", "extras"},
     "models": {"data", "lens", "values", "files"},
-    "analysis": {"models", "data", "lens", "values", "files", "waits"},
+    "analysis": {"models", "data", "lens", "values", "files", "waits", "lazily"},
     "demo": {"analysis", "models", "data", "lens", "values", "files"},
     "loading": {"demo", "models", "files"},
     "indexing": {"loading", "analysis", "models", "data", "lens", "values", "version", "files"},
@@ -118,6 +119,7 @@ ROOMS_WITH_A_COMMAND = {"clipviz.indexing.command", "clipviz.page.command", "cli
 BY_VARIABLE = {
     ("clipviz.cli", "options.room"): ROOMS_WITH_A_COMMAND,
     ("clipviz.cli", "room"): ROOMS_WITH_A_COMMAND,
+    ("clipviz.lazily", "f'{package}.{name}'"): set(),
     ("clipviz.values.tables", "package"): {"pandas", "polars", "pyarrow", "xarray"},
 }
 

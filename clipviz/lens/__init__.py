@@ -1,11 +1,8 @@
 """Lenses: pure functions from tensors to values. Each module has one topic and is loaded on first use."""
 
-from __future__ import annotations
+from clipviz import lazily
 
-import importlib
-from types import ModuleType
-
-_MODULES = (
+__all__ = [
     "ablate",
     "baselines",
     "concepts",
@@ -30,11 +27,6 @@ _MODULES = (
     "textspan",
     "trace",
     "zeroshot",
-)
-__all__ = list(_MODULES)
+]
 
-
-def __getattr__(name: str) -> ModuleType:
-    if name in _MODULES:
-        return importlib.import_module(f"clipviz.lens.{name}")
-    raise AttributeError(f"module 'clipviz.lens' has no attribute {name!r}")
+__getattr__ = lazily.modules_of(__name__)

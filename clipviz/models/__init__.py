@@ -6,7 +6,17 @@ import importlib
 from typing import Any
 
 _NAMES = {"wrap": "opening", "ClipModel": "clip", "Bundle": "bundle"}
-_MODULES = ("bundle", "clip", "generator", "hooks", "zoo")
+_MODULES = (
+    "attribution",
+    "bundle",
+    "captioners",
+    "clip",
+    "dictionaries",
+    "generator",
+    "hooks",
+    "opening",
+    "zoo",
+)
 __all__ = [*_NAMES, *_MODULES]
 
 
