@@ -1,6 +1,7 @@
 """Take the pictures of README and docs/gallery.md: `python tools/gallery.py`. Needs Chromium; about three minutes.
 
---looks FOLDER takes the board and every desk at four widths in both themes instead, to look at.
+--looks FOLDER takes the board and every desk at four widths in both themes instead, to look at; --only NAME a picture
+of one desk alone.
 """
 
 from __future__ import annotations
@@ -37,8 +38,14 @@ session.select(ablation=clipviz.Ablation(heads=heads))""",
     "cues": "",
     "rosetta": "",
     "generate": "",
+    "features": """[name] = session.neurons.dictionaries
+image = session.neurons.layer(name).top(201, 24).ids[-1]
+chosen = session.selection.replace(layer=2, neuron=201, dictionary=name, image=image, text="in the sea")
+session.view = clipviz.View(chosen, {**session.view.panels, "neurons": {"indirect": True}})""",
 }
 """What the pictures of the desks show, and the code run before each."""
+DESK_OF = {"features": "neurons"}
+"""The desk of a picture that is not called as its desk is."""
 WAIT = "session.wait(400, background=True); session.wait(60)"
 WIDTHS = (1500, 1280, 1020, 640)
 TALL = 3600  # pixels, so that a panel is whole in the picture
@@ -89,12 +96,18 @@ def gallery() -> None:
         page.wait_for_timeout(1500)
         keep(place.screenshot(), GALLERY / "board-dark.webp")
         page.evaluate(THEME, THEMES["light"])
-        for name, code in DESKS.items():
-            opened.kernel(f"{code}\ndashboard.desks.show({name!r})\n{WAIT}")
-            panel = opened.panel(name)
-            panel.wait_for()
-            page.wait_for_timeout(2500)
-            keep(panel.screenshot(), GALLERY / f"{name}.webp")
+        desks(opened, list(DESKS))
+
+
+def desks(opened: Notebook, names: list[str]) -> None:
+    """Pictures of some desks."""
+    for name in names:
+        desk = DESK_OF.get(name, name)
+        opened.kernel(f"{DESKS[name]}\ndashboard.desks.show({desk!r})\n{WAIT}")
+        panel = opened.panel(desk)
+        panel.wait_for()
+        opened.page.wait_for_timeout(2500)
+        keep(panel.screenshot(), GALLERY / f"{name}.webp")
 
 
 def repair() -> None:
@@ -114,8 +127,8 @@ def looks(folder: Path) -> None:
         page = opened.page
         for name, code in {"": "", **DESKS}.items():
             if name:
-                opened.kernel(f"{code}\ndashboard.desks.show({name!r})\n{WAIT}")
-            seen = opened.panel(name) if name else place
+                opened.kernel(f"{code}\ndashboard.desks.show({DESK_OF.get(name, name)!r})\n{WAIT}")
+            seen = opened.panel(DESK_OF.get(name, name)) if name else place
             for theme, called in THEMES.items():
                 page.evaluate(THEME, called)
                 for width in WIDTHS:
@@ -127,7 +140,11 @@ def looks(folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--looks", type=Path, help="folder for everything at four widths in both themes")
+    parser.add_argument("--only", nargs="+", choices=DESKS, help="pictures of these desks alone")
     options = parser.parse_args()
+    if options.only:
+        with board(BOARD, scale=1.25) as (opened, _):
+            return desks(opened, options.only)
     if options.looks:
         options.looks.mkdir(parents=True, exist_ok=True)
         return looks(options.looks)

@@ -93,3 +93,8 @@ def test_the_dictionary_that_ships_is_the_models_own_and_every_session_of_it_off
     session = clipviz.Session(other, clipviz.demo.images().subset(range(4)), background=False)
     assert not session.neurons.dictionaries  # made for other weights
     session.close()
+
+
+def test_the_report_in_words_says_what_was_measured():
+    found = json.loads((features.FOLDER / "report.json").read_text())
+    assert features.as_markdown(found) == (features.FOLDER / "REPORT.md").read_text()
