@@ -62,7 +62,10 @@ def lesson(notebook: Path) -> str:
     parts = []
     for cell in cells:
         source = "".join(cell["source"])
-        parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
+        asks = any(word in source for word in ("predict(", "Quiz(", "Quiz.of("))
+        summary = "A question, as code" if asks else "An answer, as code" if "folded(" in source else "Code"
+        code = f'<details markdown="1"><summary>{summary}</summary>\n\n```python\n{source}\n```\n\n</details>'
+        parts.append(source if cell["cell_type"] == "markdown" else code)
     run = f"Questions can be answered in the notebook, `notebooks/{notebook.name}`; this page is for reading."
     return "\n\n".join([parts[0], f'!!! note "A lesson to run"\n    {run}', *parts[1:]]) + "\n"
 
