@@ -242,9 +242,9 @@ def cue_ticks() -> Numbers:
         for seed in seeds:
             session = session_of(seed, 60)
             source = session.cues.source(3)
-            words = [word for pair in PAIRS for word in words.cues(session.model, source, *pair)]
-            by_network.append(sum(word.differs for word in words))
-            beyond, n_words = beyond + by_network[-1], n_words + len(words)
+            found_here = [word for pair in PAIRS for word in words.cues(session.model, source, *pair)]
+            by_network.append(sum(word.differs for word in found_here))
+            beyond, n_words = beyond + by_network[-1], n_words + len(found_here)
         found |= {
             f"{name}_beyond": beyond,
             f"{name}_words": n_words,
