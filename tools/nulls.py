@@ -26,25 +26,19 @@ import clipviz
 from clipviz import demo
 from clipviz.analysis.cues import attacks, words
 from clipviz.analysis.heads import labels
-from clipviz.analysis.rosetta import dictionaries
-from clipviz.analysis.rosetta.mining import Mining, count_rows
+from clipviz.data import dictionary
 from clipviz.data.texts import open_texts
-from clipviz.demo.model.opening import open_model
-from clipviz.demo.partners import ASSETS
-from clipviz.demo.partners.reading import PARTNERS
 from clipviz.lens import intervals
 from clipviz.lens.roles import Role
 from clipviz.lens.rotations import random_rotations
 from clipviz.lens.textspan import null_explained, textspan_from_covariance
 from clipviz.models.clip import ClipModel
-from clipviz.models.opening import choose_device
 from clipviz.models.untrained import untrained_module
-from clipviz.models.zoo import clip_partner
 from clipviz.values import Ablation
 
 DOCS = Path(__file__).parents[1] / "docs"
 NUMBERS, PAGE = DOCS / "nulls.json", DOCS / "nulls.md"
-N_IMAGES, N_NETWORKS, N_LATENTS, N_SEARCHES = 240, 6, 512, 40
+N_IMAGES, N_NETWORKS, N_SEARCHES = 240, 6, 40
 PAIRS = (("horse", "zebra"), ("bus", "car"), ("duck", "owl"), ("apple", "tomato"))
 KEPT = Path(__file__).parents[1] / "build" / "demo" / "reports" / "steps"
 """Where the demo's report card keeps what it has measured of the same scenes (python -m tools.demo)."""
@@ -302,23 +296,15 @@ def maps() -> Numbers:
 
 
 def mine() -> Numbers:
-    """Return rows of the shipped dictionary, and of one with the generator as pivot that is mined on fewer latents,
-    beside those with untrained copies of the CLIP in its place.
-    """
-    model, collection = open_model(choose_device("cpu")), demo.images()
-    partners = [PARTNERS[name].load(checkpoint=ASSETS / f"{name}.safetensors") for name in PARTNERS]
-    generator = demo.bundle().generator(model.device)  # type: ignore[misc]
-    options: dict[str, Any] = {"generator": generator, "n_heldout": 128, "at_least": 2, "batch": 64}
-    session, latents = session_of(None, 16), generator.sample(N_LATENTS, seed=7)
-    return {
-        "clip": len(session.rosetta.units().concepts),
-        "clip_untrained": dictionaries.untrained_rows(model, partners, collection[:256], **options),
-        "n_latents": N_LATENTS,
-        "generator": count_rows(generator, [clip_partner(model), *partners], latents, Mining(batch=64)),
-        "generator_untrained": dictionaries.untrained_generator_rows(
-            generator, model, partners, N_LATENTS, 0, batch=64
-        ),
-    }
+    """Return the rows of the shipped dictionaries beside those mined with an untrained copy of the CLIP in its place, as
+    `python -m tools.demo.mine` counted both."""
+    bundle, found = demo.bundle(), {}
+    for name, folder in (("clip", bundle.dictionary), ("generator", bundle.generator_dictionary)):
+        assert folder is not None
+        opened = dictionary.open_folder(folder)
+        assert opened.about["model"] == trained_model().fingerprint
+        found |= {name: len(opened.concepts), f"{name}_untrained": opened.about["n_untrained"]}
+    return {**found, "n_latents": opened.about["n_images"]}
 
 
 def atlas() -> Numbers:
