@@ -14,6 +14,7 @@ import clipviz
 from clipviz.analysis.generation import inversion
 from clipviz.analysis.generation.guides import Guides, each_once, find_guides
 from clipviz.demo.generator import scenes
+from clipviz.lens import intervals
 from clipviz.lens.invert import UnitPairs
 from clipviz.models.zoo import Partner
 from clipviz.reproduce.chapter4 import comparing, inverting
@@ -225,6 +226,7 @@ def test_what_is_said_of_translations_is_counted_on_the_pictures_that_are_shown(
         assert np.array_equal(found[f"images{place}"], comparing.as_bytes(images.roll(1, 0)))
         right = kinds(images.roll(1, 0)) == latents.label.numpy()
         assert found[f"right{place}"].tolist() == right.tolist()
+        assert found[f"named{place}"].tolist() == (kinds(images) == latents.label.numpy()).tolist()
         for name, pictures, where in (
             ("overlap", images.roll(1, 0), alpha),
             ("without", images, alpha),
@@ -264,6 +266,7 @@ def test_figures_of_inversions_have_each_target_beside_what_was_found(tmp_path, 
     for place in range(3):
         crossed |= {f"foreign{place}": pictures(), f"images{place}": pictures()}
         crossed[f"right{place}"] = np.array([True, False, True])
+        crossed[f"named{place}"] = np.array([True, True, True])
         crossed |= {f"{name}{place}": draw.random(3) for name in ("overlap", "without", "true", "others")}
     crossed |= {"crossed right": np.array([True, True, False]), "crossed miss": np.array([0.1, 0.2, 0.3])}
     crossed["crossed others"] = np.array([0.3, 0.3, 0.3])
@@ -286,13 +289,19 @@ def test_figures_of_inversions_have_each_target_beside_what_was_found(tmp_path, 
             for (picture, _), column in zip(cells, own, strict=True):
                 assert np.array_equal(picture, column[row])
     tables = [block for block in report.blocks if block["kind"] == "table"]
-    scores = [[way, *(f"{value:.3f}" for value in found[f"scores{p}"].mean(1))] for p, way in enumerate(ways)]
+    scores = [
+        [way, *(intervals.mean(row).in_full for row in found[f"scores{p}"])] for p, way in enumerate(ways)
+    ]
     assert tables[0]["rows"] == scores
     assert [row[0] for row in tables[2]["rows"]] == [*inverting.FOREIGN]
     for place, row in enumerate(tables[2]["rows"]):
         means = [crossed[f"{name}{place}"].mean() for name in ("overlap", "without", "true", "others")]
         said = [f"{mean:.3f}".lstrip("0")[:3] for mean in means]
-        assert all(word in cell for word, cell in zip(said, [row[2], row[3], row[5], row[6]], strict=True))
+        assert all(word in cell for word, cell in zip(said, [row[3], row[4], row[6], row[7]], strict=True))
+        assert (row[1][:5], row[2][:5]) == (
+            "0.667",
+            "1.000",
+        )  # of three: right after the search, on the picture
 
 
 def test_the_loss_alone_has_the_budget_that_pairs_have(monkeypatch):

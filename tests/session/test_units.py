@@ -99,7 +99,9 @@ def test_the_reconstruction_is_measured_when_a_dictionary_is_taken_and_said(sess
     assert "8.0 active features per token" in repr(again)
     assert session.neurons.reconstruction(NAME) is again.reconstruction
     wrong = dataclasses.replace(dictionary, bias=10 * torch.ones(model.weights.d_model))
-    assert "check the layer, the point and the format's convention" in repr(session.neurons.use(wrong, "wrong bias"))
+    assert "check the layer, the point and the format's convention" in repr(
+        session.neurons.use(wrong, "wrong bias")
+    )
 
 
 def test_a_dictionary_of_another_model_or_name_is_refused(session, dictionary):
