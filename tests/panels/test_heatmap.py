@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import matplotlib.text
 import numpy as np
 import pytest
 import torch
@@ -97,6 +98,25 @@ def test_the_selected_neurons_map(session, panel, model):
     assert panel.map() == pytest.approx((own - own.min()) / np.ptp(own), abs=1e-5)
     with pytest.raises(ValueError, match="at least one"):
         session.neurons.map(image=3, neurons=[])
+
+
+def test_the_map_of_a_selected_feature_is_its_own_and_not_that_of_the_neuron_of_its_number(
+    session, panel, model
+):
+    [(name, dictionary)] = session.neurons.dictionaries.items()
+    second = model.second_order([session.images[3]], dictionary)
+    unit = int(second.activations[0].sum(0).argmax())
+    show(panel, "neuron", layer=dictionary.layer, neuron=unit, dictionary=name, text="")
+    own = second.activation_maps([unit])[0, 0].numpy()
+    assert panel.map() == pytest.approx((own - own.min()) / np.ptp(own), abs=1e-4)
+    assert f"feature {unit} of {name}" in drawn_text(panel)
+    show(panel, "neuron", layer=dictionary.layer, neuron=unit % model.weights.n_neurons, text="")
+    assert panel.map() != pytest.approx((own - own.min()) / np.ptp(own), abs=1e-2)
+
+
+def drawn_text(panel):
+    figure = panel.draw(3.4)
+    return " ".join(text.get_text() for text in figure.findobj(matplotlib.text.Text))
 
 
 def test_the_heads_texts_are_of_its_first_ten_or_sixty(session, panel):

@@ -84,7 +84,17 @@ class Heatmap(Panel):
     def looks_at(self, selection: Selection) -> Any:
         s = selection
         asked = s.text, s.text_b, s.ablation
-        return s.image, s.layer, s.head, s.neuron, s.token, asked, self._needs(), self._progress()
+        return (
+            s.image,
+            s.layer,
+            s.head,
+            s.neuron,
+            s.dictionary,
+            s.token,
+            asked,
+            self._needs(),
+            self._progress(),
+        )
 
     def compute(self, selection: Selection, stale: Stale) -> Computed:
         if selection.image is None:
@@ -118,7 +128,7 @@ class Heatmap(Panel):
             ),
         ]
         if start.neuron is not None:
-            one = start.layer, start.neuron
+            one = start.layer, start.neuron, start.dictionary
             found.append(Stored(("image",), lambda s: Answer(*parts.neuron(self.board, _at(s, one)))))
         if start.text:
             first = session.maps.baselines[0]
@@ -157,7 +167,8 @@ class Heatmap(Panel):
         minus = f" − “{shown['text_b']}”" if shown["text_b"] else ""
         shows = "effect" if self.show == "neuron" and "neuron" not in view else self.show
         signed = shows in ("effect", "centred", "pool")
-        what = "token effect" if signed else parts.NAMES.get(shows, shows).format(**shown)
+        named = "feature" if shows == "neuron" and shown["dictionary"] else shows
+        what = "token effect" if signed else parts.NAMES.get(named, shows).format(**shown)
         scope = "" if shows not in OURS or shows == "pool" else f", {parts.scope_in_words(self.scope, shown)}"
         notes = [
             f"cosine {view['cosine']:+.3f} {view['removed']}".strip() if view["cosine"] is not None else "",
@@ -241,5 +252,6 @@ class Heatmap(Panel):
         return TokenMaps(scores, shown["cosine"] or 0.0, (shown["rows"], shown["cols"]))
 
 
-def _at(selection: Selection, neuron: tuple[int | None, int]) -> Selection:
-    return selection.replace(layer=neuron[0], neuron=neuron[1])
+def _at(selection: Selection, unit: tuple[int | None, int, str]) -> Selection:
+    layer, neuron, dictionary = unit
+    return selection.replace(layer=layer, neuron=neuron, dictionary=dictionary)

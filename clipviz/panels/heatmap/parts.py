@@ -14,7 +14,11 @@ from clipviz.values import N_LATE, Selection
 from clipviz.worker import Stale
 
 Part = tuple[View, Arrays]
-NAMES = {"neurons": "neurons that write the text", "neuron": "neuron {neuron} of layer {layer}"}
+NAMES = {
+    "neurons": "neurons that write the text",
+    "neuron": "neuron {neuron} of layer {layer}",
+    "feature": "feature {neuron} of {dictionary}",
+}
 
 
 class Parts:
@@ -78,7 +82,7 @@ def wanted(
     if needs == "neurons" and s.text:
         found["neurons"] = asked, lambda: neurons(board, s)
     if needs == "neuron" and s.neuron is not None:
-        found["neuron"] = (s.image, s.layer, s.neuron), lambda: neuron(board, s)
+        found["neuron"] = (s.image, s.layer, s.neuron, s.dictionary), lambda: neuron(board, s)
     found["context"] = (*asked, s.ablation, progress), lambda: context(board, s)
     found["joint"] = (s.image, s.layer, s.head, progress, n_texts), lambda: joint(board, s, n_texts)
     return found
@@ -109,11 +113,12 @@ def neurons(board: Board, selection: Selection) -> Part:
 
 
 def neuron(board: Board, selection: Selection) -> Part:
-    """Return where the selected neuron is active."""
+    """Return where the selected neuron, or feature, is active."""
     s = selection
     assert s.layer is not None
     assert s.neuron is not None
-    return {}, {"neuron": _float(board.session.neurons.map(image=s.image, neurons=[(s.layer, s.neuron)]))}
+    unit = s.dictionary or s.layer, s.neuron
+    return {}, {"neuron": _float(board.session.neurons.map(image=s.image, neurons=[unit]))}
 
 
 def context(board: Board, selection: Selection) -> Part:

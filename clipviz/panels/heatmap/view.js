@@ -525,7 +525,7 @@ const methodStrip = (api, stage, maker) => {
  * @param {string} show
  */
 const mapWords = (api, maker, view, show) => {
-  const { text, text_b: other, layer, neuron } = view.selection;
+  const { text, text_b: other, layer, neuron, dictionary } = view.selection;
   const { cosine, cosine_before: before, removed, ignoring, neuron_layers: among } = view;
   const quoted = `“${text}”${other ? ` − “${other}”` : ""}`;
   const number =
@@ -539,7 +539,7 @@ const mapWords = (api, maker, view, show) => {
   return show === "neurons"
     ? `mean activation of the neurons of layers ${among[0]}–${among[among.length - 1]} that write most along ${quoted}, scaled to 0..1${whole}`
     : show === "neuron"
-      ? `activation of neuron ${neuron} of layer ${layer}, scaled to 0..1${whole}`
+      ? `activation of ${dictionary ? `feature ${neuron} of ${dictionary}` : `neuron ${neuron} of layer ${layer}`}, scaled to 0..1${whole}`
       : maker.baselines().includes(show)
         ? `${capital(show)}${ignoring.includes(show) ? " (ignores the text)" : ` for ${quoted}`}${whole}`
         : show === "attention"
