@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import os
 import re
 import subprocess
@@ -122,3 +123,32 @@ def test_every_name_that_is_said_is_there_after_importing_clipviz_alone():
     asked = {"input": "\n".join(names), "capture_output": True, "text": True, "check": True}
     missing = subprocess.run([sys.executable, "-W", "ignore", "-c", ALONE], **asked).stdout.split()
     assert missing == []
+
+
+def parameters(function):
+    return [one for one in inspect.signature(function).parameters.values() if one.name not in ("self", "cls")]
+
+
+def section(text, name):
+    """The names that a section of a docstring describes."""
+    found = re.search(rf"^{name}:\n((?: +.*\n?|\n)*)", text, re.MULTILINE)
+    return re.findall(r"^    \*{0,2}(\w+): ", found[1], re.MULTILINE) if found else []
+
+
+ASKED = [
+    pytest.param(made, id=f"{accessor}.{name}")
+    for accessor, owner in (("session", Session), *((topic, topic_class(topic)) for topic in TOPICS))
+    for name, made in vars(owner).items()
+    if name in listed("session" if owner is Session else f"session.{accessor}")
+    and inspect.isfunction(made)
+    and len(parameters(made)) > 1
+]
+
+
+@pytest.mark.parametrize("function", ASKED)
+def test_a_question_of_two_arguments_describes_them_and_its_answer_in_sections(function):
+    text = inspect.getdoc(function)
+    assert section(text, "Args") == [one.name for one in parameters(function)]
+    if inspect.signature(function).return_annotation != "None":
+        assert re.search(r"^(Returns|Yields):$", text, re.MULTILINE)
+    assert not re.search(r"(?<!\n)\bRaises [A-Z]\w+Error", text)  # in its section

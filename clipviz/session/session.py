@@ -168,11 +168,19 @@ class Session(traitlets.HasTraits):
     def open(
         self, head: Head | None = None, neuron: tuple[int | str, int] | None = None, desk: str = ""
     ) -> Selection:
-        """Open a head on the board, or a neuron on the Neurons desk, given as (layer, head or neuron).
+        """Open a head on the board, a neuron or feature on the Neurons desk, or any desk.
 
-        A feature is given by the name of its dictionary in place of the layer. desk: a desk to open, such as
-        "ablate". Without a dashboard, the next one opens there. Raises ValueError, and changes nothing, if the
-        target does not exist.
+        Args:
+            head: (layer, head), to be shown on the board.
+            neuron: (layer, neuron), to be shown on the Neurons desk; the name of a dictionary in use in place
+                of the layer stands for its features.
+            desk: Name of a desk to open, such as "ablate". Without a dashboard, the next one opens there.
+
+        Returns:
+            The new selection.
+
+        Raises:
+            ValueError: The target does not exist. Nothing is changed.
         """
         chosen = self.selection
         if head is not None:
@@ -273,9 +281,16 @@ class Session(traitlets.HasTraits):
     # -- waiting and closing -----------------------------------------------------------------------------------
 
     def wait(self, timeout: float | None = 60, background: bool = False) -> None:
-        """Block until the panels show the newest selection (and, if asked, until background work is done).
+        """Block until the panels show the newest selection.
 
-        A long wait shows a progress message. Raises TimeoutError after `timeout` seconds.
+        A long wait shows a progress message.
+
+        Args:
+            timeout: Seconds to wait at most; None waits for as long as it takes.
+            background: Whether to wait until background work is done, too.
+
+        Raises:
+            TimeoutError: The panels are still busy after `timeout` seconds.
         """
         state, began = self._state, time.perf_counter()
         while True:

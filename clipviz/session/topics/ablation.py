@@ -128,12 +128,22 @@ class AblationTopic:
     # -- outcomes ----------------------------------------------------------------------------------------------
 
     def run(self, ablation: Ablation | None = None, task: Task | str | None = None) -> Outcome:
-        """Return accuracy on the images read so far, before and after an ablation and under draws of as many heads.
+        """Return accuracy on the images read so far, before and after an ablation and under draws of as many
+        heads.
 
-        ablation: default the selection's; task: default the first. Single MLPs (1 + layer), tokens (0 = the class
-        token, Table A.1) and layers that are not kept are measured on up to 1,024 labelled images, traced again;
-        since the codes of the collection do not separate them. Raises ValueError if no labelled image has been
-        read.
+        Single MLPs (1 + layer), tokens (0 = the class token, Table A.1) and layers that are not kept are
+        measured on up to 1,024 labelled images, which are traced again, because the codes of the collection do
+        not separate them.
+
+        Args:
+            ablation: What is removed; default the selection's.
+            task: A task, or the name of one; default the first of `tasks()`.
+
+        Returns:
+            Accuracies with the paired change and its 95% interval, for all images and by group.
+
+        Raises:
+            ValueError: No labelled image has been read.
         """
         chosen = self._state.an_ablation(ablation)
         found = self._outcome(self.task(task), chosen)
@@ -197,12 +207,23 @@ class AblationTopic:
         task: Task | str | None = None,
         texts: Any = None,
     ) -> Lookup[int, Accuracy]:
-        """Return accuracy with every late head projected on its first m texts and the rest mean-ablated (Figures 2.3
-        and A.1).
+        """Return accuracy with every late head projected on its first m texts and the rest mean-ablated
+        (Figures 2.3 and A.1).
 
-        The texts are chosen by Alg. 1 on the images read so far, whose labels count as well. m: texts per head, one or
-        several; texts: the pool, default the session's: a list, a file, "words:10000" (see
-        clipviz.data.texts.open_texts), or vectors [text, d_embed], such as random ones for comparison.
+        The texts are chosen by Alg. 1 on the images read so far, whose labels count as well.
+
+        Args:
+            m: Texts per head, one number or several.
+            task: A task, or the name of one; default the first of `tasks()`.
+            texts: The pool; default the session's. A list, a file, "words:10000" (see
+                clipviz.data.texts.open_texts), or vectors [text, d_embed], such as random ones for comparison.
+
+        Returns:
+            Accuracy for each m.
+
+        Raises:
+            ValueError: m exceeds the width of a head, the pool or the images, or no labelled image has been
+                read.
         """
         sizes = sorted(set(checks.counts("m", m)))
         if not sizes:
@@ -245,11 +266,18 @@ class AblationTopic:
         apart: bool = False,
         class_token: bool = False,
     ) -> Desk | None:
-        """Return everything that toggling needs for one image; None until the first images, and all examples, are
-        read.
+        """Return everything that toggling heads needs for one image.
 
-        apart: separate every MLP, with means from up to 1,024 images traced again; class_token: remove what the
-        class token writes by attending to itself (Table A.1), which also needs these images.
+        Args:
+            task: A task, or the name of one; default the first of `tasks()`.
+            image: Index of an image; default the selected one.
+            apart: Separate every MLP, with means from up to 1,024 images, which are traced again.
+            class_token: Remove what the class token writes by attending to itself (Table A.1), which also needs
+                these images.
+
+        Returns:
+            Class scores and what every removal subtracts from them; None until the first images, and all
+            examples, are read.
         """
         chosen, i = self.task(task), self._state.an_image(image)
         model, collection, label = self._state.model, self._state.collection, chosen.label(i)
@@ -299,11 +327,18 @@ class AblationTopic:
         task: Task | str | None = None,
         shortcut: tuple[str, str] = ("", ""),
     ) -> Listing[Preset]:
-        """Return sets of heads worth ablating: those that encode the task's shortcut or a typed one (see
-        shortcut_heads), those of each role and property, the heads that write most towards a text on an image, and
-        the early layers.
+        """Return sets of heads worth ablating.
 
-        task: None for none. shortcut: two texts, or ("", "").
+        There are also the heads of each role and property, and the early layers.
+
+        Args:
+            text: A text, for the heads that write most towards it on the image; "" for none.
+            image: Index of the image for `text`; None for none.
+            task: A task, for the heads that encode its shortcut; None for none.
+            shortcut: Two texts that name a shortcut (see shortcut_heads), or ("", "").
+
+        Returns:
+            The sets, each with its kind, its name and its heads.
         """
         state, model = self._state, self._state.model
         chosen, sides = None if task is None else self.task(task), checks.texts("shortcut", shortcut)
@@ -348,12 +383,22 @@ class AblationTopic:
         ]
 
     def shortcut_heads(self, text: str, text_b: str, task: Task | str | None = None) -> Preset:
-        """Return the late heads that encode a shortcut, given by two texts such as "the sea" and "a forest" (thesis
-        2.4).
+        """Return the late heads that encode a shortcut, given by two texts such as "the sea" and "a forest"
+        (thesis 2.4).
 
-        A fifth of the heads of the last layers: those whose direct effects vary most along the difference of the two
-        texts and least along the classes of `task` (see lens.spurious.shortcut_heads). Each side is one text, or
-        several with commas between them. Raises ValueError until the collection has been read.
+        They are a fifth of the heads of the last layers: those whose direct effects vary most along the
+        difference of the two texts and least along the classes of the task (see lens.spurious.shortcut_heads).
+
+        Args:
+            text: One side of the shortcut: a text, or several with commas between them.
+            text_b: The other side, likewise.
+            task: A task, or the name of one; default the first of `tasks()`.
+
+        Returns:
+            The heads, as a preset.
+
+        Raises:
+            ValueError: The collection has not been read, or the two sides are the same.
         """
         shortcut, collection = (
             _typed_shortcut(*checks.texts("a shortcut", (text, text_b))),

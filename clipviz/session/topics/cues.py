@@ -77,7 +77,12 @@ class CueTopic:
     def source(self, layers: int | Sequence[int] | None = None, m: int | None = None) -> Source:
         """Return the words and sparse codes of some layers' neurons, from which cues are chosen.
 
-        layers: default the late ones (neurons.late_layers); m: texts per code, as in neurons.describe.
+        Args:
+            layers: Numbers of layers; default the late ones (neurons.late_layers).
+            m: Texts per code; default the thesis's number (see neurons.code_size).
+
+        Returns:
+            The pool, and the codes and directions of the neurons.
         """
         state, neurons = self._state, self._neurons
         chosen = neurons.late_layers if layers is None else [layers] if isinstance(layers, int) else layers
@@ -99,10 +104,22 @@ class CueTopic:
         source: Source | None = None,
         m: int | None = None,
     ) -> Listing[Cue]:
-        """Return the words that pull pictures of pair[0] towards pair[1] through some layers' neurons (Eq. 3.4).
+        """Return the words that pull pictures of pair[0] towards pair[1] through some layers' neurons (Eq.
+        3.4).
 
-        layers and m as in `source`; source: a source computed before. Each word has .null, the largest score of
-        its rank when the neurons' directions are rotated at random, and .differs, whether its score exceeds that.
+        Args:
+            pair: The class that is drawn, and the class that pictures of it are pulled towards.
+            layers: Numbers of layers; default the late ones (neurons.late_layers).
+            n_words: Words to return.
+            source: What `source` returned before, to choose from in place of `layers`.
+            m: Texts per code; default the thesis's number (see neurons.code_size).
+
+        Returns:
+            Words with their scores, best first. Each has .null, the largest score of its rank when the neurons'
+            directions are rotated at random, and .differs, whether its score exceeds that.
+
+        Raises:
+            ValueError: The pair is not two different class names.
         """
         self.check_pair(pair)
         source = self.source(layers, m) if source is None else source
@@ -124,10 +141,23 @@ class CueTopic:
         describe: Writer | None = None,
         draw: Painter | None = None,
     ) -> Lookup[str, tuple[list[str], Attack]]:
-        """Draw pictures meant to mislead the model, by every method of Table 3.3; return method -> (its words, its
-        pictures).
+        """Draw pictures meant to mislead the model, by every method of Table 3.3.
 
-        layers and m as in `source`. describe, draw: the writer and the drawer (see `studio`), both or neither.
+        Args:
+            pair: The class that is drawn, and the class that pictures of it are pulled towards.
+            seed: Seed of the sentences and pictures.
+            layers: Numbers of layers; default the late ones (neurons.late_layers).
+            n_sentences: Sentences per method.
+            n_images: Pictures per sentence.
+            m: Texts per code; default the thesis's number (see neurons.code_size).
+            describe: Writer of sentences (see `studio`), given together with `draw`.
+            draw: Painter of sentences, given together with `describe`.
+
+        Returns:
+            By method: its words, and its pictures with their margins.
+
+        Raises:
+            ValueError: Only one of describe and draw is given, or the pair is not two different class names.
         """
         if (describe is None) != (draw is None):
             raise ValueError("expected describe and draw together, got one of them; pass both or neither")
@@ -146,12 +176,28 @@ class CueTopic:
         return Lookup(found, title, ("method",), ("words", "pictures"))
 
     def drawable(self, texts: Sequence[str], pair: tuple[str, str]) -> Listing[bool]:
-        """Return whether each word can be drawn into a picture of pair[0]."""
+        """Return whether each word can be drawn into a picture of pair[0].
+
+        Args:
+            texts: Words.
+            pair: The class that is drawn, and the class that pictures of it are pulled towards.
+
+        Returns:
+            True or False for each word.
+        """
         self.check_pair(pair)
         return Listing(pairs.drawable(self.studio, texts, pair), "Words that can be drawn", ("drawable",))
 
     def map(self, picture: Image.Image, pair: tuple[str, str]) -> NamedArray:
-        """Return effects of a picture's tokens [rows, cols], above 0 where they write towards pair[1] (Fig. 3.6)."""
+        """Return the effects of a picture's tokens on the difference of the two classes (Fig. 3.6).
+
+        Args:
+            picture: A PIL image.
+            pair: The class that is drawn, and the class that pictures of it are pulled towards.
+
+        Returns:
+            Map [rows, cols] in units of the cosine, above 0 where tokens write towards pair[1].
+        """
         self.check_pair(pair)
         found = attacks.pair_map(self._state.model, picture, pair)
         return named(found, ("rows", "cols"), f"Effects towards “{pair[1]}” and away from “{pair[0]}”")

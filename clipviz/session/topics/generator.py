@@ -119,14 +119,27 @@ class GeneratorTopic:
     ) -> Edited:
         """Change the maps of shared units and search for the latents that follow (thesis 4.4, Fig. 4.7, 4.8).
 
-        latents: from `model.sample`. change: "none", "zoom" (factor), "shift" (right, down, as shares of the
-        sides), "copy", "remove" or "amplify" (factor). concepts: indices into `concepts()`, default all; the
-        others should stay. schedule, progress: as in clipviz.lens.invert.invert; default the thesis's 500 steps;
-        the Generate desk uses 40 to follow a drag (clipviz.session.topics.workbench.LIVE). literal: request the
-        maps as in thesis 4.4 (zeros at a border, halves copied, maps removed by their minima). objective:
-        "product" is that of Eq. 4.5 and 4.6 as the thesis writes it, which has no optimum at the requested maps
-        (clipviz.lens.invert). Returns .latents, .images [image, 3, rows, cols], .source, and .distance [image] of
-        the maps from the requested ones.
+        Args:
+            latents: Latents from `model.sample`.
+            change: "none", "zoom" (factor), "shift" (right, down), "copy", "remove" or "amplify" (factor).
+            concepts: Indices into `concepts()`, default all; the others should stay.
+            right: Shift to the right, as a share of the width.
+            down: Shift downwards, as a share of the height.
+            factor: Factor of a zoom or an amplification.
+            schedule: Number of steps and learning rate of the search; default the thesis's 500 steps. The Generate desk uses
+                40 to follow a drag (clipviz.session.topics.workbench.LIVE).
+            progress: Called with every step; the search ends early if it returns False.
+            objective: "distance" compares maps by their distance; "product" is that of Eq. 4.5 and 4.6 as the
+                thesis writes it, which has no optimum at the requested maps (clipviz.lens.invert).
+            literal: Request the maps as in thesis 4.4 (zeros at a border, halves copied, maps removed by their
+                minima).
+
+        Returns:
+            .latents, .images and .source [image, 3, rows, cols], and .distance [image] of the maps from the
+            requested ones.
+
+        Raises:
+            ValueError: The change or a concept does not exist.
         """
         guided, units = self._guided, self._guided.units_of(concepts)
         with spare_core():  # like the desk's search, so that both give the same result
@@ -157,17 +170,30 @@ class GeneratorTopic:
         progress: SearchProgress | None = None,
         objective: str | None = None,
     ) -> Edited:
-        """Find latents whose picture resembles an image, guided by shared units (Eq. 4.7), or by these alone (Eq.
-        4.5).
+        """Find latents whose picture resembles an image, guided by shared units (Eq. 4.7), or by these alone
+        (Eq. 4.5).
 
-        image: default the selected one. label: class of a class-conditional generator, default the one that the
-        model names; another one translates the image into that class (Fig. 4.5). pixels=False compares maps
-        alone, by their correlation, for images from outside the generator's world (Fig. 4.4). seed: the seed of
-        the random starts. The start with the most similar maps is used; by maps alone it is chosen by short
-        searches from the best three. schedule: default the thesis's 500 steps; the Generate desk uses 120
-        (clipviz.session.topics.workbench.INVERSION). objective: how maps are compared, by default by their
-        distance, and by maps alone by their correlation; "product" is that of Eq. 4.5 and 4.6 as the thesis
-        writes it (clipviz.lens.invert).
+        Args:
+            image: Index of an image; default the selected one.
+            label: Class of a class-conditional generator; default the one that the model names. Another one
+                translates the image into that class (Fig. 4.5).
+            pixels: False compares maps alone, by their correlation, for images from outside the generator's
+                world (Fig. 4.4).
+            seed: Seed of the random starts. The start with the most similar maps is used; by maps alone it is
+                chosen by short searches from the best three.
+            alpha: Weight of the latents' regularisation in Eq. 4.7.
+            beta: Weight of the maps in Eq. 4.7.
+            schedule: Number of steps and learning rate of the search; default the thesis's 500 steps. The Generate desk uses
+                120 (clipviz.session.topics.workbench.INVERSION).
+            progress: Called with every step; the search ends early if it returns False.
+            objective: How maps are compared: by default by their distance, and by maps alone by their
+                correlation; "product" is that of Eq. 4.5 and 4.6 as the thesis writes it (clipviz.lens.invert).
+
+        Returns:
+            .latents, .images and .source [image, 3, rows, cols], and .distance [image] of the maps.
+
+        Raises:
+            ValueError: A label is given for a generator without classes.
         """
         return self._guided.invert(image, label, pixels, seed, alpha, beta, schedule, progress, objective)
 
@@ -179,8 +205,18 @@ class GeneratorTopic:
         schedule: Schedule | None = None,
         progress: SearchProgress | None = None,
     ) -> Edited:
-        """Return several pictures that share the map of a concept's first unit, from random starts (thesis 4.4, Fig.
-        4.1).
+        """Return several pictures that share the map of a concept's first unit, from random starts (thesis 4.4,
+        Fig. 4.1).
+
+        Args:
+            concept: Index into `concepts()`.
+            n_starts: Pictures to make.
+            seed: Seed of the random starts.
+            schedule: Number of steps and learning rate of the search; default the thesis's 500 steps.
+            progress: Called with every step; the search ends early if it returns False.
+
+        Returns:
+            The pictures and their latents.
         """
         guided, generator = self._guided, self.model
         units = guided.units_of([concept])

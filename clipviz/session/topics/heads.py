@@ -132,8 +132,15 @@ class HeadTopic:
     ) -> HeadEffects:
         """Return the direct effects of every head and MLP on the cosine of an image and a text (Eq. 2.4, 2.6).
 
-        With text_b, on that cosine minus the one with text_b. ablation: default the selection's; Ablation() for the
-        whole model. The effects add up to `cosine`, which is that of the ablated embedding.
+        Args:
+            text: A text, or class of thing, in a few words.
+            image: Index of an image; default the selected one.
+            text_b: A second text, for effects on the cosine with `text` minus the cosine with this one.
+            ablation: What is removed; default the selection's. Ablation() stands for the whole model.
+
+        Returns:
+            Effects in units of the cosine: heads [layer, head], mlps [1 + layer], and the cosine that they add
+            up to.
         """
         state = self._state
         i, chosen = state.an_image(image), state.an_ablation(ablation)
@@ -155,7 +162,15 @@ class HeadTopic:
         return HeadEffects(heads, to_numpy(mlps / norm), maps.cosine)
 
     def strongest(self, text: str, image: int | None = None) -> Head:
-        """Return the kept head with the largest direct effect on a text in the whole model."""
+        """Return the kept head with the largest direct effect on a text in the whole model.
+
+        Args:
+            text: A text, or class of thing, in a few words.
+            image: Index of an image; default the selected one.
+
+        Returns:
+            (layer, head).
+        """
         layers = self._state.collection.layers
         effects = self.effects(text, image, ablation=Ablation()).heads[list(layers)]
         place, head = np.unravel_index(int(effects.argmax()), effects.shape)
@@ -175,16 +190,35 @@ class HeadTopic:
         return self._spans.every(images)
 
     def varies(self, layer: int, head: int, images: Sequence[int] = ()) -> bool:
-        """Return whether a head's effects vary over the images, so that texts can explain them."""
+        """Return whether a head's effects vary over the images, so that texts can explain them.
+
+        Args:
+            layer: Number of the layer, counted from 0.
+            head: Number of the head within its layer, counted from 0.
+            images: Indices of the images to compute over; default the whole collection.
+
+        Returns:
+            True if they vary.
+        """
         return textspan.varies(self._spans.of(layer, head, images)[1][0])
 
     def textspan(
         self, layer: int, head: int, n_texts: int = SHOWN_TEXTS, images: Sequence[int] = (), n_draws: int = 20
     ) -> Description:
-        """Return the texts that explain a head's variance over the images (Alg. 1), and its null (n_draws=0:
-        without).
+        """Return the texts that explain a head's variance over the images (Alg. 1), and its null.
 
-        Raises ValueError for a head that writes the same on all of the images.
+        Args:
+            layer: Number of the layer, counted from 0.
+            head: Number of the head within its layer, counted from 0.
+            n_texts: Texts to choose at most.
+            images: Indices of the images to compute over; default the whole collection.
+            n_draws: Random rotations of the null; 0 leaves the null out.
+
+        Returns:
+            The texts, with the share of the variance that each adds, and the shares under the null.
+
+        Raises:
+            ValueError: The head's effects are the same on all of the images.
         """
         state, at = self._state, self._state.a_head(layer, head)
         chosen, n_texts = state.some_images(images), checks.count("n_texts", n_texts)
@@ -218,8 +252,16 @@ class HeadTopic:
         """Return a head's label, if random rotations of the head do not do as well; defined in
         clipviz.analysis.heads.labels.
 
-        The reports' tables of heads show the same label. Images that a user added count only if `images` names
-        them.
+        The reports' tables of heads show the same label.
+
+        Args:
+            layer: Number of the layer, counted from 0.
+            head: Number of the head within its layer, counted from 0.
+            images: Indices of the images to compute over; default the whole collection. Images that a user
+                added count only if they are named here.
+
+        Returns:
+            The label, why it is (not) given, its p-value, and the first texts.
         """
         return self._labels.of(self._state.a_head(layer, head), self._state.some_images(images))
 
@@ -274,7 +316,16 @@ class HeadTopic:
         return Lookup(self._state.roles.all(), "Roles given by a person", ("layer", "head"), ("role",))
 
     def set_role(self, layer: int, head: int, role: str) -> None:
-        """Give a head a role, such as "background", shown beside its computed label; "" removes it."""
+        """Give a head a role, which is shown beside its computed label.
+
+        Args:
+            layer: Number of the layer, counted from 0.
+            head: Number of the head within its layer, counted from 0.
+            role: What the head is to be called, such as "background"; "" removes the role.
+
+        Raises:
+            ValueError: The head does not exist.
+        """
         model = self._state.model
         at = checks.within("layer", layer, model.n_layers), checks.within("head", head, model.n_heads)
         self._state.roles.set(at, checks.text("role", role))

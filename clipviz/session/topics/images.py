@@ -98,7 +98,15 @@ class ImageTopic(Sequence[Image.Image]):
         return self._state.trace(self._state.an_image(image))
 
     def embedding(self, image: int | None = None, ablation: Ablation | None = None) -> Tensor:
-        """Return the unit embedding of one image, [d_embed]; ablation as in heads.effects."""
+        """Return the unit embedding of one image.
+
+        Args:
+            image: Index of an image; default the selected one.
+            ablation: What is removed; default the selection's. Ablation() stands for the whole model.
+
+        Returns:
+            Unit vector, [d_embed].
+        """
         state = self._state
         embedding, norm = self._removal.embedding(state.an_image(image), state.an_ablation(ablation))
         return embedding / norm
@@ -126,9 +134,18 @@ class ImageTopic(Sequence[Image.Image]):
         )
 
     def add(self, source: Any, name: str = "upload", drawn: bool = False) -> int:
-        """Add one image (path, bytes, PIL, array) to the session; return its index.
+        """Add one image to the session.
 
-        drawn: whether the model's bundle drew it, so that it belongs to the model's own world.
+        Args:
+            source: A path, bytes, a PIL image or an array.
+            name: What the image is called.
+            drawn: Whether the model's bundle drew it, so that it belongs to the model's own world.
+
+        Returns:
+            The index of the image.
+
+        Raises:
+            ValueError: The source is not one image that can be read.
         """
         given_one = isinstance(source, str | bytes | bytearray) or not isinstance(source, Sequence)
         if not given_one and len(source) != 1:
@@ -161,23 +178,49 @@ class ImageTopic(Sequence[Image.Image]):
     def search(self, text: str, k: int = 24, text_b: str = "", ablation: Ablation | None = None) -> Ranked:
         """Return the images nearest to a text by cosine, or by cosine minus that with text_b, best first.
 
-        ablation: the ablation whose embeddings are compared, default the selection's; Ablation() for the whole
-        model.
+        Args:
+            text: The text that images are compared with.
+            k: How many to return at most.
+            text_b: A second text, whose cosine is subtracted.
+            ablation: What is removed; default the selection's. Ablation() stands for the whole model.
+
+        Returns:
+            (index, cosine) of each image, best first.
         """
         k = checks.count("k", k)
         found = retrieval.best(self.codes, self.cosines(text, text_b, ablation), k)
         return self._ranked(found, f"Images nearest to “{text}”" + (f" minus “{text_b}”" if text_b else ""))
 
     def cosines(self, text: str, text_b: str = "", ablation: Ablation | None = None) -> Tensor:
-        """Return the cosine of every image with a text, or minus that with text_b, [image]; ablation as in search."""
+        """Return the cosine of every image with a text, or that minus the cosine with a second one.
+
+        Args:
+            text: The text that images are compared with.
+            text_b: A second text, whose cosine is subtracted.
+            ablation: What is removed; default the selection's. Ablation() stands for the whole model.
+
+        Returns:
+            Cosines, [image].
+        """
         embeddings = self._removal.embeddings(self._state.an_ablation(ablation))
         return retrieval.cosines(embeddings, self._state.contrast(text, text_b))
 
     def top(self, direction: Tensor, layer: int, head: int, k: int = 4, by: str = "product") -> Ranked:
         """Return the images on which one head writes most along a direction (Fig. 2.4).
 
-        by="product" is the thesis's inner product of the head's effect and the direction; by="cosine" divides it by the
-        lengths of both, so that images on which the head writes little count as much.
+        Args:
+            direction: Vector in the space of embeddings, [d_embed].
+            layer: Number of the layer, counted from 0.
+            head: Number of the head within its layer, counted from 0.
+            k: How many to return at most.
+            by: "product" is the thesis's inner product of the head's effect and the direction; "cosine" divides
+                it by the lengths of both, so that images on which the head writes little count as much.
+
+        Returns:
+            (index, score) of each image, best first.
+
+        Raises:
+            ValueError: The layer is not kept, or `by` is another word.
         """
         layer, head = self._state.a_head(layer, head)
         found = retrieval.top_images(self.codes, direction, layer, head, checks.count("k", k), by)
@@ -193,11 +236,23 @@ class ImageTopic(Sequence[Image.Image]):
         k: int = 24,
         by: str = "cosine",
     ) -> Ranked:
-        """Return the k images most similar to one under the whole model, or under one head, best first (thesis 2.4,
-        Fig. 2.5).
+        """Return the images most similar to one under the whole model, or under one head (thesis 2.4, Fig.
+        2.5).
 
-        by="cosine" compares embeddings, or the head's effects, by their cosine and leaves the image itself out;
-        by="product" is the thesis's inner product of the head's effects, with the image itself among the others.
+        Args:
+            image: Index of an image; default the selected one.
+            layer: Number of a head's layer; None compares under the whole model.
+            head: Number of the head; None compares under the whole model.
+            k: How many to return at most.
+            by: "cosine" compares embeddings, or the head's effects, by their cosine and leaves the image itself
+                out; "product" is the thesis's inner product of the head's effects, with the image itself among
+                the others.
+
+        Returns:
+            (index, score) of each image, best first.
+
+        Raises:
+            ValueError: Only one of layer and head is given.
         """
         i, k = self._state.an_image(image), checks.count("k", k)
         if (layer is None) != (head is None):
@@ -219,16 +274,35 @@ class ImageTopic(Sequence[Image.Image]):
         return Lookup(found, "Columns that subsets can be chosen by", ("column",), ("images",))
 
     def where(self, column: str, value: str) -> tuple[int, ...]:
-        """Return images whose label, group or other attribute is `value`, for select(images=...) or textspan."""
+        """Return the images whose label, group or other attribute has a value.
+
+        Args:
+            column: One of `columns()`.
+            value: A value that occurs in the column.
+
+        Returns:
+            Indices of the images, for select(images=...) or textspan.
+
+        Raises:
+            ValueError: There is no such column.
+        """
         return tuple(self.opened.where(column, value))
 
     # -- the plane ---------------------------------------------------------------------------------------------
 
     def atlas(self, layer: int | None = None, head: int | None = None) -> Atlas:
-        """Return the collection in the plane of its two principal components: of embeddings, or of one head's
+        """Return the collection in the plane of its two principal components, of embeddings or of one head's
         effects.
 
-        Raises ValueError if fewer than 3 images are read, or for a layer that is not kept.
+        Args:
+            layer: Number of a head's layer; None takes the embeddings.
+            head: Number of the head; None takes the embeddings.
+
+        Returns:
+            Places [point, 2] of the images, and the plane's axes.
+
+        Raises:
+            ValueError: Fewer than 3 images are read, or the layer is not kept.
         """
         chosen = self._one_head(layer, head)
 
@@ -241,7 +315,15 @@ class ImageTopic(Sequence[Image.Image]):
         return self._state.remember(("atlas", self.codes.version, chosen), make)
 
     def atlas_words(self, layer: int | None = None, head: int | None = None) -> AtlasWords:
-        """Describe the plane of `atlas` with texts of the pool: the ends of its axes, and its dense regions."""
+        """Describe the plane of `atlas` with texts of the pool: the ends of its axes, and its dense regions.
+
+        Args:
+            layer: As in `atlas`.
+            head: As in `atlas`.
+
+        Returns:
+            Texts at the ends of the axes, and at dense regions.
+        """
         state, chosen = self._state, self._one_head(layer, head)
 
         def make() -> AtlasWords:
@@ -260,7 +342,16 @@ class ImageTopic(Sequence[Image.Image]):
     ) -> Percentiles:
         """Return where a text's cosine with an image ranks among the pool's texts and among the other images.
 
-        text_b and ablation as in heads.effects; the cosines to compare with are computed in the same way.
+        The cosines to compare with are computed in the same way.
+
+        Args:
+            text: A text, or class of thing, in a few words.
+            image: Index of an image; default the selected one.
+            text_b: A second text, for effects on the cosine with `text` minus the cosine with this one.
+            ablation: What is removed; default the selection's. Ablation() stands for the whole model.
+
+        Returns:
+            The cosine, its rank among the texts, and the share of images with a smaller one.
         """
         state = self._state
         i, chosen = state.an_image(image), state.an_ablation(ablation)

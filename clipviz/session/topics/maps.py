@@ -73,19 +73,37 @@ class MapTopic:
     def tokens(
         self, text: str, image: int | None = None, text_b: str = "", ablation: Ablation | None = None
     ) -> TokenMaps:
-        """Return the direct effect of every token through every head on the cosine of an image and a text (thesis
-        2.5).
+        """Return the direct effect of every token through every head on the cosine of an image and a text
+        (thesis 2.5).
 
-        text_b and ablation as in heads.effects, whose effects of heads are the sums over the tokens.
+        The effects of heads.effects are the sums over the tokens.
+
+        Args:
+            text: A text, or class of thing, in a few words.
+            image: Index of an image; default the selected one.
+            text_b: A second text, for effects on the cosine with `text` minus the cosine with this one.
+            ablation: What is removed; default the selection's. Ablation() stands for the whole model.
+
+        Returns:
+            Scores [layer, head, token] in units of the cosine.
         """
         return self._tokens.maps(text, image, text_b, ablation)
 
     def pool(self, text: str, image: int | None = None, text_b: str = "") -> NamedArray:
-        """Return the effect on a text's cosine of each final token as the pool reads it, [token], numbered as in
-        `tokens`.
+        """Return the effect on a text's cosine of each final token as the pool reads it.
 
-        text_b as in heads.effects; these are effects in the whole model, even if heads are removed. Raises
-        ValueError for a model that reads a class token, which has no pool.
+        These are effects in the whole model, even if heads are removed.
+
+        Args:
+            text: A text, or class of thing, in a few words.
+            image: Index of an image; default the selected one.
+            text_b: A second text, for effects on the cosine with `text` minus the cosine with this one.
+
+        Returns:
+            Effects [token] in units of the cosine, numbered as in `tokens`.
+
+        Raises:
+            ValueError: The model reads a class token and has no pool.
         """
         state, i = self._state, self._state.an_image(image)
         text, text_b = checks.text("text", text), checks.text("text_b", text_b)
@@ -108,9 +126,17 @@ class MapTopic:
         return to_numpy(one_placeless(scores, self._state.model.weights.prefix))
 
     def compare(self, text: str, image: int | None = None, text_b: str = "") -> Maps:
-        """Return the map [rows, cols] of every baseline for a text, or for one text minus another, by name.
+        """Return the map of every baseline for a text, or for one text minus another.
 
         It takes one forward and one backward pass for all of them.
+
+        Args:
+            text: A text, or class of thing, in a few words.
+            image: Index of an image; default the selected one.
+            text_b: A second text, for effects on the cosine with `text` minus the cosine with this one.
+
+        Returns:
+            Maps [rows, cols] by the names in `baselines`.
         """
         i, text, text_b = (
             self._state.an_image(image),
@@ -153,10 +179,20 @@ class MapTopic:
     def joint(
         self, layer: int, head: int, image: int | None = None, k: int = 2, n_texts: int = SHOWN_TEXTS
     ) -> Joint:
-        """Return the k texts of a head that an image agrees with most and the k least, with their token maps (Fig.
-        2.6).
+        """Return the k texts of a head that an image agrees with most and the k least, with their token maps
+        (Fig. 2.6).
 
         There are fewer if the head has fewer texts; a single text is returned once.
+
+        Args:
+            layer: Number of the layer, counted from 0.
+            head: Number of the head within its layer, counted from 0.
+            image: Index of an image; default the selected one.
+            k: Texts at either end.
+            n_texts: Texts of the head to choose from.
+
+        Returns:
+            The texts with their coefficients, and token maps [text, rows, cols].
         """
         layer, head = self._state.a_head(layer, head)
         i, k = self._state.an_image(image), checks.count("k", k)
@@ -186,9 +222,18 @@ class MapTopic:
     def agreement(
         self, heatmap: np.ndarray, image: int | None = None, threshold: float | None = None
     ) -> SegmentationScore | None:
-        """Score a map [rows, cols] as a segmentation of the image's objects; None if `truth` is None.
+        """Score a map as a segmentation of the image's objects.
 
-        threshold: threshold for the map in 0..1, default its mean (the thesis uses 0.5 for neurons).
+        Args:
+            heatmap: A map [rows, cols] in any unit.
+            image: Index of an image; default the selected one.
+            threshold: Cut of the map in 0..1; default its mean (the thesis uses 0.5 for neurons).
+
+        Returns:
+            Pixel accuracy, mIoU and average precision; None where `truth` is None.
+
+        Raises:
+            ValueError: The map is no array [rows, cols].
         """
         if getattr(heatmap, "ndim", 0) != 2:
             raise ValueError(
@@ -201,5 +246,13 @@ class MapTopic:
         return segment.score(torch.as_tensor(np.array(heatmap))[None], torch.as_tensor(mask)[None], threshold)
 
     def names_object(self, text: str, image: int | None = None) -> bool | None:
-        """Return whether a text names what the image's true mask outlines; None if that is unknown."""
+        """Return whether a text names what the image's true mask outlines.
+
+        Args:
+            text: A text, or class of thing, in a few words.
+            image: Index of an image; default the selected one.
+
+        Returns:
+            None if the mask's object is unknown.
+        """
         return names_object(text, self._state.images.attributes or {}, self._state.an_image(image))

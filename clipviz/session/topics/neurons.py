@@ -176,9 +176,18 @@ class NeuronTopic:
         return reading_of(self._state, self._chosen(layer))
 
     def layer(self, layer: UnitsOf | None = None, n_images: int | None = None) -> LayerNeurons:
-        """Return one layer's neurons, or one dictionary's features, over the collection, read now or from the index.
+        """Return one layer's neurons, or one dictionary's features, over the collection, read now or from the
+        index.
 
-        At most 5,000 images are read, spread evenly.
+        Args:
+            layer: Number of a layer, or a dictionary or its name; default `default_layer`.
+            n_images: Images to read, spread evenly; at most, and by default, 5,000.
+
+        Returns:
+            Statistics, directions and text codes of all units of the layer.
+
+        Raises:
+            ValueError: No image can be read.
         """
         state, reading = self._state, self._reading(layer)
         with unmixed(state.model.device):
@@ -192,17 +201,35 @@ class NeuronTopic:
         return reading.latest
 
     def direction(self, text: str, text_b: str = "") -> Tensor:
-        """Return the direction with which neurons are compared: a text minus the pool's mean, or minus text_b."""
+        """Return the direction with which neurons are compared: a text minus the pool's mean, or minus text_b.
+
+        Args:
+            text: A text, or class of thing, in a few words.
+            text_b: A second text, subtracted in place of the pool's mean.
+
+        Returns:
+            Vector in the space of embeddings, [d_embed].
+        """
         return against_pool(self._state, text, text_b)
 
     def find(
         self, by: str = "text", layer: UnitsOf | None = None, k: int = 14, image: int | None = None
     ) -> Listed:
-        """Return the k neurons of a layer that best answer a search, best first.
+        """Return the neurons of a layer that best answer a search for the selection.
 
-        by: "text", by their effect on the cosine with text A (or A minus B); "image", by the length of their
-        effect on the image; or "strength", by its length on their top images. Without a selected text, "image" is
-        used; without an image, "strength".
+        Args:
+            by: "text" ranks by the effect on the cosine with text A (or A minus B), "image" by the length of
+                the effect on the image, "strength" by its length on the neuron's top images. Without a selected
+                text, "image" is used; without an image, "strength".
+            layer: Number of a layer, or a dictionary or its name; default `default_layer`.
+            k: How many to return at most.
+            image: Index of an image; default the selected one.
+
+        Returns:
+            Neurons with their scores, best first.
+
+        Raises:
+            ValueError: `by` is another word.
         """
         known, s = self.layer(layer), self._state.selection
         image = s.image if image is None else self._state.an_image(image)
@@ -211,11 +238,16 @@ class NeuronTopic:
     def describe(
         self, layer: UnitsOf, neurons: Sequence[int], n_texts: int = N_WORDS, m: int | None = None
     ) -> Listing[Code]:
-        """Return sparse text codes of some neurons (thesis 3.4): signed texts, and the share of the direction that
-        they reconstruct.
+        """Return sparse text codes of some neurons (thesis 3.4).
 
-        m: texts per code, default the thesis's number (128 for an embedding of 512 and more, see code_size), of
-        which the n_texts of largest weight are returned; the share is that of all m.
+        Args:
+            layer: Number of a layer, or a dictionary or its name; default `default_layer`.
+            neurons: Numbers of neurons.
+            n_texts: Texts to return of each code, those of largest weight.
+            m: Texts per code; default the thesis's number (see neurons.code_size). The share is that of all m.
+
+        Returns:
+            A code for each neuron: signed texts, and the share of the direction that they reconstruct.
         """
         known = self.layer(layer)
         chosen = checks.several("neurons", neurons, known.n_neurons)
@@ -224,17 +256,34 @@ class NeuronTopic:
         return Listing(found, f"Texts of units of layer {known.stats.layer}", Code._fields)
 
     def histogram(self, neuron: int, layer: UnitsOf | None = None, n_bins: int = 8) -> Histogram:
-        """Return a histogram of a neuron's effect sizes over the images, in even intervals, with images of each."""
+        """Return a histogram of a neuron's effect sizes over the images.
+
+        Args:
+            neuron: Number of the neuron.
+            layer: Number of a layer, or a dictionary or its name; default `default_layer`.
+            n_bins: Intervals of equal width.
+
+        Returns:
+            Edges [interval + 1], counts [interval], and images of each interval.
+        """
         known = self.layer(layer)
         chosen = checks.within("neuron", neuron, known.n_neurons)
         return known.histogram(chosen, checks.count("n_bins", n_bins, most=MOST_BINS))
 
     def effects(self, neuron: int, image: int | None = None, layer: UnitsOf | None = None) -> Effects:
-        """Return a neuron's first-order, second-order and indirect effects on an image (thesis 3.3), each relative
-        to its mean.
+        """Return a neuron's first-order, second-order and indirect effects on an image (thesis 3.3), each
+        relative to its mean.
 
         The first acts directly on the embedding, the second through later attention. The indirect effect is an
         actual intervention: the model runs again with the neuron at its per-token mean over a few images.
+
+        Args:
+            neuron: Number of the neuron.
+            image: Index of an image; default the selected one.
+            layer: Number of a layer, or a dictionary or its name; default `default_layer`.
+
+        Returns:
+            Three vectors [d_embed], parts of a unit embedding.
         """
         state, known = self._state, self.layer(layer, readings.FIRST)
         reading, chosen = self._reading(layer), checks.within("neuron", neuron, known.n_neurons)
@@ -263,13 +312,22 @@ class NeuronTopic:
         n_neurons: int = N_SEGMENT_NEURONS,
         n_images: int | None = None,
     ) -> NamedArray:
-        """Return where neurons are active on an image, [rows, cols], averaged and rescaled to 0..1 (Table 3.4, Fig.
-        3.7).
+        """Return where neurons are active on an image, on average (Table 3.4, Fig. 3.7).
 
-        neurons: (layer, neuron) pairs; else the n_neurons of `layers` (default the late ones) whose directions
-        are best aligned with the text, or with text minus text_b, with either sign (top |<r, v>|). n_images:
-        images from which their directions are computed, spread over the collection (None: all). For a mask,
-        threshold it at 0.5.
+        Args:
+            text: Text whose neurons are chosen.
+            image: Index of an image; default the selected one.
+            text_b: A second text, subtracted from the first.
+            neurons: (layer, neuron) pairs to show in place of those of a text.
+            layers: Layers to choose neurons from; default the late ones.
+            n_neurons: Neurons to choose: those best aligned with the text, with either sign (top |<r, v>|).
+            n_images: Images from which directions are computed, spread over the collection; None takes all.
+
+        Returns:
+            Map [rows, cols] in 0..1; for a mask, threshold it at 0.5.
+
+        Raises:
+            ValueError: `neurons` is empty, or no layer has later attention.
         """
         state, i = self._state, self._state.an_image(image)
         chosen: Sequence[UnitsOf] = self.late_layers if layers is None else layers
@@ -294,10 +352,16 @@ class NeuronTopic:
     def concepts(
         self, image: int | None = None, layer: UnitsOf | None = None, k: int = 10, m: int | None = None
     ) -> Listing[tuple[str, float]]:
-        """Return the texts that an image's activated neurons write, with their scores, best first (thesis 3.5, Fig.
-        B.1).
+        """Return the texts that an image's activated neurons write (thesis 3.5, Fig. B.1).
 
-        m: texts per code, as in `describe`.
+        Args:
+            image: Index of an image; default the selected one.
+            layer: Number of a layer, or a dictionary or its name; default `default_layer`.
+            k: How many to return at most.
+            m: Texts per code; default the thesis's number (see neurons.code_size).
+
+        Returns:
+            (text, score), best first.
         """
         chosen, k = self._chosen(layer), checks.count("k", k)
         i, size = self._state.an_image(image), checks.code_size(m)
@@ -313,14 +377,25 @@ class NeuronTopic:
         m: int | Sequence[int] = (),
         n_images: int | None = None,
     ) -> Lookup[str, Accuracy]:
-        """Return accuracy after replacing all second-order effects of a layer's neurons (Figures 3.3 and 3.4), by
-        condition.
+        """Return accuracy after replacing all second-order effects of a layer's neurons (Figures 3.3 and 3.4).
 
-        "w/o all neurons": by their means over the images read; "w/o small norm" and "w/o large norm": only where
-        a norm is below or above the 98th percentile of the neuron's norms; "reconstruction from PC 1": by x r +
-        b; "m = 8": by r's text code of m texts of the pool, for each requested m; and "nothing changed". task: as
-        in ablation.run; up to 1,024 of its labelled images are used. n_images: images used for the means and
-        directions.
+        The conditions are "w/o all neurons": by their means over the images read; "w/o small norm" and "w/o
+        large norm": only where a norm is below or above the 98th percentile of the neuron's norms;
+        "reconstruction from PC 1": by x r + b; "m = 8": by the text code of r with m texts of the pool, for
+        each requested m; and "nothing changed".
+
+        Args:
+            layer: Number of a layer, or a dictionary or its name; default `default_layer`.
+            task: A task, or the name of one; default the first of `tasks()`. Up to 1,024 of its labelled images
+                are used.
+            m: Texts of the codes that replace directions, one number or several.
+            n_images: Images used for the means and directions.
+
+        Returns:
+            Accuracy by condition.
+
+        Raises:
+            ValueError: The examples of some class have not been read.
         """
         state, chosen, sizes = self._state, self._ablation.task(task), checks.counts("m", m)
         known, classes = self.layer(layer, n_images), self._ablation.classifier(chosen)

@@ -73,12 +73,20 @@ class RosettaTopic:
         partners: Mapping[str, Any] | None = None,
         pivot: str = CLIP,
     ) -> SharedUnits:
-        """Open the dictionary of units that the model shares with others: one mined here, the embedded one, or that
-        of a folder.
+        """Open the dictionary of units that the model shares with others.
 
-        partners: model name -> network, for models that are not embedded. pivot: the model whose units are the
-        rows of the embedded dictionary, "clip" or "generator" (Eq. 4.4). Raises ValueError when there is no
-        dictionary for this model.
+        Args:
+            folder: Folder of a dictionary that was mined; default the one mined last here, else the one that is
+                embedded.
+            partners: Model name -> network, for models that are not embedded.
+            pivot: The model whose units are the rows of the embedded dictionary, "clip" or "generator" (Eq.
+                4.4).
+
+        Returns:
+            The dictionary, on the images of this session.
+
+        Raises:
+            ValueError: There is no dictionary for this model.
         """
         if folder and not isinstance(folder, str | os.PathLike):
             raise ValueError(
@@ -112,16 +120,25 @@ class RosettaTopic:
     ) -> SharedUnits:
         """Find the units that the model shares with partners on the session's images (Eq. 4.3, 4.4).
 
-        folder: where the dictionary is saved. partners: names that clipviz.load_partner knows, or models. n_images:
-        how many images are drawn; a quarter of them is held out for the correlations that are shown. control: count
-        also the rows that an untrained copy of the model has on the same images, which takes about two thirds of the
-        time again; SharedUnits.n_untrained and the panel show them beside the rows found. features: names of
-        dictionaries of directions in use (see neurons.use), whose features are units beside the neurons, so that a row
-        may begin with one. options: at_least (partners that a row needs, default all), above (what a correlation must
-        exceed that on shuffled images by), k (neighbours, 5) and others of analysis.rosetta.mining.mine. The Rosetta
-        panel shows what was found, and the generator's units are matched with these partners from then on (see
-        generator.readers).
-        Raises ValueError for too few images, or where no unit is shared beyond chance.
+        The generator's units are matched with these partners from then on (see generator.readers).
+
+        Args:
+            folder: Where the dictionary is saved.
+            partners: Names that clipviz.load_partner knows, or models with .maps.
+            n_images: Images to draw; a quarter of them is held out for the correlations that are shown.
+            control: Also count the rows that an untrained copy of the model has on the same images, which takes
+                about two thirds of the time again; SharedUnits.n_untrained and the panel show them beside the
+                rows found.
+            features: Names of dictionaries of directions in use (see neurons.use), whose features are units
+                beside the neurons, so that a row may begin with one.
+            **options: at_least (partners that a row needs, default all), above (what a correlation must exceed
+                that on shuffled images by), k (neighbours, 5) and others of analysis.rosetta.mining.mine.
+
+        Returns:
+            The dictionary, which the Rosetta panel then shows.
+
+        Raises:
+            ValueError: There are too few images, or no unit is shared beyond chance.
         """
         state, loaded = self._state, self._loaded(partners)
         among = {name: checks.in_use(name, state.dictionaries) for name in checks.names("features", features)}

@@ -53,9 +53,16 @@ class TextTopic(Sequence[str]):
         return known or EXAMPLES
 
     def direction(self, text: str, text_b: str = "") -> Tensor:
-        """Return the unit direction of a text, or that minus text_b's, [d_embed].
+        """Return the unit direction of a text, or that minus the direction of a second one.
 
         Its product with a unit embedding is the cosine with the text, or that minus the cosine with text_b.
+
+        Args:
+            text: A text, or class of thing, in a few words.
+            text_b: A second text, whose direction is subtracted.
+
+        Returns:
+            Vector in the space of embeddings, [d_embed], of unit length for a single text.
         """
         return self._state.contrast(text, text_b)
 
@@ -66,8 +73,15 @@ class TextTopic(Sequence[str]):
     def nearest(
         self, image: int | None = None, k: int = 5, ablation: Ablation | None = None
     ) -> Listing[tuple[str, float]]:
-        """Return the texts of the pool that are nearest to an image by cosine, best first; ablation as in
-        heads.effects.
+        """Return the texts of the pool that are nearest to an image by cosine.
+
+        Args:
+            image: Index of an image; default the selected one.
+            k: How many to return at most.
+            ablation: What is removed; default the selection's. Ablation() stands for the whole model.
+
+        Returns:
+            (text, cosine), best first.
         """
         state = self._state
         i, chosen = state.an_image(image), state.an_ablation(ablation)
