@@ -102,3 +102,22 @@ def test_hidden_and_shown_again(notebook):
     opened = notebook(SESSION, SHOWN.replace("Neurons(session)", "Neurons(session, visible=False)"))
     opened.panel("neurons", complete="true").wait_for()
     assert opened.kernel("print(panel.visible)").strip() == "True"
+
+
+def test_a_dictionary_is_chosen_and_its_features_are_clicked_like_neurons(panel):
+    page = panel.page
+    page.get_by_role("button", name="L2 features", exact=True).click()
+    panel.panel("neurons", dictionary="L2 features", complete="true").wait_for()
+    expect(page.locator("[data-reconstruction]")).to_contain_text("of the variance with 16.0 active features")
+    row = page.locator('[data-panel="neurons"] [role=option]').nth(2)
+    feature = row.get_attribute("data-neuron")
+    row.click()
+    panel.panel("neurons", neuron=feature, pinned="true", dictionary="L2 features").wait_for()
+    code = "s = session.selection; print(s.layer, s.neuron, s.dictionary)"
+    assert panel.kernel(code).strip() == f"2 {feature} L2 features"
+    expect(page.get_by_text(f"Feature {feature}", exact=False).first).to_be_visible()
+    page.get_by_role("button", name="compare with the indirect effect").click()
+    expect(page.get_by_text("the model runs again with the feature at its mean")).to_be_visible()
+    page.get_by_role("button", name="L3", exact=True).click()
+    panel.panel("neurons", layer=3, dictionary="", complete="true").wait_for()
+    assert not panel.console

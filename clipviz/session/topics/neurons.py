@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, overload
 
 import numpy as np
 import torch
@@ -142,6 +142,12 @@ class NeuronTopic:
         """
         model = self._state.model
         return max(0, model.n_layers - (3 if model.weights.readout.n_heads == 1 else 2))
+
+    @overload
+    def readable(self, layer: int | None = None) -> int | None: ...
+
+    @overload
+    def readable(self, layer: int | str | None) -> int | str | None: ...
 
     def readable(self, layer: int | str | None = None) -> int | str | None:
         """Return the layer whose neurons are shown when `layer` is requested: at most the last one with later
