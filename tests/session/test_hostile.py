@@ -176,7 +176,7 @@ def test_images_that_are_all_the_same_have_no_texts_and_no_nan(model, tmp_path):
         board.desks.show(name)
         board.save_html(tmp_path / f"{name}.html")
     assert "writes the same on all of these images" in board.textspan.view["message"]
-    assert "alike" in board.desks.built["atlas"].view["message"]
+    assert "does not distinguish these images" in board.desks.built["atlas"].view["message"]
     board.close()
 
 

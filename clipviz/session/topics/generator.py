@@ -126,8 +126,8 @@ class GeneratorTopic:
             right: Shift to the right, as a share of the width.
             down: Shift downwards, as a share of the height.
             factor: Factor of a zoom or an amplification.
-            schedule: Number of steps and learning rate of the search; default the thesis's 500 steps. The Generate desk uses
-                40 to follow a drag (clipviz.session.topics.workbench.LIVE).
+            schedule: Number of steps and learning rate of the search; default the thesis's 500 steps. The Generate
+                desk uses 40 to follow a drag (clipviz.session.topics.workbench.LIVE).
             progress: Called with every step; the search ends early if it returns False.
             objective: "distance" compares maps by their distance; "product" is that of Eq. 4.5 and 4.6 as the
                 thesis writes it, which has no optimum at the requested maps (clipviz.lens.invert).
@@ -183,8 +183,8 @@ class GeneratorTopic:
                 chosen by short searches from the best three.
             alpha: Weight of the latents' regularisation in Eq. 4.7.
             beta: Weight of the maps in Eq. 4.7.
-            schedule: Number of steps and learning rate of the search; default the thesis's 500 steps. The Generate desk uses
-                120 (clipviz.session.topics.workbench.INVERSION).
+            schedule: Number of steps and learning rate of the search; default the thesis's 500 steps. The Generate
+                desk uses 120 (clipviz.session.topics.workbench.INVERSION).
             progress: Called with every step; the search ends early if it returns False.
             objective: How maps are compared: by default by their distance, and by maps alone by their
                 correlation; "product" is that of Eq. 4.5 and 4.6 as the thesis writes it (clipviz.lens.invert).
