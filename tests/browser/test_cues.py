@@ -46,7 +46,7 @@ def test_words_neurons_and_pictures(panel):
     expect(root.locator('.strip[data-method="second order"]')).to_have_attribute("data-fooled", fooled)
     assert root.locator('.strip[data-method="second order"] .tile.fooled').count() == int(fooled)
     shares = root.locator(".strip .caption small").all_inner_texts()
-    said = panel.kernel("print([row['interval'] for row in cues.view['attempts']][::-1])")
+    said = panel.kernel("print([list(row['interval']) for row in cues.view['attempts']][::-1])")
     for share, (low, high) in zip(shares, json.loads(said), strict=True):
         assert share.strip() == f"{100 * low:.0f}%–{100 * high:.0f}%"
     words = json.loads(panel.kernel("import json; print(json.dumps(cues.view['words']))"))

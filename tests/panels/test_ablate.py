@@ -137,7 +137,7 @@ def test_what_the_browser_gets_sums_as_python_does(session, panel):
     session.select(ablation=Ablation(heads={(5, 1), (4, 4)}, mlps=range(7)))
     session.wait(60)
     desk, arrays = panel.view["desk"], desk_arrays(panel)
-    out = [head in ([5, 1], [4, 4]) for head in desk["heads"]] + [True]
+    out = [head in ((5, 1), (4, 4)) for head in desk["heads"]] + [True]
     s = np.array(out, np.float64)
     logits = arrays["logits"] - s @ arrays["terms_mean"]
     squared = arrays["squared_norm"][0] - 2 * s @ arrays["cross_mean"] + s @ arrays["gram_mean"] @ s
@@ -173,7 +173,7 @@ def test_the_collections_accuracy_equals_the_ablated_embeddings(session, panel, 
     before = (first == labels)[labels >= 0]
     lost, gained = int((before & (hits == 0)).sum()), int((~before & (hits == 1)).sum())
     paired = intervals.paired(lost, gained, len(hits))
-    assert shown["everything"]["change"] == [paired.low, paired.high]
+    assert shown["everything"]["change"] == (paired.low, paired.high)
     assert shown["everything"]["differs"] == paired.differs
     assert session.ablation.run(ablation, task).everything.change == paired
     worst = min(row["after"] for row in shown["groups"])

@@ -105,7 +105,7 @@ def test_the_view_says_what_the_plane_is_about(session):
     session.wait(60)
     said = session.images.atlas_words()
     assert panel.view["ends"] == [list(texts) for texts in said.ends]
-    assert panel.view["regions"] == [[r.text, *r.place, r.n_points] for r in said.regions]
+    assert panel.view["regions"] == [(r.text, *r.place, r.n_points) for r in said.regions]
 
 
 def test_thumbnails_are_answered_in_one_message(session):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 import itertools
 import json
-import sys
+import re
 from functools import partial
+from typing import get_args
 
 import numpy as np
 import pytest
+import traitlets
 from few_texts import COMMON
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,9 +19,22 @@ from hypothesis import strategies as st
 import clipviz
 from clipviz import panels
 from clipviz.demo import images as demo
-from clipviz.panels import Cues, Generate, Heads, Heatmap, ImageGallery, Query, Receipts, TextSpan
+from clipviz.panels import (
+    Cues,
+    Generate,
+    Heads,
+    Heatmap,
+    ImageGallery,
+    Neurons,
+    Query,
+    Receipts,
+    Rosetta,
+    TextSpan,
+)
 from clipviz.panels.core.base import DESKS, Panel
 from clipviz.panels.core.requests import Request
+from clipviz.panels.heatmap.panel import NEURONS, OURS
+from clipviz.session import BASELINES, BY, CODE_SIZES, FINDS, PIVOTS, POOLED_BASELINES, SORTS
 
 pytestmark = pytest.mark.usefixtures("few_rotations")
 TEXTS = [*COMMON, "a swan", "a tiger"]
@@ -35,13 +50,68 @@ def session(model):
     made.close()
 
 
+CHOICES = {
+    (Heatmap, "show"): {*OURS, *NEURONS, *BASELINES, *POOLED_BASELINES},
+    (ImageGallery, "by"): {*BY},
+    (Neurons, "find"): {*FINDS},
+    (Neurons, "m"): {*CODE_SIZES},
+    (Rosetta, "sort"): {*SORTS},
+    (Rosetta, "pivot"): {*PIVOTS},
+}
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_typed_options_are_the_panels_own(kind):
-    typed = getattr(sys.modules[kind.__module__], f"{kind.__name__}Options", None)
-    named = [] if typed is None else sorted(typed.__annotations__)
-    assert named == kind.option_names()
-    by_name = inspect.signature(kind.__init__).parameters.get("options")
-    assert (by_name.annotation if by_name else None) == (typed and f"Unpack[{typed.__name__}]")
+def test_an_option_is_declared_once_and_all_else_follows(kind):
+    parameters = inspect.signature(kind).parameters
+    assert sorted(parameters) == sorted(["session", *kind.options()])
+    for name, option in kind.options().items():
+        assert parameters[name].default == option.default()
+        assert option.validate(None, option.default()) == option.default()
+        assert f"    {name}: {option.help} (default {option.default()!r})" in kind.__doc__.splitlines()
+        assert option.help.endswith(".")
+        assert (option.metadata.get("sync") or False) is option.sync
+
+
+@pytest.mark.parametrize(("kind", "name"), CHOICES)
+def test_choices_are_those_that_the_session_knows(kind, name):
+    literal = kind.options()[name].kind
+    known = {value for one in (literal, *get_args(literal)) for value in get_args(one)}
+    assert known - {type(None)} >= CHOICES[kind, name]
+    assert all(isinstance(value, str | int) for value in CHOICES[kind, name])
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value", "wanted"),
+    [
+        (Heads, "quantity", "size", "one of 'effect', 'variance', 'property'"),
+        (Heads, "find", 3, "a text"),
+        (Heatmap, "opacity", 1.5, "a number from 0 to 1"),
+        (Heatmap, "opacity", float("nan"), "a number from 0 to 1"),
+        (Heatmap, "outline", 1, "True or False"),
+        (Heatmap, "scale", 0, "a number of at least 1e-09 or None"),
+        (Neurons, "m", 5, "one of 4, 8, 16, 32, 64, 128 or None"),
+        (Neurons, "layer", True, "a whole number of at least 0 or a text or None"),
+        (Neurons, "layer", -1, "a whole number of at least 0 or a text or None"),
+        (ImageGallery, "page", 1.0, "a whole number of at least 0"),
+        (Cues, "layers", [1, "2"], "a list, each of them a whole number"),
+        (Generate, "move", [1.0, 0.0], "a list of 4, each of them a number"),
+        (Rosetta, "partners", [], "a mapping"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_named_with_what_was_expected(session, kind, name, value, wanted):
+    option = kind.options()[name]
+    words = re.escape(f"expected {name} to be {wanted}, got {value!r}")
+    with pytest.raises(traitlets.TraitError, match=f"^{words}$"):
+        option.validate(None, value)
+
+
+def test_what_a_browser_sends_becomes_the_options_kind():
+    assert Generate.options()["move"].validate(None, [1, 0, 0.5, 1]) == (1.0, 0.0, 0.5, 1.0)
+    assert type(Heatmap.options()["opacity"].validate(None, 1)) is float
+    assert Cues.options()["layers"].validate(None, (1, 2)) == [1, 2]
+    given, first = [3], Cues.options()["layers"]
+    assert first.validate(None, given) is not given
+    assert first.default() is not first.default()
 
 
 def test_every_panel_is_exported():
@@ -246,7 +316,7 @@ def test_an_option_that_does_not_fit_changes_nothing(session):
     heatmap, texts = Heatmap(session, scope="head", show="effect"), TextSpan(session, n_texts=10)
     before = session.view
     options = {"textspan": {"n_texts": 5}, "heatmap": {"show": "attention", "scope": "nonsense"}}
-    with pytest.raises(ValueError, match=r"'scope' trait .* not the str 'nonsense'"):
+    with pytest.raises(ValueError, match=r"expected scope to be one of 'all', .*, got 'nonsense'"):
         session.view = clipviz.View(session.selection.replace(image=5), options)
     assert session.view == before
     assert (heatmap.scope, heatmap.show, texts.n_texts) == ("head", "effect", 10)

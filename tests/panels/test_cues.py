@@ -95,7 +95,7 @@ def test_pictures_are_drawn_and_judged_a_method_at_a_time(panel, session):
         assert row["margins"] == pytest.approx(list(attack.margins))
         assert row["fooled"] == sum(margin > 0 for margin in attack.margins)
         share = intervals.share(row["fooled"], len(attack.margins))
-        assert row["interval"] == [share.low, share.high]
+        assert row["interval"] == (share.low, share.high)
     unit = session.model.encode_images(list(results["second order"][1].images))
     unit = unit / unit.norm(dim=1, keepdim=True)
     texts = session.model.encode_texts(["a horse", "a zebra"])

@@ -179,7 +179,7 @@ def test_codes_have_as_many_texts_as_asked_for(panel, session):
     session.wait(60, background=True)
     words = small.data()["neuron"]["words"]
     code = session.neurons.describe(shown["layer"], [number], 3, m=8)[0]
-    assert words == [[word.text, word.weight] for word in code.words]
+    assert words == [(word.text, word.weight) for word in code.words]
     assert small.data()["neuron"]["code_share"] == pytest.approx(code.share)
     assert code.share > after["neuron"]["code_share"]
     assert small.data()["neuron"]["differs"] == code.differs

@@ -27,7 +27,10 @@ from clipviz.panels.core.scripts import (
 
 FOLDER = resources.files("clipviz.panels")
 PANELS = sorted(f"{place.name}/view.js" for place in FOLDER.iterdir() if (place / "view.js").is_file())
-OWN = [*PANELS, "core/standalone.js", "core/loader.js"]
+PARTS = sorted(
+    f"{file.parent.name}/{file.name}" for name in PANELS for file in (FOLDER / name).parent.glob("*.js")
+)
+OWN = [*PARTS, "core/standalone.js", "core/loader.js"]
 
 
 def forget():
@@ -81,7 +84,7 @@ def test_the_kit_joined_by_hand(written):
         ),
         (
             {"kit_a": "const c = 2;\n", "kit_b": "export const c = 1;\n"},
-            "declared once in the kit, got c twice",
+            "declared once, got c twice",
         ),
         ({"kit_a": 'import * as b from "./b.js";\n', "kit_b": ""}, "got 'import \\* as b from"),
         ({"kit_a": 'import { b as c } from "./b.js";\n', "kit_b": ""}, "imports b as c, which"),
@@ -105,6 +108,31 @@ def test_a_panels_script_is_a_function_of_the_kit(written):
         "const withKit = 0;\n\n"
         f'export default withKit("{kit_key()}", ({{ one }}) => {{\n\nreturn {{ render: one }};\n}});\n'
     )
+
+
+def test_the_parts_of_a_panel_stand_before_its_view(written):
+    written(
+        kit_a="export const one = 1;\nexport const two = 2;\n",
+        p_view='import { one } from "../kit/a.js";\nimport { part } from "./part.js";\nexport default { part, one };\n',
+        p_part='import { one, two } from "../kit/a.js";\nexport const part = one + two;\n',
+        core_loader="export const withKit = 0;\n",
+        **{"core_base.css": "a {}"},
+    )
+    assert script("p").endswith(
+        ", ({ one, two }) => {\nconst part = one + two;\n\nreturn { part, one };\n});\n"
+    )
+
+
+def test_two_parts_of_a_panel_cannot_declare_one_name(written):
+    written(
+        kit_a="export const one = 1;\n",
+        p_view='import { part } from "./part.js";\nconst own = 1;\nexport default { part, own };\n',
+        p_part="const own = 2;\nexport const part = own;\n",
+        core_loader="export const withKit = 0;\n",
+        **{"core_base.css": "a {}"},
+    )
+    with pytest.raises(ValueError, match="declared once, got own twice"):
+        script("p")
 
 
 def test_another_kit_or_style_sheet_has_another_key(written):
@@ -131,10 +159,20 @@ def test_nothing_is_fetched(file):
 
 def test_every_part_of_the_kit_has_a_caller():
     everything = joined([*scripts._kit_files(), "core/standalone.js"]) + "".join(
-        module(file).body for file in PANELS
+        module(file).body for file in PARTS
     )
     idle = [name for name in TOP.findall(kit()) if len(re.findall(rf"\b{name}\b", everything)) < 2]
     assert idle == []
+
+
+@pytest.mark.parametrize("name", PANELS)
+def test_every_part_of_a_panel_has_a_caller(name):
+    folder = name.removesuffix("view.js")
+    own = [file for file in PARTS if file.startswith(folder)]
+    assert sorted(file for file in ordered([name]) if file.startswith(folder)) == own
+    everything = "".join((FOLDER / file).read_text() for file in own)
+    exported = [word for file in own for word in module(file).exports]
+    assert [word for word in exported if len(re.findall(rf"\b{word}\b", everything)) < 3] == []
 
 
 @pytest.mark.parametrize("file", PANELS)

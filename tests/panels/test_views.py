@@ -11,8 +11,8 @@ import pytest
 
 from clipviz.panels.core.sent import CodeSizes, Floats, Ints
 from clipviz.panels.heads.sent import HeadsArrays, HeadsView
-from clipviz.panels.heatmap.panel import BASELINES, POOLED_BASELINES
 from clipviz.panels.heatmap.sent import BaselineArrays
+from clipviz.session import BASELINES, POOLED_BASELINES
 from panels.views import faults, view_faults
 
 TOOL = Path(__file__).parents[2] / "tools/js/views.py"

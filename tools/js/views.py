@@ -1,4 +1,4 @@
-"""python tools/js/views.py: types of the panels' views for TypeScript, written from their TypedDicts."""
+"""python tools/js/views.py: types for TypeScript, written from what panels send and from their options."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is
 import numpy as np
 
 from clipviz import panels
+from clipviz.panels.core.options import WithOptions
+from clipviz.panels.quiz.panel import Quiz
+from clipviz.panels.tour.panel import Tour
 
 FOLDER = Path(panels.__file__).parent
 TYPES = FOLDER / "kit/views.d.ts"
-HEAD = "// Written by tools/js/views.py from the TypedDicts of clipviz/panels/*/sent.py; not to be edited.\n"
+HEAD = "// Written by tools/js/views.py from clipviz/panels/*/sent.py and the options; not to be edited.\n"
 PLAIN = {str: "string", int: "number", float: "number", bool: "boolean", type(None): "null", Any: "any"}
 ARRAYS = {np.float32: "Float32Array", np.int32: "Int32Array", np.uint8: "Uint8Array"}
 
@@ -24,6 +27,8 @@ def typescript(kind: Any) -> str:
     origin, args = get_origin(kind), get_args(kind)
     if kind in PLAIN:
         return PLAIN[kind]
+    if kind is bytes:
+        return "Uint8Array"
     if is_typeddict(kind):
         return str(kind.__name__)
     if origin is Literal:
@@ -53,6 +58,20 @@ def interface(kind: Any) -> str:
     return "\n".join([*([f"/** {said} */"] if said else []), *lines, "}"])
 
 
+def options(panel: type[WithOptions]) -> str:
+    """Return the options that the browser reads, as an interface."""
+    lines = [
+        f"  {name}: {typescript(option.kind)};" for name, option in panel.options().items() if option.sync
+    ]
+    return "\n".join([f"interface {stem(panel)}Options {{", *lines, "}"])
+
+
+def stem(panel: Any) -> str:
+    """Return what the types of a panel begin with, as its view's does."""
+    module = import_module(f"clipviz.panels.{panel.name}.sent")
+    return next(name for name in vars(module) if name.lower() == f"{panel.name}view").removesuffix("View")
+
+
 def declared() -> list[Any]:
     """Return every TypedDict of the panels, in the order of the files; names that begin with _ are parts of others."""
     found = []
@@ -67,9 +86,11 @@ def declared() -> list[Any]:
 
 def written() -> str:
     """Return the whole file."""
-    names = [kind.__name__.removesuffix("View") for kind in declared() if kind.__name__.endswith("View")]
-    apis = "\n".join(f"type {name}Api = Api<{name}View, {name}Arrays>;" for name in names)
-    return "\n\n".join([HEAD, *map(interface, declared()), apis]).replace("\n\n\n", "\n\n") + "\n"
+    shown = [Quiz, Tour, *(getattr(panels, name) for name in panels.__all__ if name != "Dashboard")]
+    names = sorted(map(stem, shown))
+    apis = "\n".join(f"type {name}Api = Api<{name}View, {name}Arrays, {name}Options>;" for name in names)
+    parts = [HEAD.strip(), *map(interface, declared()), *map(options, shown), apis]
+    return "\n\n".join(parts) + "\n"
 
 
 def main() -> int:

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from clipviz.panels.ablate.sent import OutcomeRow, OutcomeShown
 from clipviz.panels.core import pictures
+from clipviz.panels.core.sent import as_sent
 
 if TYPE_CHECKING:
     from clipviz.session.answers import Desk as Bench
@@ -45,7 +47,7 @@ def _floats(tensor: Any) -> np.ndarray:
     return np.ascontiguousarray(tensor.cpu().numpy(), np.float32)
 
 
-def outcome_shown(found: Outcome, task: Task, removed: bool) -> dict[str, Any]:
+def outcome_shown(found: Outcome, task: Task, removed: bool) -> OutcomeShown:
     """Return accuracy over the collection in the browser's form; removed: whether anything is removed."""
     worst = found.worst
     return {
@@ -60,11 +62,12 @@ def outcome_shown(found: Outcome, task: Task, removed: bool) -> dict[str, Any]:
     }
 
 
-def _row(row: Row) -> dict[str, Any]:
+def _row(row: Row) -> OutcomeRow:
     change = row.change
-    return {**row._asdict(), "change": [change.low, change.high], "differs": change.differs}
+    found: OutcomeRow = as_sent(row, {"change": (change.low, change.high), "differs": change.differs})
+    return found
 
 
-def three(row: dict[str, Any]) -> tuple[float, float, float]:
+def three(row: OutcomeRow) -> tuple[float, float, float]:
     """Return the values before, under the best random draw, and after."""
     return row["before"], max(row["random"], default=row["before"]), row["after"]

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import traitlets
 
 from clipviz.panels.ablate.bench import arrays_of, nearest, outcome_shown, three
-from clipviz.panels.core.base import ASKED, Arrays, Desk, View, pack
+from clipviz.panels.ablate.sent import AblateArrays, AblateView, DeskShown
+from clipviz.panels.core.base import Desk, pack
+from clipviz.panels.core.options import asked
 from clipviz.panels.core.scripts import script, style
-from clipviz.session import Session
+from clipviz.panels.core.sent import as_sent
 from clipviz.values import Ablation, Selection
 from clipviz.worker import Stale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from typing_extensions import Unpack
 
     from clipviz.session.answers import Desk as Bench
     from clipviz.values import Task
@@ -24,26 +25,12 @@ if TYPE_CHECKING:
 MOST_CLASSES = 400  # most classes sent to the browser: those nearest to the image
 
 
-class AblateOptions(TypedDict, total=False):
-    task: str
-    classes: str
-    shortcut: str
-    shortcut_b: str
-    mlps: list[int]
-    class_token: bool
-    visible: bool
-
-
 class Ablate(Desk):
     """Heads and MLPs removed from one image's class scores, exactly and in the browser; beside it the collection's
     accuracy.
 
-    task: one of the images' own tasks ("objects", "birds", ...) or "typed"; classes: class names with commas
-    between them, for "typed". shortcut, shortcut_b: two texts whose heads form a separate set, see
-    session.ablation.shortcut_heads. Removed heads, and all MLPs together, are the selection's ablation, shared
-    with every panel. mlps: single MLP terms (0 = the input, 1 + layer = an MLP), and class_token: what the class
-    token writes by attending to itself (Table A.1); both are removed on this desk alone, whose images are traced
-    again for them.
+    Removed heads, and all MLPs together, are the selection's ablation, shared with every panel. Single MLP terms and
+    the class token are removed on this desk alone, whose images are traced again for them.
     """
 
     name = "ablate"
@@ -53,22 +40,30 @@ class Ablate(Desk):
     _esm = script("ablate")
     _css = style("ablate")
 
-    task = traitlets.Unicode("").tag(**ASKED)
-    classes = traitlets.Unicode("").tag(**ASKED)
-    shortcut = traitlets.Unicode("").tag(**ASKED)
-    shortcut_b = traitlets.Unicode("").tag(**ASKED)
-    mlps = traitlets.List(traitlets.Int(), []).tag(**ASKED)
-    class_token = traitlets.Bool(False).tag(**ASKED)
+    task: str = asked(
+        default="", help='One of the tasks that the images pose ("objects", "birds", ...), or "typed".'
+    )
+    classes: str = asked(default="", help='Class names with commas between them, for "typed".')
+    shortcut: str = asked(
+        default="",
+        help="With shortcut_b, texts whose heads are a set of their own; see session.ablation.shortcut_heads.",
+    )
+    shortcut_b: str = asked(default="", help="The text from which shortcut differs.")
+    mlps: list[int] = asked(
+        default=[], help="Single MLP terms that are removed: 0 is the input, 1 + layer is an MLP."
+    )
+    class_token: bool = asked(
+        default=False,
+        help="Whether what the class token writes by attending to itself is removed (Table A.1).",
+    )
     desk = traitlets.Bytes(
         help="logits and Grams of one image's terms; written when image or classes change"
     ).tag(sync=True)
 
-    _desk_key: Any = None
-    _desk_view: dict[str, Any] | None = None
-    _desk: Bench | None = None
-
-    def __init__(self, session: Session, **options: Unpack[AblateOptions]) -> None:
-        super().__init__(session, **options)
+    def prepare(self) -> None:
+        self._desk_key: Any = None
+        self._desk_view: DeskShown | None = None
+        self._desk: Bench | None = None
 
     def looks_at(self, selection: Selection) -> Any:
         s, session = selection, self.session
@@ -80,18 +75,18 @@ class Ablate(Desk):
         )
         return s.image, s.text, s.ablation, known
 
-    def compute_shown(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
+    def compute_shown(self, selection: Selection, stale: Stale) -> tuple[AblateView, AblateArrays] | None:
         session, collection = self.session, self.board.collection
         known = session.ablation.tasks()
         task = self._task(known)
-        view: View = {
+        view: AblateView = {
             "n_layers": session.model.n_layers,
             "n_heads": session.model.n_heads,
             "n_mlps": session.model.weights.n_mlp_terms,
             "has_token": not session.model.weights.readout.pools,
             "kept": list(collection.layers),
-            "rest": session.ablation.everything_else().to_dict(),
-            "tasks": [[name, known[name].note] for name in known],
+            "rest": as_sent(session.ablation.everything_else().to_dict()),
+            "tasks": [(name, known[name].note) for name in known],
             "note": task.note if task else "",
             "task": self.task or (task.name if task else "typed"),
             "classes": self.classes,
@@ -123,7 +118,7 @@ class Ablate(Desk):
             else ("", "")
         )
         presets = session.ablation.presets(selection.text, selection.image, task, shortcut)
-        view["presets"] = [dataclasses.asdict(preset) for preset in presets]
+        view["presets"] = [as_sent(preset) for preset in presets]
         if not self.view.get("outcome"):
             self._show(selection, view, {})  # the image's bars do not wait for the collection
         if stale():
@@ -200,7 +195,7 @@ class Ablate(Desk):
         single = bool(self.mlps) and not self.session.ablation.on_desk(shared).mlps
         return single or self.class_token, self.class_token
 
-    def _put_desk(self, task: Task, image: int, apart: tuple[bool, bool]) -> dict[str, Any] | None:
+    def _put_desk(self, task: Task, image: int, apart: tuple[bool, bool]) -> DeskShown | None:
         """Write the desk's arrays if image, classes or means are new; return what the view states about them."""
         session = self.session
         key = (
@@ -218,7 +213,7 @@ class Ablate(Desk):
             return None
         rows = nearest(made, MOST_CLASSES)
         places, buffer = pack(arrays_of(made, rows, self.board.images, image))
-        self._desk_view = {
+        shown: DeskShown = {
             "arrays": places,
             "names": [task.classes[i] for i in rows],
             "prompts": [task.prompts[i][0] for i in rows],
@@ -226,13 +221,13 @@ class Ablate(Desk):
             "n_classes": len(task.classes),
             "apart": apart[0],
             "token": apart[1],
-            "heads": [list(head) for head in made.mean.heads],
+            "heads": list(made.mean.heads),
             "scale": made.scale,
             "bias": made.bias,
             "link": session.model.link,
             "label": rows.index(made.label) if made.label in rows else -1,
             "n_means": made.n_images,
-            "key": (self._desk_view or {}).get("key", 0) + 1,
+            "key": 1 + (self._desk_view["key"] if self._desk_view else 0),
         }
-        self._desk_key, self._desk, self.desk = key, made, buffer
-        return self._desk_view
+        self._desk_key, self._desk, self._desk_view, self.desk = key, made, shown, buffer
+        return shown

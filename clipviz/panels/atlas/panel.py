@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import traitlets
 from PIL import ImageColor
 
+from clipviz.panels.atlas.sent import AtlasArrays, AtlasView, Group
 from clipviz.panels.core import pictures
-from clipviz.panels.core.base import ASKED, LOCAL, Arrays, Desk, View
+from clipviz.panels.core.base import Desk
+from clipviz.panels.core.options import asked, local
 from clipviz.panels.core.requests import Request
 from clipviz.panels.core.scripts import script, style, text
-from clipviz.session import Session
+from clipviz.panels.core.sent import Uint8s
 from clipviz.values import Selection
 from clipviz.values import View as BoardView
 from clipviz.worker import Stale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from typing_extensions import Unpack
 
     from clipviz.session.answers import Atlas as Plane
 
@@ -32,26 +33,12 @@ CATEGORIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b58900", "#56b4e9", 
 MANY = 50_000  # more points than this are drawn by the graphics card
 
 
-class AtlasOptions(TypedDict, total=False):
-    by: Literal["head", "model"]
-    column: str
-    labels: bool
-    pictures: bool
-    drag: Literal["pan", "choose"]
-    engine: Literal["auto", "webgl", "canvas"]
-    visible: bool
-
-
 class Atlas(Desk):
     """The principal plane of the collection. A loop drawn around points selects them, and TextSpan then uses only
     these.
 
     The wheel zooms at the pointer, a drag pans (or draws a loop with drag="choose" or Shift), and a double click
-    resets the view. by: "head", the selected head's effects, or "model", the embeddings. column: an attribute
-    that colours the points; its most frequent values get a colour each, which is the named one if they are names
-    of colours. labels: texts at dense regions; pictures: thumbnails. The ends of the axes are named by the texts
-    that they point to. engine: what draws more than 50,000 points: "webgl", "canvas" (dots without blending), or
-    "auto", which uses WebGL if there is a graphics card.
+    resets the view. The ends of the axes are named by the texts that they point to.
     """
 
     name = "atlas"
@@ -62,18 +49,29 @@ class Atlas(Desk):
     _esm = script("atlas")
     _css = style("atlas")
 
-    by = traitlets.Enum(("head", "model"), "head").tag(**ASKED)
-    column = traitlets.Unicode("").tag(**ASKED)
-    labels = traitlets.Bool(True).tag(**LOCAL)
-    pictures = traitlets.Bool(True).tag(**LOCAL)
-    drag = traitlets.Enum(("pan", "choose"), "pan").tag(**LOCAL)
-    engine = traitlets.Enum(("auto", "webgl", "canvas"), "auto").tag(**LOCAL)
+    by: Literal["head", "model"] = asked(
+        default="head", help="What is arranged: the selected head's effects, or the model's embeddings."
+    )
+    column: str = asked(
+        default="",
+        help="An attribute that colours the points. Its most frequent values get a colour each, their own where they "
+        "are names of colours.",
+    )
+    labels: bool = local(default=True, help="Whether dense places are named by texts.")
+    pictures: bool = local(default=True, help="Whether some points are drawn as thumbnails.")
+    drag: Literal["pan", "choose"] = local(
+        default="pan", help="Whether a drag moves the plane or draws a loop."
+    )
+    engine: Literal["auto", "webgl", "canvas"] = local(
+        default="auto",
+        help="What draws more than 50,000 points: WebGL, dots without blending on a canvas, or WebGL where a graphics "
+        "card does it.",
+    )
     webgl = traitlets.Unicode(help="the module that draws many points; sent when there are many").tag(
         sync=True
     )
 
-    def __init__(self, session: Session, **options: Unpack[AtlasOptions]) -> None:
-        super().__init__(session, **options)
+    def prepare(self) -> None:
         self.on_msg(self._asked_thumbnails)
 
     def looks_at(self, selection: Selection) -> Any:
@@ -84,9 +82,9 @@ class Atlas(Desk):
     def marks(self, selection: Selection) -> Any:
         return selection.image, selection.images
 
-    def compute_shown(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
+    def compute_shown(self, selection: Selection, stale: Stale) -> tuple[AtlasView, AtlasArrays] | None:
         session, s = self.session, selection
-        view: View = {"message": "", "by": self.by, "ends": [], "regions": []}
+        view: AtlasView = {"message": "", "by": self.by, "ends": [], "regions": []}
         if self.board.collection.n_ready < 3:
             complete = self.board.collection.complete
             few = "A plane needs at least 3 images. Open a folder with more."
@@ -123,13 +121,13 @@ class Atlas(Desk):
             "ringed": bool(groups) and groups[0][3] not in CATEGORIES,
             "plane": f"{self.board.collection.version}/{which}",
         }
-        arrays: Arrays = {"ids": found.ids.astype(np.int32), "places": found.places, "colours": colours}
+        arrays: AtlasArrays = {"ids": found.ids.astype(np.int32), "places": found.places, "colours": colours}
         arrays["sprite"] = sprite
         if not self.board.pool_ready:
             self._show(selection, view, arrays)  # the plane does not wait for its words
         said = session.images.atlas_words(*which)
         view["ends"] = [list(texts) for texts in said.ends]
-        view["regions"] = [[one.text, *one.place, one.n_points] for one in said.regions]
+        view["regions"] = [(one.text, *one.place, one.n_points) for one in said.regions]
         return view, arrays
 
     def act(self, request: Request) -> None:
@@ -167,7 +165,7 @@ class Atlas(Desk):
 
     def _groups(
         self, found: Plane, column: str, known: dict[str, dict[str, int]]
-    ) -> tuple[np.ndarray, list[list[Any]]]:
+    ) -> tuple[Uint8s, list[Group]]:
         """Return one byte per point, and for each byte that occurs [byte, word, points, colour]."""
         colours = np.full(len(found.ids), NONE, np.uint8)
         if not column:
@@ -179,7 +177,7 @@ class Atlas(Desk):
         counts = np.bincount(colours, minlength=256)
         named = [*enumerate(values), (OTHER, "other"), (NONE, "none")]
         return colours, [
-            [byte, word, int(counts[byte]), shades[byte] if byte < OTHER else ""]
+            (byte, word, int(counts[byte]), shades[byte] if byte < OTHER else "")
             for byte, word in named
             if counts[byte]
         ]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from clipviz.panels.core.sent import Floats, Ints, Uint8s
+from clipviz.panels.core.sent import File, Floats, Ints, Uint8s
+
+Group = tuple[int, str, int, str]
+"""What a colour means: the points' byte, a word, how many points, the colour."""
 
 
 class AtlasView(TypedDict, total=False):
-    """The atlas's view. groups: [byte, word, points, colour], the meaning of the points' colours; ends: texts at the
-    ends of the axes; regions: [text, x, y, points]; tiles: the points that have a picture, names: their names.
-    """
+    """ends: texts of the axes' ends; regions:
+    [text, x, y, points]; tiles: the points that have a picture, names: theirs."""
 
     message: str
     by: str
@@ -21,7 +23,7 @@ class AtlasView(TypedDict, total=False):
     share: float
     columns: list[str]
     column: str
-    groups: list[tuple[int, str, int, str]]
+    groups: list[Group]
     tiles: list[int]
     tile_columns: int
     names: list[str]
@@ -35,4 +37,4 @@ class AtlasArrays(TypedDict, total=False):
     ids: Ints
     places: Floats
     colours: Uint8s
-    sprite: Uint8s
+    sprite: File

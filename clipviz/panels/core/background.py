@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import traitlets
 
-from clipviz.panels.core.base import ASKED, Desk, View
+from clipviz.panels.core.base import Desk
+from clipviz.panels.core.options import asked
+from clipviz.panels.core.sent import CodeSizes, UnitsShown
 from clipviz.session import CODE_SIZES
 from clipviz.waits import Work
 
@@ -67,17 +69,17 @@ class WorkingDesk(Desk):
 
 
 class CodedDesk(WorkingDesk):
-    """A working desk about neurons and their sparse codes. m: texts per code, default the thesis's number for the
-    width.
-    """
+    """A working desk about neurons and their sparse codes."""
 
-    m = traitlets.Enum((None, *CODE_SIZES), None).tag(**ASKED)
+    m: Literal[4, 8, 16, 32, 64, 128] | None = asked(
+        default=None, help="Texts of a neuron's code; None: the thesis's number for the model's width."
+    )
 
-    def about_codes(self) -> View:
-        """Return the sizes of codes, whether each is possible, and the one shown."""
+    def add_codes(self, view: CodeSizes) -> None:
+        """Add to a view what it says of the codes: the sizes there are, whether each fits, and the one on show."""
         most = min(self.session.model.weights.d_embed, len(self.session.texts))
         shown = self.session.neurons.code_size if self.m is None else min(self.m, most)
-        return {"sizes": [[m, m <= most] for m in CODE_SIZES], "m": shown}
+        view["sizes"], view["m"] = [(m, m <= most) for m in CODE_SIZES], shown
 
     def read_on(self, reading: Reading, n_images: int | None = None) -> bool:
         """Read the next few images and show the progress; return False when all planned ones have been read."""
@@ -87,13 +89,14 @@ class CodedDesk(WorkingDesk):
 
 
 class NeuronDesk(CodedDesk):
-    """A desk about the neurons of one layer. layer: the layer, default the session's default_layer; or the name of a
-    dictionary in use, for its features.
-    """
+    """A desk about the neurons of one layer, or the features of a dictionary in use."""
 
-    layer = traitlets.Union(
-        [traitlets.Int(min=0), traitlets.Unicode()], default_value=None, allow_none=True
-    ).tag(**ASKED)
+    layer: int | str | None = asked(
+        default=None,
+        low=0,
+        help="Whose neurons are shown, or the name of a dictionary in use, for its features; None: "
+        "session.neurons.default_layer.",
+    )
 
     def layer_shown(self) -> int | str | None:
         """Return the layer, or the name of the dictionary, that is shown; None if no later attention reads any
@@ -101,21 +104,17 @@ class NeuronDesk(CodedDesk):
         """
         return self.session.neurons.readable(self.layer)
 
-    def about_layer(self, shown: int | str | None) -> View:
-        """Return what the view states about the layer or dictionary, with a message if there is none."""
+    def add_layer(self, view: UnitsShown, shown: int | str | None) -> None:
+        """Add to a view what it says of the layer or dictionary, with a message where there is none."""
         neurons, name = self.session.neurons, shown if isinstance(shown, str) else ""
         message = (
             "" if shown is not None else "This model has one layer: no later attention reads its neurons."
         )
-        about = {
-            "layer": neurons.dictionaries[name].layer if name else shown,
-            "n_layers": self.session.model.n_layers,
-            "dictionary": name,
-            "dictionaries": list(neurons.dictionaries),
-            "reconstruction": str(neurons.reconstruction(name)) if name else "",
-            "message": message,
-        }
-        return {**about, **self.about_codes()}
+        view["layer"] = neurons.dictionaries[name].layer if isinstance(shown, str) else shown
+        view["n_layers"], view["message"] = self.session.model.n_layers, message
+        view["dictionary"], view["dictionaries"] = name, list(neurons.dictionaries)
+        view["reconstruction"] = str(neurons.reconstruction(name)) if name else ""
+        self.add_codes(view)
 
 
 def _steps(desk: weakref.ref[WorkingDesk]) -> Iterator[None]:

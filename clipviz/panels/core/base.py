@@ -20,8 +20,10 @@ import numpy as np
 import traitlets
 
 from clipviz.panels.core import standalone
+from clipviz.panels.core.options import WithOptions, asked, given
 from clipviz.panels.core.requests import Request, numbered
 from clipviz.panels.core.scripts import Scripted
+from clipviz.panels.core.sent import Arrays, Place, View, as_sent
 from clipviz.panels.core.stored import Choices, Kept, Stored
 from clipviz.session import Board, Session
 from clipviz.values import Selection
@@ -33,49 +35,42 @@ if TYPE_CHECKING:
 
     from clipviz.session.board import Rest
 
-LOCAL = {"option": True, "sync": True}  # an option that the browser applies by itself
-ASKED = {**LOCAL, "recompute": True}  # an option that the browser may set and Python uses
-LAZY = {**LOCAL, "refresh": True}  # applied by the browser, which may lack data for it; see looks_at
-FIXED = {"option": True, "recompute": True}  # an option that only Python uses
-
-PASSING = {"passing": True}  # tag of an option that is not part of a view
-
 FIGURES = {"svg": "image/svg+xml", "pdf": "application/pdf", "png": "image/png"}
 
-View = dict[str, Any]
-Arrays = dict[str, Any]
 Computed = tuple[View, Arrays] | tuple[View, Arrays, Callable[[], "Computed"]] | None
 
 
-def pack(arrays: Mapping[str, np.ndarray | bytes]) -> tuple[dict[str, dict[str, Any]], bytes]:
+def pack(arrays: Arrays) -> tuple[dict[str, Place], bytes]:
     """Pack arrays into one buffer, with the start of each; float32, int32 or uint8, aligned to 8 bytes."""
-    places: dict[str, dict[str, Any]] = {}
+    places: dict[str, Place] = {}
     parts: list[bytes] = []
     offset = 0
     for name, array in arrays.items():
         if isinstance(array, bytes):
             content, dtype, shape = array, "uint8", [len(array)]
         else:
-            content, dtype, shape = np.ascontiguousarray(array).tobytes(), array.dtype.name, list(array.shape)
-        places[name] = {"dtype": dtype, "shape": shape, "offset": offset, "size": len(content)}
+            made = np.asarray(array)
+            content, dtype, shape = made.tobytes(), made.dtype.name, list(made.shape)
+        places[name] = as_sent({"dtype": dtype, "shape": shape, "offset": offset, "size": len(content)})
         padding = -len(content) % 8
         parts += [content, bytes(padding)]
         offset += len(content) + padding
     return places, b"".join(parts)
 
 
-class Panel(Scripted):
+class Panel(WithOptions, Scripted):
     """A linked panel. A subclass sets `name`, `_esm`, `_css`, and implements `looks_at` and `compute`.
 
-    cost: panels are refreshed in order of cost. looks_at(selection): what this panel depends on; if it has not
-    changed, nothing is computed. compute(selection, stale): the view and its arrays, or None if a newer request
-    has come; if a part can wait, also a function that computes everything, which is called after the panels of
-    the next cost are shown. Options are traits tagged LOCAL, ASKED or FIXED.
+    cost: panels are refreshed in this order. looks_at(selection): what this panel depends on; when it has not
+    changed, nothing is computed. compute(selection, stale): the view and its arrays, or None when overtaken; where a
+    part can wait, also what computes the whole, called once the panels of the next cost are shown.
+    Options are declared as in core/options.py. prepare() sets up what a subclass keeps, before its first refresh.
     """
 
-    name: ClassVar[str] = "panel"
-    cost: ClassVar[int] = 1
+    name = "panel"
+    cost = 1
     wide: ClassVar[bool] = False  # the figure is as wide as a page, not a column
+    session: Session = given(kw_only=False)
 
     request = traitlets.Dict(help="written by the browser: seq, changes, options, action").tag(
         sync=True, echo_update=False
@@ -87,7 +82,7 @@ class Panel(Scripted):
     heard = traitlets.Int(0, help="written by Python: the newest request received").tag(sync=True)
 
     def __init__(self, session: Session, **options: Any) -> None:
-        known = self.option_names()
+        known = self.options()
         unknown = [name for name in options if name not in known]
         if unknown:
             raise TypeError(
@@ -99,6 +94,7 @@ class Panel(Scripted):
         options = {name: value for name, value in remembered.items() if self._fits(name, value)} | options
         super().__init__(**options)
         self.session, self.board = session, board
+        self.prepare()
         self.observe(self._option_noted, names=self._lasting())
         self._option_noted()
         self._ack = 0
@@ -108,16 +104,11 @@ class Panel(Scripted):
         self._speaking = threading.RLock()  # both the worker and the browser's messages write the view
         self._carrying = False
         self._refused: tuple[int, Selection] | None = None  # the request whose error is shown; see refuse
-        refreshing = [name for name in known if self._refreshes(name)]
+        refreshing = [name for name, option in known.items() if option.refreshes]
         if refreshing:
             self.observe(self._option_changed, names=refreshing)
         board.watch(self)
         board.refresh()
-
-    @classmethod
-    def option_names(cls) -> list[str]:
-        """Return names of the panel's own options."""
-        return sorted(name for name, trait in cls.class_traits().items() if trait.metadata.get("option"))
 
     def take(self, options: Mapping[str, Any]) -> None:
         """Set every option to its given value, else to its default. An invalid value raises ValueError and leaves
@@ -126,7 +117,7 @@ class Panel(Scripted):
         try:
             with self.hold_trait_notifications():
                 for name in self._lasting():
-                    setattr(self, name, options.get(name, self.traits()[name].default()))
+                    setattr(self, name, options.get(name, self.options()[name].default()))
         except traitlets.TraitError as error:
             raise ValueError(str(error)) from error
 
@@ -134,10 +125,10 @@ class Panel(Scripted):
         """Return whether an option can have a value. An invalid value from an earlier version's view is ignored with
         a warning.
         """
-        if name not in self.option_names():
+        if name not in self.options():
             return False
         try:
-            self.traits()[name].validate(self, value)  # type: ignore[attr-defined]
+            self.options()[name].validate(self, value)
         except traitlets.TraitError as error:
             logging.getLogger("clipviz").warning("Ignoring an option of the view: %s", error)
             return False
@@ -145,14 +136,14 @@ class Panel(Scripted):
 
     def _option_noted(self, _: Any = None) -> None:
         """Tell the session which options are not at their defaults."""
-        changed = {
-            name: getattr(self, name)
-            for name in self._lasting()
-            if getattr(self, name) != self.traits()[name].default()
-        }
+        now = {name: getattr(self, name) for name in self._lasting()}
+        changed = {name: value for name, value in now.items() if value != self.options()[name].default()}
         self.board.note(self.name, changed)
 
     # -- what a subclass says --------------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Set up what the panel keeps; the session and the options are there, nothing has been drawn."""
 
     def looks_at(self, selection: Selection) -> Any:
         """Return what the panel depends on, as a comparable value."""
@@ -330,17 +321,11 @@ class Panel(Scripted):
         return self._refused is not None
 
     def _asked_options(self) -> tuple[Any, ...]:
-        return tuple(getattr(self, name) for name in self.option_names() if self._tag(name, "recompute"))
+        return tuple(getattr(self, name) for name, option in self.options().items() if option.asked)
 
     def _lasting(self) -> list[str]:
         """Return the names of the options that are part of a view."""
-        return [name for name in self.option_names() if not self._tag(name, "passing")]
-
-    def _tag(self, name: str, tag: str) -> Any:
-        return self.traits()[name].metadata.get(tag)
-
-    def _refreshes(self, name: str) -> bool:
-        return bool(self._tag(name, "recompute") or self._tag(name, "refresh"))
+        return [name for name, option in self.options().items() if option.lasting]
 
     def _failed(self, error: Exception) -> None:
         """Show an error; a bug is also raised by session.wait(), so that tests notice it."""
@@ -374,7 +359,7 @@ class Panel(Scripted):
             self._set_options(request.options)
             if asked:
                 self._carry_out(request)
-            asked |= any(self._refreshes(name) for name in request.options)
+            asked |= any(self.options()[name].refreshes for name in request.options)
         except Exception as error:
             self.refuse(error, self._ack, self.session.selection)
         finally:
@@ -383,7 +368,7 @@ class Panel(Scripted):
             self.board.refresh()
 
     def _set_options(self, options: Mapping[str, Any]) -> None:
-        known = [name for name in self.option_names() if self._tag(name, "sync")]
+        known = [name for name, option in self.options().items() if option.sync]
         with self.hold_sync():
             for name, value in options.items():
                 if name not in known:
@@ -438,7 +423,9 @@ class Desk(Panel):
         if "title" in vars(cls):
             DESKS[cls.name] = cls
 
-    visible = traitlets.Bool(True, help="on screen").tag(**ASKED, **PASSING)
+    visible: bool = asked(
+        default=True, help="Whether it is on screen, else nothing is computed.", lasting=False
+    )
 
     def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
         if self.closed:  # just before computing: it is refreshed when it is opened again

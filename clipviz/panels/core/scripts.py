@@ -1,9 +1,9 @@
 """Scripts in the form that a browser needs: ES modules, joined without a bundler.
 
-`kit/` has the shared parts; its modules are joined into one (`kit`), each after those that it imports. A panel's
-script is a function of that kit (`script`), and a page loads the kit once: a notebook from the widget `Kit`, to
-which every panel refers; a saved page from itself (`alone`). A published page serves the modules as they are
-written.
+`kit/` holds what scripts share; its modules become one (`kit`), each after those that it imports. A panel's script,
+view.js with the modules of its folder that it imports, is a function of that kit (`script`). A page loads the kit once:
+a notebook from the widget `Kit`, to which every panel refers; a saved page from itself (`alone`). A published page
+serves the modules as they are written.
 """
 
 from __future__ import annotations
@@ -93,15 +93,18 @@ def ordered(names: Iterable[str]) -> list[str]:
 
 
 def joined(names: Iterable[str]) -> str:
-    """Return the modules and everything that they import as one scope. Raises ValueError for a name that two of them
-    declare.
-    """
-    bodies = [module(name).body for name in ordered(names)]
-    declared = TOP.findall("\n".join(bodies))
+    """The modules and all that they import as one scope."""
+    return _one_scope(ordered(names))
+
+
+def _one_scope(names: Iterable[str]) -> str:
+    """The modules one after the other. ValueError for a name that two of them declare."""
+    bodies = "\n".join(module(name).body for name in names)
+    declared = TOP.findall(bodies)
     twice = sorted({name for name in declared if declared.count(name) > 1})
     if twice:
-        raise ValueError(f"expected each name to be declared once in the kit, got {', '.join(twice)} twice")
-    return "\n".join(bodies)
+        raise ValueError(f"expected each name to be declared once, got {', '.join(twice)} twice")
+    return bodies
 
 
 @cache
@@ -130,13 +133,17 @@ def kit_key() -> str:
 
 @cache
 def script(name: str) -> str:
-    """Return a panel's script, a function of the kit. It is a string, so that close() frees it."""
-    own = module(f"{name}/view.js")
-    if len(DEFAULT.findall(own.body)) != 1:
+    """A panel's script: its modules, with view.js as the last, as a function of the kit. A string, so that close()
+    frees it."""
+    own = [file for file in ordered([f"{name}/view.js"]) if file not in _kit_files()]
+    imported = [module(file).imports.items() for file in own]
+    names = sorted(
+        {word for items in imported for place, words in items if place not in own for word in words}
+    )
+    body = _one_scope(own)
+    if len(DEFAULT.findall(body)) != 1:
         raise ValueError(f"expected one `export default` in {name}/view.js")
-    ordered([f"{name}/view.js"])  # checks that every imported name exists
-    names = sorted(word for words in own.imports.values() for word in words)
-    body = DEFAULT.sub("return ", own.body)
+    body = DEFAULT.sub("return ", body)
     frame = module("core/loader.js").body
     return f'{frame}\nexport default withKit("{kit_key()}", ({{ {", ".join(names)} }}) => {{\n{body}}});\n'
 
@@ -173,6 +180,9 @@ class Kit(ipywidgets.Widget):
 
 class Scripted(anywidget.AnyWidget):
     """A widget whose script needs the kit."""
+
+    _esm: str
+    _css: str
 
     kit = traitlets.Instance(Kit, help="the widget that holds what scripts share").tag(
         sync=True, **ipywidgets.widget_serialization

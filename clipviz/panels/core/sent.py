@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +12,24 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 Uint8s = NDArray[np.uint8]
+File = bytes
+"""The bytes of a picture."""
+
+View = Mapping[str, object]
+"""What a panel sends: a TypedDict of its sent.py."""
+
+Arrays = Mapping[str, object]
+"""The arrays of a view, another TypedDict: of numpy, or the bytes of a file."""
+
+
+def as_sent(*parts: Any) -> Any:
+    """Join mappings and values, as a view holds them. The panels' tests compare the view with its type."""
+    found: dict[str, Any] = {}
+    for part in parts:
+        if is_dataclass(part) and not isinstance(part, type):
+            part = asdict(part)
+        found |= part._asdict() if hasattr(part, "_asdict") else part
+    return found
 
 
 class AblationShown(TypedDict):

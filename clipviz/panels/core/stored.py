@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypedDict
 import numpy as np
 
 from clipviz import waits
+from clipviz.panels.core.sent import Arrays, View
 from clipviz.session import Session, checks
 from clipviz.values import Head, Progress, Selection
 
@@ -31,8 +32,8 @@ STEPS = 32767  # the largest int16, to which the largest magnitude in each row o
 class Answer(NamedTuple):
     """A part of a view with its arrays, and other data that the browser reads (the bytes of a picture, by trait)."""
 
-    view: dict[str, Any]
-    arrays: dict[str, Any] = {}  # noqa: RUF012
+    view: View
+    arrays: Arrays = {}  # noqa: RUF012
     traits: dict[str, bytes] = {}  # noqa: RUF012
 
 
@@ -157,7 +158,7 @@ class Store:
         said = json.dumps(value, allow_nan=False)
         return self._once(("value", said), self.values, lambda: value)
 
-    def _array(self, array: np.ndarray | bytes) -> int:
+    def _array(self, array: object) -> int:
         content = array if isinstance(array, bytes) else np.ascontiguousarray(array)
         digest = hashlib.blake2b(content if isinstance(content, bytes) else content.tobytes()).digest()
         shape = None if isinstance(content, bytes) else (content.dtype.name, content.shape)

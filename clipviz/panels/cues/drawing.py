@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from clipviz.panels.core import pictures
-from clipviz.panels.core.base import Arrays, View
+from clipviz.panels.cues.sent import AttemptShown, CuesArrays, CuesView, LookShown
 from clipviz.session import SHOWN, Board
 from clipviz.waits import Work
 
@@ -73,9 +73,9 @@ class Drawing:
         attack = attempt[1]
         return attack.sentences[place], attack.images[place], attack.margins[place]
 
-    def shown(self) -> tuple[View, Arrays]:
+    def shown(self) -> tuple[CuesView, CuesArrays]:
         """Return the attempts and their pictures in one sheet; when all are drawn, also one enlarged picture."""
-        rows: list[dict[str, Any]] = []
+        rows: list[AttemptShown] = []
         drawn: list[Image.Image] = []
         for method, (words, attack) in self.attempts.items():
             rows.append(
@@ -83,7 +83,7 @@ class Drawing:
                     "method": method,
                     "words": words[:8],
                     "fooled": attack.n_fooled,
-                    "interval": [attack.share.low, attack.share.high],
+                    "interval": (attack.share.low, attack.share.high),
                     "mean": float(np.mean(attack.margins)),
                     "sentences": list(attack.sentences),
                     "margins": list(attack.margins),
@@ -91,7 +91,7 @@ class Drawing:
                 }
             )
             drawn += attack.images
-        view: View = {"attempts": rows, "drawing": not self.finished, "columns": COLUMNS}
+        view: CuesView = {"attempts": rows, "drawing": not self.finished, "columns": COLUMNS}
         view["left_out"] = [{"method": name, "reason": reason} for name, reason in self.left_out.items()]
         target = self.session.cues.class_text(self.pair[1])
         view |= {"n_tiles": len(drawn), "verdict": self._verdict(target) if self.finished else ""}
@@ -99,14 +99,15 @@ class Drawing:
             return view, {}
         key = ("cue pictures", self._number, len(rows))
         sheet = self.board.remember(key, lambda: pictures.sheet(drawn, TILE, COLUMNS))
-        look, more = self._closely() if self.finished else (None, {})
-        return view | {"look": look}, {"sprite": sheet, **more}
+        arrays: CuesArrays = {"sprite": sheet}
+        view["look"] = self._closely(arrays) if self.finished else None
+        return view, arrays
 
     def _verdict(self, target: str) -> str:
         return verdict({name: attack for name, (_, attack) in self.attempts.items()}, target)
 
-    def _closely(self) -> tuple[View, Arrays]:
-        """Return one picture and the tokens that write towards either class."""
+    def _closely(self, arrays: CuesArrays) -> LookShown:
+        """One picture, which is added to the arrays with the tokens that write towards either class."""
         name = "second order" if "second order" in self.attempts else next(iter(self.attempts))
         best = name, int(np.argmax(self.attempts[name][1].margins))
         method, place = self.look or best
@@ -115,9 +116,9 @@ class Drawing:
             ("cue map", self._number, method, place),
             lambda: self.session.cues.map(picture, self.pair),
         )
-        look = {"method": method, "place": place, "sentence": sentence, "margin": margin}
-        arrays = {"picture": pictures.encoded(picture, 92), "map": heatmap}
-        return {**look, "grid": list(heatmap.shape)}, arrays
+        arrays["picture"], arrays["map"] = pictures.encoded(picture, 92), heatmap
+        grid = list(heatmap.shape)
+        return {"method": method, "place": place, "sentence": sentence, "margin": margin, "grid": grid}
 
 
 def why_none(drawn: str, cues: CueTopic, ready: bool) -> str:

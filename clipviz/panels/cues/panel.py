@@ -3,44 +3,28 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypedDict
-
-import traitlets
+from typing import TYPE_CHECKING, Any
 
 from clipviz.panels.core.background import CodedDesk
-from clipviz.panels.core.base import ASKED, FIXED, Arrays, View
+from clipviz.panels.core.options import asked, fixed
 from clipviz.panels.core.requests import Request
 from clipviz.panels.core.scripts import script, style
+from clipviz.panels.core.sent import as_sent
 from clipviz.panels.cues.coding import Coding
 from clipviz.panels.cues.drawing import Drawing, why_none
-from clipviz.session import Board, Session
+from clipviz.panels.cues.sent import CuesArrays, CuesView
 from clipviz.values import Selection
 from clipviz.worker import Stale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from typing_extensions import Unpack
-
-
-class CuesOptions(TypedDict, total=False):
-    drawn: str
-    mistaken: str
-    layers: list[int]
-    m: int | None
-    visible: bool
-    n_listed: int
-    n_images: int | None
-    n_sentences: int
-    n_pictures: int
 
 
 class Cues(CodedDesk):
     """Words that pull pictures of one class towards another through neurons, and attempts to mislead the model.
 
-    drawn, mistaken: names of the class to draw and of the class that the model should predict (a bundle that
-    draws starts with a pair; other models with none). layers: layers of the neurons, default the late ones (8-10
-    of 12). m: texts per code. n_images: images read for the neurons (None: all). Pictures are drawn once these
-    are read, or on request.
+    A bundle that draws starts with a pair of classes, other models with none. Pictures are drawn once the images are
+    read, or when asked for.
     """
 
     name = "cues"
@@ -50,31 +34,31 @@ class Cues(CodedDesk):
     _esm = script("cues")
     _css = style("cues")
 
-    drawn = traitlets.Unicode("").tag(**ASKED)
-    mistaken = traitlets.Unicode("").tag(**ASKED)
-    layers = traitlets.List(traitlets.Int(), []).tag(**ASKED)
-    n_listed = traitlets.Int(14, min=1, max=25).tag(**FIXED)
-    n_images = traitlets.Int(None, allow_none=True, min=1).tag(**FIXED)
-    n_sentences = traitlets.Int(6, min=1, max=50).tag(option=True)
-    n_pictures = traitlets.Int(2, min=1, max=10, help="pictures per sentence").tag(option=True)
+    drawn: str = asked(default="", help="The name of the source class, which is drawn.")
+    mistaken: str = asked(
+        default="", help="The name of the target class, for which the pictures should be mistaken."
+    )
+    layers: list[int] = asked(
+        default=[], help="Layers whose neurons are read; empty: the late ones (8-10 of 12)."
+    )
+    n_listed: int = fixed(default=14, low=1, high=25, help="Words listed.")
+    n_images: int | None = fixed(default=None, low=1, help="Images read for the neurons; None: all of them.")
+    n_sentences: int = fixed(default=6, low=1, high=50, help="Sentences that are drawn.", asked=False)
+    n_pictures: int = fixed(default=2, low=1, high=10, help="Pictures of each sentence.", asked=False)
 
-    _seed = 0
-    _asked = False  # pictures are requested now, whatever has been read
-    _drawing: Drawing | None = None
-
-    def __init__(self, session: Session, **options: Unpack[CuesOptions]) -> None:
-        self._coding = Coding(Board.of(session))
-        super().__init__(session, **options)
+    def prepare(self) -> None:
+        self._coding = Coding(self.board)
+        self._drawing: Drawing | None = None
+        self._seed, self._asked = 0, False  # asked: pictures are wanted now, whatever has been read
 
     def looks_at(self, selection: Selection) -> Any:
         s, now = selection, self._drawing
         drawn = now and (now.subject, len(now.attempts), now.finished, now.look)
         return s.layer, s.neuron, s.text, self._coding.key, drawn, self._seed, id(self.session.cues.studio)
 
-    def compute_shown(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
+    def compute_shown(self, selection: Selection, stale: Stale) -> tuple[CuesView, CuesArrays] | None:
         session, pair, layers = self.session, self.pair(), self.layers_shown()
-        view: View = {
-            **self.about_codes(),
+        view: CuesView = {
             "layers": list(layers),
             "n_layers": session.model.n_layers,
             "message": "" if layers else "This model has one layer: no later attention reads its neurons.",
@@ -87,6 +71,7 @@ class Cues(CodedDesk):
             "note": "",
             "look": None,
         }
+        self.add_codes(view)
         if not layers:
             return view, {}
         if not all(pair):
@@ -105,8 +90,10 @@ class Cues(CodedDesk):
             return None
         can = session.cues.drawable([cue.text for cue in found], pair)
         view["words"] = [
-            cue._asdict()
-            | {"differs": cue.differs, "drawable": ok, "neurons": [one._asdict() for one in cue.neurons]}
+            as_sent(
+                cue,
+                {"differs": cue.differs, "drawable": ok, "neurons": [as_sent(one) for one in cue.neurons]},
+            )
             for cue, ok in zip(found, can, strict=True)
         ]
         complete = self._coding.complete(layers, self.n_images)
@@ -115,7 +102,7 @@ class Cues(CodedDesk):
         ready = drawn or self._asked or complete
         view["note"] = why_none(pair[0], session.cues, ready)
         shown, arrays = self._shown()
-        return view | shown, arrays
+        return {**view, **shown}, arrays
 
     def layers_shown(self) -> tuple[int, ...]:
         """Return the layers whose neurons are shown: those chosen, else the late ones; none without later attention."""
@@ -164,7 +151,7 @@ class Cues(CodedDesk):
 
     # -- what is on show -----------------------------------------------------------------------------------------
 
-    def _shown(self) -> tuple[View, Arrays]:
+    def _shown(self) -> tuple[CuesView, CuesArrays]:
         """Return the pictures of the pair shown, as far as they are drawn."""
         now = self._drawing
         if now is None or now.subject != self._subject():

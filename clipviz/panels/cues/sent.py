@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from clipviz.panels.core.sent import CodeSizes, Floats, Uint8s
+from clipviz.panels.core.sent import CodeSizes, File, Floats
 
 
 class NeuronBehind(TypedDict):
@@ -85,6 +85,6 @@ class CuesView(CodeSizes, total=False):
 class CuesArrays(TypedDict, total=False):
     """The desk's arrays. sprite: all pictures; picture, map: the enlarged one."""
 
-    sprite: Uint8s
-    picture: Uint8s
+    sprite: File
+    picture: File
     map: Floats

@@ -18,7 +18,7 @@ class Bar(Scripted):
 
     _esm = script("desks")
     _css = style("desks")
-    desks: traitlets.List = traitlets.List(help="[name, title, question] of every desk").tag(sync=True)
+    desks = traitlets.Any(help="[name, title, question] of every desk").tag(sync=True)
     shown = traitlets.Unicode("", help="written by the browser and by Python").tag(sync=True)
 
 
@@ -67,7 +67,7 @@ class Desks(ipywidgets.Box):
             self.board.refresh()
         else:
             self.built[name] = self._build(DESKS[name])
-        self.children = (self.bar, self.built[name])  # type: ignore[assignment]
+        self.children = (self.bar, self.built[name])
 
     def _build(self, desk: type[Desk]) -> Desk:
         panel = desk(self.session)

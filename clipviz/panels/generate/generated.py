@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clipviz.panels.core import pictures
-from clipviz.panels.core.base import Arrays, View
+from clipviz.panels.core.sent import as_sent
+from clipviz.panels.generate.sent import GenerateArrays, GenerateView
 from clipviz.session import EVERY
 from clipviz.waits import Work
 
@@ -22,13 +23,13 @@ DOING = {"copy": "Copying", "remove": "Removing", "amplify": "Amplifying", "imag
 PEAK = 3.0  # a map of this many deviations is drawn at full strength
 
 
-def whole(bench: Workbench, session: Session, concept: int) -> tuple[View, Arrays]:
+def whole(bench: Workbench, session: Session, concept: int) -> tuple[GenerateView, GenerateArrays]:
     """Return everything that is drawn once the picture is at rest; concept: the concept whose map is shown."""
     maps = bench.maps()
     order = np.argsort(-maps.max((1, 2)), kind="stable")[:SHOWN].tolist()
     concepts = session.generator.concepts()
     verdict = bench.verdict()
-    view: View = {
+    view: GenerateView = {
         "message": "",
         "settled": True,
         "step": 0,
@@ -43,16 +44,16 @@ def whole(bench: Workbench, session: Session, concept: int) -> tuple[View, Array
         "classes": list(bench.classes),
         "label": bench.label,
         "link": session.model.link,
-        "before": [one.__dict__ for one in bench.before()],
-        "after": [one.__dict__ for one in bench.now()],
+        "before": [as_sent(vars(one)) for one in bench.before()],
+        "after": [as_sent(vars(one)) for one in bench.now()],
         "n_units": sum(len(one.units) for one in concepts),
-        "concepts": [{"place": i, **concepts[i]._asdict()} for i in order],
+        "concepts": [as_sent(concepts[i], {"place": i}) for i in order],
         "n_concepts": len(concepts),
         "n_kept": len(bench.kept),
         "image": session.selection.image,
     }
     shown = maps.clip(0).mean(0) * 2 if concept == EVERY else maps[concept]
-    arrays = {
+    arrays: GenerateArrays = {
         "picture": pictures.encoded(bench.picture()),
         "first": pictures.encoded(bench.picture(bench.first)),
         "map": drawn(shown),
@@ -64,7 +65,7 @@ def whole(bench: Workbench, session: Session, concept: int) -> tuple[View, Array
     return view, arrays
 
 
-def begun(work: Work) -> View:
+def begun(work: Work) -> GenerateView:
     """Return what changes in the view before the first step of a search."""
     return {"settled": False, "step": 0, "of": 0, "work": f"{work.what}…"}
 
@@ -76,15 +77,16 @@ def searching(work: Work, frame: Frame) -> Work:
     return work.reached(frame.step)
 
 
-def moving(frame: Frame, work: Work) -> View:
+def moving(frame: Frame, work: Work) -> GenerateView:
     """Return what changes in the view while a search is running."""
-    steps = {
+    return {
+        "message": "",
+        "settled": False,
         "step": frame.step,
         "of": frame.of,
         "distance": frame.distance,
         "work": work.line or f"{work.what}…",
     }
-    return {"message": "", "settled": False, **steps}
 
 
 def before_and_after(bench: Workbench, width: float) -> Figure:

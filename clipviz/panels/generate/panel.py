@@ -5,16 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypedDict
-
-import traitlets
+from typing import TYPE_CHECKING, Any
 
 from clipviz.panels.core import pictures
-from clipviz.panels.core.base import ASKED, LOCAL, PASSING, Arrays, Desk, View
+from clipviz.panels.core.base import Desk
+from clipviz.panels.core.options import asked, local
 from clipviz.panels.core.requests import Request
 from clipviz.panels.core.scripts import script, style
 from clipviz.panels.generate import generated
-from clipviz.session import EVERY, Session
+from clipviz.panels.generate.sent import GenerateArrays, GenerateView
+from clipviz.session import EVERY
 from clipviz.session.answers import Frame, Goal, Workbench
 from clipviz.values import Selection
 from clipviz.waits import Work
@@ -22,26 +22,16 @@ from clipviz.worker import Stale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from typing_extensions import Unpack
 
 FRAMES_APART = 0.033  # seconds between two intermediate pictures
 BUTTONS = {"copy": 1.0, "remove": 1.0, "amplify": 1.6}
-NO_MOVE = (0, 0.0, 0.0, 1.0)
-
-
-class GenerateOptions(TypedDict, total=False):
-    concept: int
-    move: list[float]
-    opacity: float
-    visible: bool
+NO_MOVE = (0.0, 0.0, 0.0, 1.0)
 
 
 class Generate(Desk):
     """One picture and the maps of the generator's shared units on it; dragging the maps changes the picture.
 
-    concept: the concept whose map is shown and changed, -1 for all. opacity: opacity of the map over the picture.
-    move: [grip, right, down, zoom] of the drag, in shares of the sides; a new grip starts from the current
-    picture. The picture itself is session.generator.workbench.
+    The picture itself is session.generator.workbench.
     """
 
     name = "generate"
@@ -51,30 +41,35 @@ class Generate(Desk):
     _esm = script("generate")
     _css = style("generate")
 
-    concept = traitlets.Int(EVERY).tag(**ASKED)
-    opacity = traitlets.Float(0.45, min=0.0, max=1.0).tag(**LOCAL)
-    move = traitlets.List(default_value=list(NO_MOVE), minlen=4, maxlen=4).tag(**LOCAL, **PASSING)
+    concept: int = asked(
+        default=EVERY, help="The concept whose map is shown and changed, or -1 for all of them."
+    )
+    opacity: float = local(default=0.45, low=0, high=1, help="Opacity of the map over the picture.")
+    move: tuple[float, float, float, float] = local(
+        default=NO_MOVE,
+        help="(grip, right, down, zoom) of the hand, in shares of the sides. A new grip takes hold of the picture "
+        "as it is then.",
+        lasting=False,
+    )
 
-    def __init__(self, session: Session, **options: Unpack[GenerateOptions]) -> None:
+    def prepare(self) -> None:
         self._task: Callable[[Workbench, Stale], bool | None] | None = None
         self._grip: tuple[int, Any] = (0, None)
-        self._moved: tuple[Any, ...] = NO_MOVE
+        self._moved = NO_MOVE
         self._turn, self._following, self._search = 0, False, Work("Searching", 0)
-        self._rested: tuple[View, Arrays] | None = None
+        self._rested: tuple[GenerateView, GenerateArrays] | None = None
         self._hand = threading.Lock()
-        super().__init__(session, **options)
+        self.observe(self._hand_moved, "move")
 
     def looks_at(self, selection: Selection) -> Any:
-        return self._turn, tuple(self.move), selection.image
+        return self._turn, self.move, selection.image
 
-    @traitlets.observe("move")
     def _hand_moved(self, _: Any) -> None:
         """React to a move: a running search notices it by itself; otherwise a search is started."""
         with self._hand:
             if self._following:
                 return
-        if hasattr(self, "_key"):
-            self.board.refresh()
+        self.board.refresh()
 
     # -- what is asked -----------------------------------------------------------------------------------------
 
@@ -109,7 +104,7 @@ class Generate(Desk):
         self._task, self._search, self._turn = task, Work(doing or "Searching", 0), self._turn + 1
         with self._speaking:
             if doing and "settled" in self.view:
-                self._publish(self.view | generated.begun(self._search), None)
+                self._publish({**self.view, **generated.begun(self._search)}, None)
 
     def _beginning(self, source: str, label: str) -> Callable[[Workbench, Stale], Any]:
         image = self.session.selection.image
@@ -136,7 +131,7 @@ class Generate(Desk):
 
     # -- what the worker does ----------------------------------------------------------------------------------
 
-    def compute_shown(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
+    def compute_shown(self, selection: Selection, stale: Stale) -> tuple[GenerateView, GenerateArrays] | None:
         bench = self.session.generator.workbench
         try:
             bench.generator  # noqa: B018 (says why there is none)
@@ -158,12 +153,12 @@ class Generate(Desk):
             self.refuse(error, ack, selection)
             return None
         view, arrays = generated.whole(bench, self.session, self.concept)
-        self._rested = view | {"moved": list(self._moved)}, arrays
+        self._rested = {**view, "moved": list(self._moved)}, arrays
         return self._rested
 
     def _perform(self, bench: Workbench, stale: Stale) -> bool:
         """Carry out a request; return False if interrupted. A failed request is not repeated."""
-        task, turn, finished, move = self._task, self._turn, True, tuple(self.move)
+        task, turn, finished, move = self._task, self._turn, True, self.move
         if task is None:
             return True
         try:
@@ -176,13 +171,13 @@ class Generate(Desk):
 
     def _follow_hand(self, bench: Workbench, stale: Stale) -> bool:
         """Follow the drag until it rests; return False if interrupted by anything but its own next move."""
-        if tuple(self.move) == self._moved:
+        if self.move == self._moved:
             return True
         seen = self._moved
 
         def goal() -> Goal:
             nonlocal seen
-            seen = tuple(self.move)
+            seen = self.move
             grip, right, down, zoom = seen
             if int(grip) != self._grip[0] or self._grip[1] is None:
                 self._grip = (int(grip), bench.latents)
@@ -198,7 +193,7 @@ class Generate(Desk):
         finally:
             with self._hand:
                 self._following = False
-                late = tuple(self.move) != seen
+                late = self.move != seen
         if finished:
             self._moved = seen
             if late:
@@ -213,7 +208,7 @@ class Generate(Desk):
         if frame.number > 0 and now - getattr(self, "_shown_at", 0.0) >= FRAMES_APART:
             self._shown_at = now
             self._search = generated.searching(self._search, frame)
-            view = self.view | generated.moving(frame, self._search)
+            view = {**self.view, **generated.moving(frame, self._search)}
             self._show(self.session.selection, view, {"pixels": pictures.pixels(frame.picture)})
         return True
 

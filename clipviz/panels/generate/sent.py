@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from clipviz.panels.core.sent import Uint8s
+from clipviz.panels.core.sent import File, Uint8s
 
 
 class SaidShown(TypedDict):
@@ -60,9 +60,9 @@ class GenerateArrays(TypedDict, total=False):
     picture.
     """
 
-    picture: Uint8s
-    first: Uint8s
+    picture: File
+    first: File
     map: Uint8s
     tiles: Uint8s
-    kept: Uint8s
+    kept: File
     pixels: Uint8s

@@ -3,51 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import traitlets
 
-from clipviz.panels.core.base import ASKED, LOCAL, Arrays, Panel, View
+from clipviz.panels.core.base import Panel
+from clipviz.panels.core.options import asked, local
 from clipviz.panels.core.scripts import script, style
+from clipviz.panels.core.sent import as_sent
 from clipviz.panels.core.stored import Answer, Kept, Stored
-from clipviz.session import Session
+from clipviz.panels.heads.sent import HeadsArrays, HeadSummary, HeadsView
 from clipviz.values import Ablation, Selection
 from clipviz.worker import Stale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from typing_extensions import Unpack
 
     from clipviz.session.answers import Summary
     from clipviz.values import Head
 
 
-class HeadsOptions(TypedDict, total=False):
-    quantity: Literal["effect", "variance", "property"]
-    find: str
-
-
 class Heads(Panel):
-    """Every head of the model. A click selects one, a ctrl-click adds it to the ablation set, arrow keys move.
-
-    quantity: "effect" (direct effect on text A, or A minus B, of the selected image), "variance" (share of the
-    heads' variance over the collection) or "property" (what its first TextSpan texts have in common). find: a
-    text whose heads are highlighted; they are found by the texts that they vary with (session.heads.find), or by
-    their labels and texts.
-    """
+    """Every head of the model. A click selects one, a ctrl-click adds it to the ablation set, arrow keys move."""
 
     name = "heads"
     cost = 1
     _esm = script("heads")
     _css = style("heads")
 
-    quantity = traitlets.Enum(("effect", "variance", "property"), "effect").tag(**LOCAL)
-
-    find = traitlets.Unicode("").tag(**ASKED)
-
-    def __init__(self, session: Session, **options: Unpack[HeadsOptions]) -> None:
-        super().__init__(session, **options)
+    quantity: Literal["effect", "variance", "property"] = local(
+        default="effect",
+        help="What the cells show: the direct effect on text A, or A minus B, of the selected image; the share of the "
+        "heads' variance over the collection; or what the head's first TextSpan texts have in common.",
+    )
+    find: str = asked(
+        default="",
+        help="A text whose heads stand out, found by what they vary with (session.heads.find) or by their labels and "
+        "texts.",
+    )
 
     def looks_at(self, selection: Selection) -> Any:
         s = selection
@@ -56,13 +49,13 @@ class Heads(Panel):
         labelled = session.heads.labelled or self.board.waiting
         return s.image, s.layer, s.head, asked, read, labelled, tuple(session.heads.roles().items())
 
-    def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
+    def compute(self, selection: Selection, stale: Stale) -> tuple[HeadsView, HeadsArrays]:
         return self._scored(selection)
 
-    def _scored(self, selection: Selection) -> tuple[View, Arrays]:
+    def _scored(self, selection: Selection) -> tuple[HeadsView, HeadsArrays]:
         session = self.session
         shape = (session.model.n_layers, session.model.n_heads)
-        arrays: dict[str, Any] = {
+        arrays: HeadsArrays = {
             "heads": np.zeros(shape, np.float32),
             "mlps": np.zeros(session.model.weights.n_mlp_terms, np.float32),
         }
@@ -72,7 +65,7 @@ class Heads(Panel):
             scores = session.heads.effects(*asked, selection.ablation)
             cosine, before = scores.cosine, session.heads.effects(*asked, Ablation()).cosine
             arrays["heads"], arrays["mlps"] = scores.heads.astype(np.float32), scores.mlps.astype(np.float32)
-        view = {
+        view: HeadsView = {
             "n_layers": shape[0],
             "n_heads": shape[1],
             "has_tail": session.model.weights.readout.has_tail,
@@ -88,7 +81,7 @@ class Heads(Panel):
             if session.heads.labelled:
                 view["summaries"] = _worded(session.heads.summaries())
             if self.find.strip():
-                view["found"] = [one._asdict() for one in session.heads.find(self.find.strip())]
+                view["found"] = [as_sent(one) for one in session.heads.find(self.find.strip())]
             arrays["variance"] = session.heads.variance().astype(np.float32)
         return view, arrays
 
@@ -106,7 +99,7 @@ class Heads(Panel):
         return heads_figure(shown["heads"], shown["mlps"], _title(shown["selection"]), width)
 
 
-def _worded(summaries: Mapping[Head, Summary]) -> dict[str, dict[str, Any]]:
+def _worded(summaries: Mapping[Head, Summary]) -> dict[str, HeadSummary]:
     """Return summaries in the browser's form, by "layer,head"."""
     return {
         f"{layer},{head}": {"label": one.label, "texts": list(one.texts), "p": one.p_value, "role": one.role}

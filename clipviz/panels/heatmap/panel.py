@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import traitlets
 
 from clipviz.panels.core import pictures
-from clipviz.panels.core.base import ASKED, LAZY, LOCAL, Computed, Panel
+from clipviz.panels.core.base import Computed, Panel
+from clipviz.panels.core.options import asked, lazy, local
 from clipviz.panels.core.scripts import script, style
 from clipviz.panels.core.stored import Answer, Kept, Stored
 from clipviz.panels.heatmap import parts
 from clipviz.panels.heatmap.parts import Part
+from clipviz.panels.heatmap.sent import HeatmapArrays
 from clipviz.session import (
-    BASELINES,
     IGNORING,
     NEURON_THRESHOLD,
-    POOLED_BASELINES,
-    Session,
     TokenHead,
     TokenMaps,
 )
@@ -27,35 +26,21 @@ from clipviz.worker import Stale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from typing_extensions import Unpack
 
-SCOPES = ("all", "late", "layer", "head")
-OURS = ("effect", "centred", "pool", "attention")
-NEURONS = ("neurons", "neuron")  # where neurons are active, averaged and rescaled to 0..1
-
-
-class HeatmapOptions(TypedDict, total=False):
-    scope: Literal["all", "late", "layer", "head"]
-    show: str
-    opacity: float
-    outline: bool
-    scale: float | None
-    joint_texts: Literal[10, 60]
+Own = Literal["effect", "centred", "pool", "attention"]
+Neural = Literal["neurons", "neuron"]  # what neurons activate at, averaged and stretched to 0..1
+Baseline = Literal[
+    "LRP", "partial LRP", "rollout", "raw attention", "Grad-CAM", "Chefer et al.", "Chefer et al. (generic)"
+]
+OURS, NEURONS = get_args(Own), get_args(Neural)
 
 
 class Heatmap(Panel):
     """Token effects on text A, or on A minus B, over the image (thesis 2.5). The browser sums over heads.
 
-    scope: "all" heads, the "late" layers (last 4), the selected "layer" or the selected "head". show: "effect",
-    "centred" (the effect minus that on the mean of all texts, the bias that every text's map shares), "pool" (for
-    towers with pooling: the effect of each final token as the pool reads it; independent of the scope),
-    "attention" (the share of each token in what heads read: the class token's attention), "neurons" (where the
-    200 neurons that write most along the text are active, Table 3.4), "neuron" (where the selected one is), or a
-    baseline by name ("rollout", "Grad-CAM", ...; independent of the scope). outline draws the image's true mask,
-    if it has one. scale: the value at full colour, None for each map's maximum. Hovering reads a token; a click
-    selects it and lists the heads that write there; arrow keys move it. Below, the cosine is compared with the
-    pool and the collection, and the texts of the selected head that agree most and least with the image are shown
-    with their regions (Fig. 2.6), among its first 10 texts, or 60 as in the thesis (joint_texts).
+    Hover reads a token; a click selects it and lists the heads that write there; arrows move it. Below, what
+    the cosine is compared with (the pool, the collection), and the texts of the selected head that the image agrees
+    with most and least, with where they come from (Fig. 2.6).
     """
 
     name = "heatmap"
@@ -63,23 +48,33 @@ class Heatmap(Panel):
     _esm = script("heatmap")
     _css = style("heatmap")
 
-    scope = traitlets.Enum(SCOPES, "late").tag(**LOCAL)
-    show = traitlets.Enum((*OURS, *NEURONS, *dict.fromkeys((*BASELINES, *POOLED_BASELINES))), "effect").tag(
-        **LAZY
+    scope: Literal["all", "late", "layer", "head"] = local(
+        default="late",
+        help="The heads summed: all, those of the last 4 layers, or of the selected layer, or one head.",
     )
-    opacity = traitlets.Float(0.75, min=0, max=1).tag(**LOCAL)
-    outline = traitlets.Bool(False).tag(**LOCAL)
-    joint_texts = traitlets.Enum((10, 60), 10).tag(**ASKED)
-    scale = traitlets.Float(None, allow_none=True, min=1e-9).tag(**LOCAL)
+    show: Literal[Own, Neural, Baseline] = lazy(
+        default="effect",
+        help="The map: the effect on the text; that minus the effect on the mean of all texts, the bias that every "
+        "text's map shares; where tokens are pooled, the effect of each final token as the pool reads it; the share "
+        "of each token in what heads read, which is the class token's attention; where the 200 neurons that write "
+        "most along the text are active (Table 3.4), or where the selected one is; or a baseline by its name. Pool "
+        "and baselines have no scope.",
+    )
+    opacity: float = local(default=0.75, low=0, high=1, help="Opacity of the map over the image.")
+    outline: bool = local(default=False, help="Whether the image's true mask is drawn, where it has one.")
+    joint_texts: Literal[10, 60] = asked(
+        default=10, help="How many of the head's first texts the image is compared with; 60 in the thesis."
+    )
+    scale: float | None = local(
+        default=None, low=1e-9, help="The value at full colour; None: the largest of each map."
+    )
     picture = traitlets.Bytes(help="the image as the model sees it; written only when it changes").tag(
         sync=True
     )
 
-    _picture_of: Any = None
-
-    def __init__(self, session: Session, **options: Unpack[HeatmapOptions]) -> None:
+    def prepare(self) -> None:
         self._parts = parts.Parts()
-        super().__init__(session, **options)
+        self._picture_of: Any = None
 
     def looks_at(self, selection: Selection) -> Any:
         s = selection
@@ -140,9 +135,9 @@ class Heatmap(Panel):
         """Return the map on screen, [rows, cols], as summed by the browser."""
         shown = self.data()
         if self.show in (*NEURONS, *self.session.maps.baselines) and self.show in shown:
-            return shown[self.show]
+            return np.asarray(shown[self.show])
         if self.show == "pool" and "pool" in shown:
-            return shown["pool"][1:].reshape(shown["rows"], shown["cols"])
+            return np.asarray(shown["pool"])[1:].reshape(shown["rows"], shown["cols"])
         return self._maps_shown(shown).map(
             self.scope, shown["selection"]["layer"], shown["selection"]["head"]
         )
@@ -207,7 +202,7 @@ class Heatmap(Panel):
                 f"{session.model.name!r} reads a class token and has no pool; choose show='effect'"
             )
         rows, cols = session.model.weights.grid
-        arrays = {"attention": session.maps.attention(image).astype(np.float32)}
+        arrays: HeatmapArrays = {"attention": session.maps.attention(image).astype(np.float32)}
         cosine = before = fits = None
         if selection.text:
             asked = selection.text, image, selection.text_b
@@ -237,7 +232,7 @@ class Heatmap(Panel):
             "fits": fits,
             "context": None,
             "title": pictures.title(self.board.images, image),
-            "picture": [image, self.board.images.fingerprint],
+            "picture": (image, self.board.images.fingerprint),
             "joint": None,
             "message": "",
         }, arrays

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from clipviz.panels.core.base import Arrays, Computed, View
+from clipviz.panels.core.base import Computed
+from clipviz.panels.core.sent import as_sent
+from clipviz.panels.heatmap.sent import ContextShown, HeatmapArrays, HeatmapView, JointShown
 from clipviz.session import FEW_IMAGES, Board
 from clipviz.values import N_LATE, Selection
 from clipviz.worker import Stale
 
-Part = tuple[View, Arrays]
+Part = tuple[HeatmapView, HeatmapArrays]
 NAMES = {
     "neurons": "neurons that write the text",
     "neuron": "neuron {neuron} of layer {layer}",
@@ -29,8 +30,8 @@ class Parts:
 
     def join(
         self,
-        view: View,
-        arrays: Arrays,
+        view: HeatmapView,
+        arrays: HeatmapArrays,
         wanted: Mapping[str, tuple[Any, Callable[[], Part]]],
         stale: Stale,
     ) -> Computed:
@@ -54,7 +55,7 @@ class Parts:
         return (view, arrays, rest) if fresh else (view, arrays)
 
 
-def scope_in_words(scope: str, shown: View) -> str:
+def scope_in_words(scope: str, shown: Mapping[str, Any]) -> str:
     """Return the scope of a map in words: "all heads", "layer 5"."""
     layer, head = shown["layer"], shown["head"]
     return {
@@ -101,7 +102,7 @@ def baselines(board: Board, selection: Selection, show: str) -> Part:
             f"{', '.join(board.session.maps.baselines)}"
         )
     found = board.session.maps.compare(selection.text, selection.image, selection.text_b)
-    return {}, {name: _float(values) for name, values in found.items()}
+    return {}, as_sent({name: _float(values) for name, values in found.items()})
 
 
 def neurons(board: Board, selection: Selection) -> Part:
@@ -128,19 +129,20 @@ def context(board: Board, selection: Selection) -> Part:
     """
     s, bundle = selection, board.session.model.bundle
     nearest = board.session.texts.nearest(s.image, 5, s.ablation)
-    about: View = {"nearest": [list(pair) for pair in nearest], "true": None}
+    about: ContextShown = {"nearest": nearest, "true": None, "far": None, "percentiles": None}
     if bundle is not None and bundle.truths is not None and s.image is not None:
         about["true"] = bundle.truths([text for text, _ in nearest], board.images, s.image)
     familiar = board.session.images.familiarity(s.image)
-    about["far"] = None if familiar.known else asdict(familiar)
+    about["far"] = None if familiar.known else as_sent(familiar)
     found = board.session.images.percentiles(s.text, s.image, s.text_b, s.ablation) if s.text else None
-    return {"context": about | {"percentiles": None if found is None else asdict(found)}}, {}
+    about["percentiles"] = None if found is None else as_sent(found)
+    return {"context": about}, {}
 
 
 def joint(board: Board, selection: Selection, n_texts: int) -> Part:
     """Return the head's first n_texts that agree most and least with the image, with their maps (Fig. 2.6)."""
     layer, head = selection.layer, selection.head
-    about: dict[str, Any] = {"message": "", "texts": [], "values": [], "n_texts": n_texts}
+    about: JointShown = {"message": "", "texts": [], "values": [], "n_texts": n_texts}
     if layer is None or head is None:
         about["message"] = "Select a head to see its texts for this image."
     elif layer not in board.collection.layers:
@@ -156,7 +158,7 @@ def joint(board: Board, selection: Selection, n_texts: int) -> Part:
     return {"joint": about}, {"joint_maps": _float(found.maps)}
 
 
-def _add(view: View, arrays: Arrays, part: Part) -> None:
+def _add(view: HeatmapView, arrays: HeatmapArrays, part: Part) -> None:
     view |= part[0]
     arrays |= part[1]
 

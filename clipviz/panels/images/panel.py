@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
-
-import traitlets
+from typing import TYPE_CHECKING, Any, Literal
 
 from clipviz.panels.core import pictures
-from clipviz.panels.core.base import ASKED, FIXED, Arrays, Panel, View
+from clipviz.panels.core.base import Panel
+from clipviz.panels.core.options import asked, fixed
 from clipviz.panels.core.pictures import title
 from clipviz.panels.core.requests import Request
 from clipviz.panels.core.scripts import script, style
 from clipviz.panels.core.stored import Answer, Kept, Stored
-from clipviz.session import BY, Session
+from clipviz.panels.images.sent import ImagesArrays, ImagesView
 from clipviz.values import Selection
 from clipviz.worker import Stale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from typing_extensions import Unpack
 
 THUMBNAIL = 72
 MOST = 5000  # most images ranked; further pages would not be useful
@@ -30,25 +28,11 @@ LARGEST = 60_000_000  # most characters of an uploaded file
 Ranked = list[tuple[int, float | None]]
 
 
-class ImageGalleryOptions(TypedDict, total=False):
-    order: Literal["text", "near", "chosen", "all"]
-    by: Literal["cosine", "product"]
-    page: int
-    column: str
-    value: str
-    n_shown: int
-
-
 class ImageGallery(Panel):
     """Thumbnails of the collection. A click selects an image; a ctrl-click adds it to a set to be described.
 
-    order: "text" (cosine with text A, or A minus B, after the selection's ablation), "near" (nearest to the
-    selected image under the whole model, and beside them under the selected head, Fig. 2.5), "chosen" (those
-    chosen here by ctrl-click or in the Atlas, the nearest to the text first) or "all" (in the order of the
-    collection). by: neighbours under the head by the "cosine" of its effects, or by their inner "product", as in
-    the thesis. column, value: show only images whose attribute `column` is `value`. n_shown: number of
-    thumbnails. "describe these" runs TextSpan on the subset, else on the images shown (the head's neighbours if
-    there are two lists).
+    "describe these" asks for TextSpan of the subset, else
+    of the images shown (the head's neighbours where there are two lists).
     """
 
     name = "images"
@@ -56,15 +40,21 @@ class ImageGallery(Panel):
     _esm = script("images")
     _css = style("images")
 
-    order = traitlets.Enum(("text", "near", "chosen", "all"), "text").tag(**ASKED)
-    by = traitlets.Enum(BY, "cosine").tag(**ASKED)
-    page = traitlets.Int(0, min=0).tag(**ASKED)
-    column = traitlets.Unicode("").tag(**ASKED)
-    value = traitlets.Unicode("").tag(**ASKED)
-    n_shown = traitlets.Int(28, min=2, max=200).tag(**FIXED)
-
-    def __init__(self, session: Session, **options: Unpack[ImageGalleryOptions]) -> None:
-        super().__init__(session, **options)
+    order: Literal["text", "near", "chosen", "all"] = asked(
+        default="text",
+        help="Which images are listed: by their cosine with text A, or A minus B, after the selection's ablation; "
+        "nearest to the selected image under the whole model, and beside them under the selected head (Fig. 2.5); "
+        "those chosen, here by ctrl-click or in the Atlas, the nearest to the text first; or all as they come.",
+    )
+    by: Literal["cosine", "product"] = asked(
+        default="cosine",
+        help="How neighbours under the head are found: by the cosine of its effects, or, as in the thesis, by their "
+        "inner product.",
+    )
+    page: int = asked(default=0, low=0, help="The page of the list, from 0.")
+    column: str = asked(default="", help="An attribute of the images.")
+    value: str = asked(default="", help="Only images whose attribute `column` has this value are listed.")
+    n_shown: int = fixed(default=28, low=2, high=200, help="Thumbnails on a page.")
 
     def looks_at(self, selection: Selection) -> Any:
         s, session = selection, self.session
@@ -72,7 +62,7 @@ class ImageGallery(Panel):
         used = {"text": asked, "near": (s.image, s.layer, s.head), "chosen": asked, "all": ()}[self.order]
         return used, s.image, s.images, self.board.collection.version, len(session.images)
 
-    def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
+    def compute(self, selection: Selection, stale: Stale) -> tuple[ImagesView, ImagesArrays] | None:
         session = self.session
         subset = self._subset()
         order, lists = self._ranked(selection, subset)
@@ -85,7 +75,7 @@ class ImageGallery(Panel):
         if stale():
             return None
         sprite, columns = self.board.images.sprite(ids, THUMBNAIL, columns=8) if ids else (b"", 1)
-        view = {
+        view: ImagesView = {
             "order": order,
             "by": self.by,
             "lists": [{"title": name, "count": len(ranked)} for name, ranked in lists],
@@ -101,7 +91,7 @@ class ImageGallery(Panel):
             "n_subset": None if subset is None else len(subset),
             "n_images": len(session.images),
             "n_read": self.board.collection.n_ready,
-            "skipped": [list(item) for item in self.board.images.skipped][:20],
+            "skipped": list(self.board.images.skipped[:20]),
             "n_skipped": len(self.board.images.skipped) + len(self.board.collection.broken),
             "complete": self.board.collection.complete,
             "waits": self.board.reading.line,

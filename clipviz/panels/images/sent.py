@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from clipviz.panels.core.sent import Uint8s
+from clipviz.panels.core.sent import File
 
 
 class ImageList(TypedDict):
@@ -48,4 +48,4 @@ class ImagesView(_Always, total=False):
 
 
 class ImagesArrays(TypedDict):
-    sprite: Uint8s
+    sprite: File

@@ -56,7 +56,7 @@ interface PanelRequest {
 }
 
 /** Where the points of a plane are on the screen. */
-type Camera = ReturnType<typeof import("./plane.js").planeCamera>;
+type Camera = import("./plane.js").PlaneCamera;
 
 /** What is painted of a plane's points: a byte for each, the bytes that occur, and their colours. */
 interface Scene {
@@ -75,7 +75,7 @@ interface Context {
 }
 
 /** What a panel's script draws with: the panel, what Python sent, and the ways to ask. */
-interface Api<View = any, Arrays = any> {
+interface Api<View = any, Arrays = any, Options extends Record<string, any> = any> {
   root: HTMLElement;
   body: HTMLElement;
   /** The widget's traits. */
@@ -96,9 +96,9 @@ interface Api<View = any, Arrays = any> {
   /** Change the selection or options, or act. */
   ask(changes?: object, extra?: Record<string, any>): void;
   /** Set options that are drawn here; tell Python. */
-  put(options: Record<string, any>, tell?: boolean): void;
+  put(options: Partial<Options>, tell?: boolean): void;
   /** An option as it is drawn. */
-  option(name: string): any;
+  option<Name extends keyof Options & string>(name: Name): Options[Name];
   showError(error: any): void;
   redraw(): void;
 }

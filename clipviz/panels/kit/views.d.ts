@@ -1,4 +1,4 @@
-// Written by tools/js/views.py from the TypedDicts of clipviz/panels/*/sent.py; not to be edited.
+// Written by tools/js/views.py from clipviz/panels/*/sent.py and the options; not to be edited.
 
 /** Heads to remove together. */
 interface PresetShown {
@@ -30,7 +30,7 @@ interface OutcomeShown {
   chance: number;
 }
 
-/** One image's sums, which are in the panel's `desk`. rows: the classes on show; label: the place of the true one among them, or -1; key: changes with the sums. */
+/** One image's sums, which are in the panel's `desk`. rows: the classes shown; label: index of the true one among them, or -1; key: changes with the sums. */
 interface DeskShown {
   arrays: Record<string, Place>;
   names: string[];
@@ -48,13 +48,13 @@ interface DeskShown {
   key: number;
 }
 
-/** What this desk alone removes. */
+/** What only this desk removes. */
 interface Apart {
   mlps: number[];
   token: boolean;
 }
 
-/** tasks: [name, note]; rest: everything but the late heads. */
+/** The desk's view. tasks: [name, note]; rest: everything except the late heads. */
 interface AblateView extends Shown {
   n_layers?: number;
   n_heads?: number;
@@ -79,7 +79,7 @@ interface AblateView extends Shown {
 interface AblateArrays {
 }
 
-/** groups: [byte, word, points, colour] of what the points' colours mean; ends: texts of the axes' ends; regions: [text, x, y, points]; tiles: the points that have a picture, names: theirs. */
+/** ends: texts of the axes' ends; regions: [text, x, y, points]; tiles: the points that have a picture, names: theirs. */
 interface AtlasView extends Shown {
   message?: string;
   by?: string;
@@ -130,7 +130,7 @@ interface SelectionShown {
   ablation: AblationShown;
 }
 
-/** Where an array begins in the view's buffer. */
+/** The position of an array in the view's buffer. */
 interface Place {
   dtype: "float32" | "int32" | "uint8";
   shape: number[];
@@ -138,7 +138,7 @@ interface Place {
   size: number;
 }
 
-/** What is added to every view. ack: the request that it answers. waiting, asSaved: set by pages alone. */
+/** The fields added to every view. ack: the request that it answers. waiting, asSaved: set by pages only. */
 interface Shown {
   seq?: number;
   ack?: number;
@@ -150,13 +150,13 @@ interface Shown {
   asSaved?: boolean;
 }
 
-/** How many texts a neuron's code may have, whether each number fits, and the one on show. */
+/** The possible numbers of texts in a neuron's code, whether each is possible, and the one shown. */
 interface CodeSizes {
   sizes?: [number, boolean][];
   m?: number;
 }
 
-/** Whose neurons are on show. dictionary: the name of the one whose features are, "" for the neurons of `layer`; dictionaries: the names of all in use; reconstruction: how well the one on show stands for its point, in words. */
+/** The units that are shown. dictionary: the name of the dictionary whose features are shown, "" for the neurons of `layer`; dictionaries: the names of all in use; reconstruction: how well the one shown reconstructs its point, in words. */
 interface UnitsShown {
   sizes?: [number, boolean][];
   m?: number;
@@ -183,7 +183,7 @@ interface NeuronBehind {
   part: number;
 }
 
-/** A word that is taken for the other class; null: the most that its rank has in random rotations. */
+/** A word that pulls pictures towards the other class; null: the largest score of its rank in random rotations. */
 interface CueShown {
   text: string;
   score: number;
@@ -193,7 +193,7 @@ interface CueShown {
   drawable: boolean;
 }
 
-/** Pictures with some words: how many are mistaken, their margins, and the place of the first in the sheet. */
+/** Pictures with some words: how many mislead the model, their margins, and the position of the first in the sheet. */
 interface AttemptShown {
   method: string;
   words: string[];
@@ -205,13 +205,13 @@ interface AttemptShown {
   first: number;
 }
 
-/** A method without pictures, and why. */
+/** A method without pictures, and the reason. */
 interface LeftOut {
   method: string;
   reason: string;
 }
 
-/** One picture closely. */
+/** One enlarged picture. */
 interface LookShown {
   method: string;
   place: number;
@@ -244,21 +244,21 @@ interface CuesView extends Shown {
   verdict?: string;
 }
 
-/** sprite: all pictures; picture, map: the one that is looked at. */
+/** The desk's arrays. sprite: all pictures; picture, map: the enlarged one. */
 interface CuesArrays {
   sprite?: Uint8Array;
   picture?: Uint8Array;
   map?: Float32Array;
 }
 
-/** What the model says of a picture. */
+/** The model's answers about a picture. */
 interface SaidShown {
   question: string;
   answer: string;
   probability: number | null;
 }
 
-/** Units of the generator that light up together. */
+/** Units of the generator that are active together. */
 interface ConceptListed {
   place: number;
   name: string;
@@ -267,7 +267,7 @@ interface ConceptListed {
   readers: string[];
 }
 
-/** settled: whether the picture rests; step, of: of a search; asked, distance: of the maps from those asked for. */
+/** The desk's view. settled: whether the picture is at rest; step, of: steps of a search; asked, distance: distances of the maps from the requested ones, before and now. */
 interface GenerateView extends Shown {
   message?: string;
   settled?: boolean;
@@ -294,7 +294,7 @@ interface GenerateView extends Shown {
   moved?: number[];
 }
 
-/** map, tiles: deviations of the concepts' units as bytes; pixels: of a picture on the way. */
+/** The desk's arrays. map, tiles: deviations of the concepts' units as bytes; pixels: those of an intermediate picture. */
 interface GenerateArrays {
   picture?: Uint8Array;
   first?: Uint8Array;
@@ -312,7 +312,7 @@ interface HeadSummary {
   role: string;
 }
 
-/** A head that varies along the text that was typed. */
+/** A head that varies along the typed text. */
 interface HeadFound {
   layer: number;
   head: number;
@@ -320,7 +320,7 @@ interface HeadFound {
   above: number;
 }
 
-/** summaries: by "layer,head", None until the heads are labelled. */
+/** The grid's view. summaries: by "layer,head", None until the heads are labelled. */
 interface HeadsView extends Shown {
   n_layers: number;
   n_heads: number;
@@ -333,14 +333,14 @@ interface HeadsView extends Shown {
   found: HeadFound[];
 }
 
-/** heads: [layer, head]; mlps: the input term, every layer's, the pool's; variance: [kept layer, head]. */
+/** The grid's arrays. heads: [layer, head]; mlps: the input term, every layer's MLP, the pool's; variance: [kept layer, head]. */
 interface HeadsArrays {
   heads: Float32Array;
   mlps: Float32Array;
   variance?: Float32Array;
 }
 
-/** Why an image is far from what the model was trained on. */
+/** Why an image differs from what the model was trained on. */
 interface Far {
   known: boolean;
   why: string;
@@ -349,7 +349,7 @@ interface Far {
   n_images: number;
 }
 
-/** The image's place among the pool's texts and among the images. */
+/** The image's rank among the pool's texts and among the images. */
 interface PercentilesShown {
   cosine: number;
   rank: number | null;
@@ -358,7 +358,7 @@ interface PercentilesShown {
   n_images: number;
 }
 
-/** What the cosine is compared with. true: of each of the nearest texts whether it is true, where that is known. */
+/** What the cosine is compared with. true: for each of the nearest texts whether it is true, if known. */
 interface ContextShown {
   nearest: [string, number][];
   true: (boolean | null)[] | null;
@@ -366,7 +366,7 @@ interface ContextShown {
   percentiles: PercentilesShown | null;
 }
 
-/** The texts of the head that the image agrees with most and least. */
+/** The texts of the head that agree most and least with the image. */
 interface JointShown {
   message: string;
   texts: string[];
@@ -374,7 +374,7 @@ interface JointShown {
   n_texts: number;
 }
 
-/** mask_size: height and width of the true mask; fits: whether the text names an object of the image. */
+/** The heatmap's view. mask_size: height and width of the true mask; fits: whether the text names an object of the image. */
 interface HeatmapView extends Shown {
   message?: string;
   rows?: number;
@@ -407,7 +407,7 @@ interface BaselineArrays {
   "Chefer et al. (generic)"?: Float32Array;
 }
 
-/** attention, scores, shared: [layer, head, token]; joint_maps: [text, token]; the other methods' maps, named as view.baselines: [row, column]. */
+/** The heatmap's arrays. attention, scores, shared: [layer, head, token]; joint_maps: [text, token]; the other methods' maps, named as in view.baselines: [row, column]. */
 interface HeatmapArrays {
   LRP?: Float32Array;
   "partial LRP"?: Float32Array;
@@ -432,7 +432,7 @@ interface ImageList {
   count: number;
 }
 
-/** n_subset: images of the chosen attribute, None where none is chosen; attributes: images of each word. places, n_tiles: where a page keeps one sheet for all its answers. */
+/** The gallery's view. n_subset: number of images with the chosen attribute, None without a choice; attributes: images per word. places, n_tiles: used if a page keeps one sheet for all its answers. */
 interface ImagesView extends Shown {
   order: string;
   by: string;
@@ -461,7 +461,7 @@ interface ImagesArrays {
   sprite: Uint8Array;
 }
 
-/** A neuron of the list: what it is listed by, and its first words with their weights. */
+/** A neuron of the list: its score, and its first words with their weights. */
 interface NeuronRow {
   neuron: number;
   score: number;
@@ -469,7 +469,7 @@ interface NeuronRow {
   words: [string, number][];
 }
 
-/** The neuron on show. code_share, random_share: of its direction, and of random ones, that its words rebuild. */
+/** The neuron that is shown. code_share, random_share: the share of its direction, and of random directions, that its words reconstruct. */
 interface NeuronShown {
   number: number;
   words: [string, number][];
@@ -480,14 +480,14 @@ interface NeuronShown {
   strength: number;
 }
 
-/** Images of the gallery that are alike, and the texts near them. */
+/** Images of the gallery that are similar, and the texts near them. */
 interface GroupShown {
   places: number[];
   texts: string[];
   along: number;
 }
 
-/** The neuron's images. limit: the scale of maps and bars; separation, one_group: how clearly the groups part, and how clearly images without groups would; strips: images of every interval. */
+/** The neuron's images. limit: the scale of maps and bars; separation, one_group: how well the groups are separated, and how well images without groups would be; strips: images of every interval. */
 interface GalleryShown {
   how: string;
   ids: number[];
@@ -502,7 +502,7 @@ interface GalleryShown {
   strips: number[];
 }
 
-/** Size and part in the cosine of every kind of effect. */
+/** Magnitude and part in the cosine of every kind of effect. */
 interface EffectsShown {
   rows: Record<string, [number, number | null]>;
   cosine: number;
@@ -542,7 +542,7 @@ interface NeuronsView extends Shown {
   texts?: string;
 }
 
-/** edges, counts: the histogram of effects; maps: of the gallery's images; map: of the selected one. */
+/** The desk's arrays. edges, counts: the histogram of effects; maps: those of the gallery's images; map: that of the selected one. */
 interface NeuronsArrays {
   edges?: Float32Array;
   counts?: Int32Array;
@@ -616,8 +616,16 @@ interface Share {
   late: number;
 }
 
-/** stand_ins: files that are missing or replaced, of those looked at. */
+/** What adds up to the cosine, after the removal and before it. */
+interface Shares {
+  share: Share | null;
+  before: Share | null;
+}
+
+/** The receipts' view. stand_ins: number of files that are missing or replaced, and of files checked. */
 interface ReceiptsView extends Shown {
+  share: Share | null;
+  before: Share | null;
   sum_check: number;
   readout: string;
   model: string;
@@ -630,18 +638,16 @@ interface ReceiptsView extends Shown {
   notes: string[];
   milliseconds: number;
   code: string;
-  share: Share | null;
-  before: Share | null;
   n_heads: number;
 }
 
-/** Direct effects [layer, head] with what is removed, and without. */
+/** Direct effects [layer, head] with the removal, and without it. */
 interface ReceiptsArrays {
   heads?: Float32Array;
   heads_before?: Float32Array;
 }
 
-/** A model of the dictionary. at_hand: whether it is loaded; paints: whether it makes pictures of its own. */
+/** A model of the dictionary. at_hand: whether it is loaded; paints: whether it generates its own pictures. */
 interface ColumnShown {
   name: string;
   loss: string;
@@ -663,7 +669,7 @@ interface CellShown {
   heldout: number;
 }
 
-/** hint: a text that fits its images, hint_share: how many of them; size: units that share the concept. */
+/** A concept. hint: a text that fits its images, hint_share: the share of them; size: number of units that share the concept. */
 interface ConceptShown {
   concept: number;
   name: string;
@@ -700,7 +706,7 @@ interface ConceptTile {
   strength: number;
 }
 
-/** The concept on the selected image, through every model. */
+/** The concept on the selected image, in every model. */
 interface ConceptDetail {
   concept: number;
   name: string;
@@ -750,7 +756,7 @@ interface RosettaView extends Shown {
   chosen?: boolean;
 }
 
-/** maps: [row, model, example, side, side]; here: [tile, side, side]; now: [model, side, side]. */
+/** The panel's arrays. maps: [row, model, example, side, side]; here: [tile, side, side]; now: [model, side, side]. */
 interface RosettaArrays {
   sprite?: Uint8Array;
   maps?: Uint8Array;
@@ -759,7 +765,7 @@ interface RosettaArrays {
   now?: Uint8Array;
 }
 
-/** A text, the share of the variance that it explains, and the same of random rotations. */
+/** A text, the share of the variance that it explains, and the share under random rotations. */
 interface TextRow {
   text: string;
   family: string;
@@ -768,7 +774,7 @@ interface TextRow {
   null_high: number;
 }
 
-/** The images of every row, and their places in the sprite of n tiles. */
+/** The images of every row, and their positions in the sprite of n tiles. */
 interface RowImages {
   ids: number[][];
   places: number[][];
@@ -776,7 +782,7 @@ interface RowImages {
   n: number;
 }
 
-/** The head's computed role, and the first texts that it rests on. */
+/** The head's computed role, and the first texts on which it is based. */
 interface LabelShown {
   name: string;
   p_value: number;
@@ -784,12 +790,12 @@ interface LabelShown {
   texts: string[];
 }
 
-/** role: the one that a person gave the head; roles: those to choose from. */
+/** The panel's view. role: the one that a person gave the head; roles: those to choose from. */
 interface TextSpanView extends Shown {
-  rows: TextRow[];
-  message: string;
-  role: string | null;
-  roles: string[];
+  rows?: TextRow[];
+  message?: string;
+  role?: string | null;
+  roles?: string[];
   explained?: number;
   null_explained?: number;
   n_draws?: number;
@@ -806,14 +812,14 @@ interface TextSpanArrays {
   sprite: Uint8Array;
 }
 
-/** A step, told inside a panel. */
+/** A step, explained inside a panel. */
 interface StepShown {
   title: string;
   text: string;
   panel: string;
 }
 
-/** at: the step that is shown, from 1; 0 for none. */
+/** The tour's view. at: the current step, from 1; 0 for none. */
 interface TourView extends Shown {
   steps: StepShown[];
   at: number;
@@ -846,18 +852,120 @@ interface WordsView extends Shown {
 interface WordsArrays {
 }
 
-type AblateApi = Api<AblateView, AblateArrays>;
-type AtlasApi = Api<AtlasView, AtlasArrays>;
-type CuesApi = Api<CuesView, CuesArrays>;
-type GenerateApi = Api<GenerateView, GenerateArrays>;
-type HeadsApi = Api<HeadsView, HeadsArrays>;
-type HeatmapApi = Api<HeatmapView, HeatmapArrays>;
-type ImagesApi = Api<ImagesView, ImagesArrays>;
-type NeuronsApi = Api<NeuronsView, NeuronsArrays>;
-type QueryApi = Api<QueryView, QueryArrays>;
-type QuizApi = Api<QuizView, QuizArrays>;
-type ReceiptsApi = Api<ReceiptsView, ReceiptsArrays>;
-type RosettaApi = Api<RosettaView, RosettaArrays>;
-type TextSpanApi = Api<TextSpanView, TextSpanArrays>;
-type TourApi = Api<TourView, TourArrays>;
-type WordsApi = Api<WordsView, WordsArrays>;
+interface QuizOptions {
+  at: number;
+}
+
+interface TourOptions {
+}
+
+interface AblateOptions {
+  class_token: boolean;
+  classes: string;
+  mlps: number[];
+  shortcut: string;
+  shortcut_b: string;
+  task: string;
+  visible: boolean;
+}
+
+interface AtlasOptions {
+  by: "head" | "model";
+  column: string;
+  drag: "pan" | "choose";
+  engine: "auto" | "webgl" | "canvas";
+  labels: boolean;
+  pictures: boolean;
+  visible: boolean;
+}
+
+interface CuesOptions {
+  drawn: string;
+  layers: number[];
+  m: 4 | 8 | 16 | 32 | 64 | 128 | null;
+  mistaken: string;
+  visible: boolean;
+}
+
+interface GenerateOptions {
+  concept: number;
+  move: [number, number, number, number];
+  opacity: number;
+  visible: boolean;
+}
+
+interface HeadsOptions {
+  find: string;
+  quantity: "effect" | "variance" | "property";
+}
+
+interface HeatmapOptions {
+  joint_texts: 10 | 60;
+  opacity: number;
+  outline: boolean;
+  scale: number | null;
+  scope: "all" | "late" | "layer" | "head";
+  show: "effect" | "centred" | "pool" | "attention" | "neurons" | "neuron" | "LRP" | "partial LRP" | "rollout" | "raw attention" | "Grad-CAM" | "Chefer et al." | "Chefer et al. (generic)";
+}
+
+interface ImagesOptions {
+  by: "cosine" | "product";
+  column: string;
+  order: "text" | "near" | "chosen" | "all";
+  page: number;
+  value: string;
+}
+
+interface NeuronsOptions {
+  find: "text" | "image" | "strength";
+  indirect: boolean;
+  layer: number | string | null;
+  m: 4 | 8 | 16 | 32 | 64 | 128 | null;
+  opacity: number;
+  show: "top" | "groups" | "intervals" | "quantiles" | "random";
+  visible: boolean;
+}
+
+interface QueryOptions {
+}
+
+interface ReceiptsOptions {
+}
+
+interface RosettaOptions {
+  every_unit: boolean;
+  models: string[];
+  other: string;
+  page: number;
+  pivot: "clip" | "generator";
+  show: "grid" | "image" | "pair";
+  sort: "named" | "heldout" | "correlation" | "size" | "layer";
+  visible: boolean;
+  whose: string;
+  words: string;
+}
+
+interface TextSpanOptions {
+}
+
+interface WordsOptions {
+  layer: number | string | null;
+  m: 4 | 8 | 16 | 32 | 64 | 128 | null;
+  visible: boolean;
+}
+
+type AblateApi = Api<AblateView, AblateArrays, AblateOptions>;
+type AtlasApi = Api<AtlasView, AtlasArrays, AtlasOptions>;
+type CuesApi = Api<CuesView, CuesArrays, CuesOptions>;
+type GenerateApi = Api<GenerateView, GenerateArrays, GenerateOptions>;
+type HeadsApi = Api<HeadsView, HeadsArrays, HeadsOptions>;
+type HeatmapApi = Api<HeatmapView, HeatmapArrays, HeatmapOptions>;
+type ImagesApi = Api<ImagesView, ImagesArrays, ImagesOptions>;
+type NeuronsApi = Api<NeuronsView, NeuronsArrays, NeuronsOptions>;
+type QueryApi = Api<QueryView, QueryArrays, QueryOptions>;
+type QuizApi = Api<QuizView, QuizArrays, QuizOptions>;
+type ReceiptsApi = Api<ReceiptsView, ReceiptsArrays, ReceiptsOptions>;
+type RosettaApi = Api<RosettaView, RosettaArrays, RosettaOptions>;
+type TextSpanApi = Api<TextSpanView, TextSpanArrays, TextSpanOptions>;
+type TourApi = Api<TourView, TourArrays, TourOptions>;
+type WordsApi = Api<WordsView, WordsArrays, WordsOptions>;

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clipviz.panels.core import pictures
-from clipviz.panels.core.base import Arrays, View
+from clipviz.panels.core.sent import as_sent
+from clipviz.panels.neurons.sent import CurrentShown, EffectsShown, GalleryShown, NeuronsArrays
 from clipviz.session import Board
 from clipviz.values import Selection
 
@@ -19,7 +20,7 @@ THUMBNAIL, PICTURE = 96, 240
 
 def gallery(
     board: Board, reading: Reading, known: LayerNeurons, neuron: int, how: str, n_shown: int
-) -> tuple[View, Arrays]:
+) -> tuple[GalleryShown, NeuronsArrays]:
     """Return the neuron's images as a sprite with maps, all on the scale of the top images."""
     top = known.top(neuron)
     samples = top if how == "groups" else reading.samples(known, neuron, how, n_shown)
@@ -34,7 +35,7 @@ def gallery(
         "along": samples.along.tolist(),
         "columns": columns,
         "limit": top.limit,
-        "groups": [group._asdict() for group in grouping.groups] if grouping else [],
+        "groups": [as_sent(group) for group in grouping.groups] if grouping else [],
         "separation": grouping.separation if grouping else 0.0,
         "one_group": grouping.chance if grouping else 0.0,
         "strips": strips,
@@ -48,7 +49,7 @@ def current(
     neuron: int,
     selection: Selection,
     indirect: bool,
-) -> tuple[View | None, Arrays]:
+) -> tuple[CurrentShown | None, NeuronsArrays]:
     """Return the neuron on the selected image, which need not be among those read; indirect: include its indirect
     effect.
     """
@@ -70,7 +71,7 @@ def current(
     }
 
 
-def _effects(board: Board, reading: Reading, neuron: int, selection: Selection) -> View:
+def _effects(board: Board, reading: Reading, neuron: int, selection: Selection) -> EffectsShown:
     """Return magnitudes of the neuron's effects on the image and their parts in the text's cosine: first and second
     order, indirect.
     """
@@ -78,7 +79,7 @@ def _effects(board: Board, reading: Reading, neuron: int, selection: Selection) 
     found = session.neurons.effects(neuron, selection.image, reading.place)
     text = session.texts.direction(selection.text, selection.text_b).cpu() if selection.text else None
     rows = {
-        name: [float(effect.norm()), None if text is None else float(effect.cpu() @ text)]
+        name: (float(effect.norm()), None if text is None else float(effect.cpu() @ text))
         for name, effect in (
             ("first order", found.first_order),
             ("second order", found.second_order),

@@ -2,55 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import traitlets
 
 from clipviz.panels.core.background import NeuronDesk
-from clipviz.panels.core.base import ASKED, FIXED, LOCAL, Arrays, View
+from clipviz.panels.core.options import asked, fixed, local
 from clipviz.panels.core.scripts import script, style
 from clipviz.panels.neurons import images as neuron_images
-from clipviz.session import FINDS, Session
+from clipviz.panels.neurons.sent import NeuronRow, NeuronsArrays, NeuronShown, NeuronsView
 from clipviz.values import Selection
 from clipviz.worker import Stale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from typing_extensions import Unpack
 
     from clipviz.session.answers import Code, LayerNeurons, Listed, Reading
 
 N_LISTED_WORDS = 3
-GALLERIES = ("top", "groups", "intervals", "quantiles", "random")
-
-
-class NeuronsOptions(TypedDict, total=False):
-    find: Literal["text", "image", "strength"]
-    show: Literal["top", "groups", "intervals", "quantiles", "random"]
-    layer: int | str | None
-    m: int | None
-    indirect: bool
-    opacity: float
-    visible: bool
-    n_listed: int
-    n_words: int
-    n_shown: int
-    n_images: int | None
 
 
 class Neurons(NeuronDesk):
-    """Neurons that write towards the text, or are most active on the image; the texts of one neuron, and where it is
-    active.
-
-    find: how neurons are listed: by "text" (their effect on text A's cosine, or on A minus B), by "image"
-    (largest second-order norm on the selected image) or by "strength". show: which images of the neuron: "top" by
-    norm, "groups" of the top ones that belong together, a few of each of the histogram's "intervals", even
-    "quantiles" of the norm, or "random" ones. layer: the layer of the neurons, or the name of a dictionary for
-    its features; a selected neuron determines the layer. m: texts per code, of which the n_words largest are
-    shown. indirect: also show the indirect effect on the image, by an intervention (thesis 3.3). n_images: images
-    read, spread over the collection (None: all).
-    """
+    """Which neurons write towards the text, or are most active on the image; what one says, and where it fires."""
 
     name = "neurons"
     title = "Neurons"
@@ -59,17 +32,27 @@ class Neurons(NeuronDesk):
     _esm = script("neurons")
     _css = style("neurons")
 
-    find = traitlets.Enum(FINDS, "text").tag(**ASKED)
-    show = traitlets.Enum(GALLERIES, "top").tag(**ASKED)
-    indirect = traitlets.Bool(False).tag(**ASKED)
-    opacity = traitlets.Float(0.8, min=0, max=1).tag(**LOCAL)
-    n_listed = traitlets.Int(14, min=1, max=100).tag(**FIXED)
-    n_words = traitlets.Int(8, min=1, max=40).tag(**FIXED)
-    n_shown = traitlets.Int(24, min=1, max=48).tag(**FIXED)
-    n_images = traitlets.Int(None, allow_none=True, min=1).tag(**FIXED)
-
-    def __init__(self, session: Session, **options: Unpack[NeuronsOptions]) -> None:
-        super().__init__(session, **options)
+    find: Literal["text", "image", "strength"] = asked(
+        default="text",
+        help="How neurons are listed: by their effect on text A's cosine, or on A minus B; by the norm of their "
+        "second-order effect on the selected image; or by their strength over the collection.",
+    )
+    show: Literal["top", "groups", "intervals", "quantiles", "random"] = asked(
+        default="top",
+        help="Which images of the neuron are shown: the top ones by norm, groups of these that belong together, a few "
+        "of each of the histogram's intervals, even quantiles of the norm, or random ones.",
+    )
+    indirect: bool = asked(
+        default=False,
+        help="Whether the indirect effect on the image is shown too, by an intervention (thesis 3.3).",
+    )
+    opacity: float = local(default=0.8, low=0, high=1, help="Opacity of the maps over the images.")
+    n_listed: int = fixed(default=14, low=1, high=100, help="Neurons listed.")
+    n_words: int = fixed(default=8, low=1, high=40, help="Texts shown of a neuron's code, the largest first.")
+    n_shown: int = fixed(default=24, low=1, high=48, help="Images shown of the neuron.")
+    n_images: int | None = fixed(
+        default=None, low=1, help="Images read, spread over the collection; None: all of them."
+    )
 
     def looks_at(self, selection: Selection) -> Any:
         s, layer = selection, self._layer(selection)
@@ -77,9 +60,10 @@ class Neurons(NeuronDesk):
         version = None if layer is None else max(1, self.board.neuron_reading(layer).version)
         return s.image, layer, s.neuron, s.text, s.text_b, version, tuple(self.session.neurons.dictionaries)
 
-    def compute_shown(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
+    def compute_shown(self, selection: Selection, stale: Stale) -> tuple[NeuronsView, NeuronsArrays] | None:
         session, layer = self.session, self._layer(selection)
-        view = self.about_layer(layer)
+        view: NeuronsView = {}
+        self.add_layer(view, layer)
         if layer is None:
             return view, {}
         reading = self.board.neuron_reading(layer)
@@ -94,7 +78,10 @@ class Neurons(NeuronDesk):
         if stale():
             return None
         histogram = known.histogram(shown)
-        arrays = {"edges": histogram.edges.astype(np.float32), "counts": histogram.counts.astype(np.int32)}
+        arrays: NeuronsArrays = {
+            "edges": histogram.edges.astype(np.float32),
+            "counts": histogram.counts.astype(np.int32),
+        }
         gallery, more = neuron_images.gallery(self.board, reading, known, shown, self.show, self.n_shown)
         if stale():
             return None
@@ -113,15 +100,16 @@ class Neurons(NeuronDesk):
             "current": current,
             "texts": session.texts.opened.name,
         }
-        return view, arrays | more | most
+        return view, {**arrays, **more, **most}
 
     def draw(self, width: float) -> Figure:
         """Draw the neuron with its words and top images, in the form of Figure 3.5."""
-        from clipviz.figures.chapter3 import NeuronRow, gallery
+        from clipviz.figures.chapter3 import NeuronRow as Row
+        from clipviz.figures.chapter3 import gallery
 
         shown = self.data()
         ids, about = shown["gallery"]["ids"][: 8 if width > 5 else 4], shown["neuron"]
-        row = NeuronRow(
+        row = Row(
             f"{shown['dictionary']}, feature {about['number']}"
             if shown["dictionary"]
             else f"layer {shown['layer']}, neuron {about['number']}",
@@ -156,7 +144,7 @@ class Neurons(NeuronDesk):
                 break
         return reading.latest
 
-    def _rows(self, known: LayerNeurons, listed: Listed) -> list[dict[str, Any]]:
+    def _rows(self, known: LayerNeurons, listed: Listed) -> list[NeuronRow]:
         codes = known.codes(listed.neurons, self.m)
         rows = zip(listed.neurons, listed.scores, listed.notes, codes, strict=True)
         return [
@@ -164,7 +152,7 @@ class Neurons(NeuronDesk):
             for n, score, note, code in rows
         ]
 
-    def _about(self, known: LayerNeurons, neuron: int) -> dict[str, Any]:
+    def _about(self, known: LayerNeurons, neuron: int) -> NeuronShown:
         code = known.codes([neuron], self.m)[0]
         return {
             "number": neuron,
@@ -177,5 +165,5 @@ class Neurons(NeuronDesk):
         }
 
 
-def _words(code: Code, n_words: int) -> list[list[Any]]:
-    return [[word.text, word.weight] for word in code.words[:n_words]]
+def _words(code: Code, n_words: int) -> list[tuple[str, float]]:
+    return [(word.text, word.weight) for word in code.words[:n_words]]

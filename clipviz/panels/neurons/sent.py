@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from clipviz.panels.core.sent import Floats, Ints, Uint8s, UnitsShown
+from clipviz.panels.core.sent import File, Floats, Ints, UnitsShown
 
 
 class NeuronRow(TypedDict):
@@ -97,7 +97,7 @@ class NeuronsArrays(TypedDict, total=False):
 
     edges: Floats
     counts: Ints
-    sprite: Uint8s
+    sprite: File
     maps: Floats
-    picture: Uint8s
+    picture: File
     map: Floats

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import traitlets
 
 from clipviz import values
-from clipviz.panels.core.base import Arrays, Panel, View
+from clipviz.panels.core.base import Panel
 from clipviz.panels.core.requests import Request
 from clipviz.panels.core.scripts import script, style
 from clipviz.panels.core.stored import Answer, Kept, Stored
-from clipviz.session import Session
+from clipviz.panels.query.sent import QueryArrays, QueryView
 from clipviz.values import Selection
 from clipviz.worker import Stale
 
@@ -32,10 +32,9 @@ class Query(Panel):
     _css = style("query")
 
     n_steps = traitlets.Int(0, min=0).tag(sync=True)
-    tour: Callable[[int], None] | None = None
 
-    def __init__(self, session: Session) -> None:
-        super().__init__(session)
+    def prepare(self) -> None:
+        self.tour: Callable[[int], None] | None = None
 
     def looks_at(self, selection: Selection) -> Any:
         return (
@@ -46,7 +45,7 @@ class Query(Panel):
             len(self.session.images),
         )
 
-    def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays]:
+    def compute(self, selection: Selection, stale: Stale) -> tuple[QueryView, QueryArrays]:
         session = self.session
         model = session.model
         return {

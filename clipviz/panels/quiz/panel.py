@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import traitlets
 
 from clipviz.panels.core import pictures
-from clipviz.panels.core.base import ASKED, FIXED, PASSING, Arrays, Panel, View
+from clipviz.panels.core.base import Panel
+from clipviz.panels.core.options import asked, fixed
 from clipviz.panels.core.requests import Request
 from clipviz.panels.core.scripts import script, style
+from clipviz.panels.quiz.sent import QuizAnswer, QuizArrays, QuizOption, QuizView
 from clipviz.session import Session
 from clipviz.values import Selection
 from clipviz.worker import Stale
@@ -71,7 +73,7 @@ class Quiz(Panel):
     """A quiz as a panel; `clipviz.Quiz(...)` as the last line of a cell shows it.
 
     A question can be answered once, and then the next one is shown. The right option is sent to the browser only
-    with the answer. size: "lecture" has text large enough for a projector.
+    with the answer.
     """
 
     name = "quiz"
@@ -79,8 +81,10 @@ class Quiz(Panel):
     _esm = script("quiz")
     _css = style("quiz")
 
-    at = traitlets.Int(0, min=0, help="the question shown, from 0").tag(**ASKED, **PASSING)
-    size = traitlets.Enum(("normal", "lecture"), "normal").tag(**FIXED, **PASSING)
+    at: int = asked(default=0, low=0, help="The question shown, from 0.", lasting=False)
+    size: Literal["normal", "lecture"] = fixed(
+        default="normal", help='The size of the text; "lecture" is large enough for a projector.', lasting=False
+    )
 
     def __init__(self, session: Session, quiz: Answered, **options: Any) -> None:
         self.quiz = quiz
@@ -98,35 +102,35 @@ class Quiz(Panel):
     def looks_at(self, selection: Selection) -> Any:
         return tuple(self.quiz.given)
 
-    def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays]:
+    def compute(self, selection: Selection, stale: Stale) -> tuple[QuizView, QuizArrays]:
         questions, given = self.quiz.questions, self.quiz.given
-        at, asked = self.at, questions[self.at]
-        shown = [*asked.pictures, *(image for option in asked.options for image in option.pictures)]
+        at, question = self.at, questions[self.at]
+        shown = [*question.pictures, *(image for option in question.options for image in option.pictures)]
         sprite, columns = self.board.images.sprite(shown, TILE, columns=COLUMNS) if shown else (b"", 1)
-        view: View = {
+        view: QuizView = {
             "at": at,
             "states": [_state(one, answer) for one, answer in zip(questions, given, strict=True)],
-            "words": asked.words,
-            "tiles": list(range(len(asked.pictures))),
+            "words": question.words,
+            "tiles": list(range(len(question.pictures))),
             "names": [pictures.title(self.board.images, image) for image in shown],
             "columns": columns,
-            "options": _options(asked),
-            "on_scale": asked.on_scale,
+            "options": _options(question),
+            "on_scale": question.on_scale,
             "map": [],
-            "chance": asked.chance,
+            "chance": question.chance,
             "score": str(self.quiz.score()) if self.n_given else "",
             "code": self.quiz.answers_code if self.n_given else "",
             "size": self.size,
         }
-        arrays: Arrays = {"sprite": sprite}
-        maps = [option.heatmap for option in asked.options if option.heatmap is not None]
+        arrays: QuizArrays = {"sprite": sprite}
+        maps = [option.heatmap for option in question.options if option.heatmap is not None]
         if maps:
             view["map"] = list(maps[0].shape)
             arrays["maps"] = np.stack(maps).astype(np.float32)
-            arrays["picture"] = pictures.picture(self.session.images, asked.pictures[0])
+            arrays["picture"] = pictures.picture(self.session.images, question.pictures[0])
         if given[at] >= 0:
-            view["answer"] = _answer(asked, given[at])
-            mask = self.session.maps.truth(asked.pictures[0]) if maps else None
+            view["answer"] = _answer(question, given[at])
+            mask = self.session.maps.truth(question.pictures[0]) if maps else None
             if mask is not None:
                 view["mask"] = list(mask.shape)
                 arrays["outline"] = mask.astype(np.uint8)
@@ -140,19 +144,20 @@ class Quiz(Panel):
             super().act(request)
 
 
-def _state(asked: Asked, given: int) -> str:
+def _state(asked: Asked, given: int) -> Literal["open", "right", "wrong"]:
     return "open" if given < 0 else "right" if asked.is_right(given) else "wrong"
 
 
-def _options(asked: Asked) -> list[dict[str, Any]]:
-    found, place = [], len(asked.pictures)
+def _options(asked: Asked) -> list[QuizOption]:
+    found: list[QuizOption] = []
+    place = len(asked.pictures)
     for option in asked.options:
         found.append({"words": option.words, "tiles": list(range(place, place + len(option.pictures)))})
         place += len(option.pictures)
     return found
 
 
-def _answer(asked: Asked, given: int) -> dict[str, Any]:
+def _answer(asked: Asked, given: int) -> QuizAnswer:
     return {
         "chosen": given,
         "fits": asked.is_right(given),

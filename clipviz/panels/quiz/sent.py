@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Literal, TypedDict
 
-from clipviz.panels.core.sent import Floats, Uint8s
+from clipviz.panels.core.sent import File, Floats, Uint8s
 
 
 class QuizOption(TypedDict):
@@ -53,7 +53,7 @@ class QuizView(_Always, total=False):
 
 
 class _Drawn(TypedDict):
-    sprite: Uint8s
+    sprite: File
 
 
 class QuizArrays(_Drawn, total=False):
@@ -61,6 +61,6 @@ class QuizArrays(_Drawn, total=False):
     the answer.
     """
 
-    picture: Uint8s
+    picture: File
     maps: Floats
     outline: Uint8s

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clipviz.panels.core.base import Arrays, Panel, View
+from clipviz.panels.core.base import Panel
 from clipviz.panels.core.scripts import script, style
+from clipviz.panels.core.sent import Floats, as_sent
 from clipviz.panels.core.stored import Answer, Kept, Stored
-from clipviz.session import Session
+from clipviz.panels.receipts.sent import ReceiptsArrays, ReceiptsView, Share, Shares
 from clipviz.values import N_LATE, Ablation, Selection
 from clipviz.worker import Stale
 
@@ -25,18 +26,13 @@ class Receipts(Panel):
     _esm = script("receipts")
     _css = style("receipts")
 
-    def __init__(self, session: Session) -> None:
-        super().__init__(session)
-
     def looks_at(self, selection: Selection) -> Any:
         return selection, self.session.view, self.board.collection.version, len(self.session.images)
 
-    def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays]:
-        session = self.session
-        view = {**self.board.receipts(), "code": session.to_code(), "share": None, "before": None}
-        view["n_heads"] = session.model.n_heads
+    def compute(self, selection: Selection, stale: Stale) -> tuple[ReceiptsView, ReceiptsArrays]:
+        code, n_heads = self.session.to_code(), self.session.model.n_heads
         shares, arrays = self._shares(selection)
-        return view | shares, arrays
+        return as_sent(self.board.receipts(), {"code": code, "n_heads": n_heads}, shares), arrays
 
     def stored(self, kept: Kept) -> list[Stored]:
         return [
@@ -44,10 +40,10 @@ class Receipts(Panel):
             Stored(("image",), lambda s: Answer({"readout": self.board.readout(s.image)})),
         ]
 
-    def _shares(self, selection: Selection) -> tuple[View, Arrays]:
+    def _shares(self, selection: Selection) -> tuple[Shares, ReceiptsArrays]:
         """Return what sums to the cosine, with every head's share, and the same before an ablation."""
-        view: View = {}
-        arrays: Arrays = {}
+        view: Shares = {"share": None, "before": None}
+        arrays: ReceiptsArrays = {}
         if selection.text and selection.image is not None:
             view["share"], arrays["heads"] = self._share(selection, selection.ablation)
             if selection.ablation:
@@ -74,7 +70,7 @@ class Receipts(Panel):
         rows += [("note", note) for note in shown["notes"]]
         return facts_figure([row for row in rows if row[1]], "What the numbers are based on", width)
 
-    def _share(self, selection: Selection, ablation: Ablation) -> tuple[dict[str, float], np.ndarray]:
+    def _share(self, selection: Selection, ablation: Ablation) -> tuple[Share, Floats]:
         """Return what sums to the cosine with A, or to A minus B, after an ablation; heads [layer, head]."""
         s = selection
         scores = self.session.heads.effects(s.text, s.image, s.text_b, ablation)

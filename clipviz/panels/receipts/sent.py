@@ -14,7 +14,14 @@ class Share(TypedDict):
     late: float
 
 
-class ReceiptsView(TypedDict):
+class Shares(TypedDict):
+    """What adds up to the cosine, after the removal and before it."""
+
+    share: Share | None
+    before: Share | None
+
+
+class ReceiptsView(Shares):
     """The receipts' view. stand_ins: number of files that are missing or replaced, and of files checked."""
 
     sum_check: float
@@ -29,8 +36,6 @@ class ReceiptsView(TypedDict):
     notes: list[str]
     milliseconds: float
     code: str
-    share: Share | None
-    before: Share | None
     n_heads: int
 
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from clipviz.panels.core import pictures
-from clipviz.panels.core.base import Arrays, View
+from clipviz.panels.core.sent import as_sent
+from clipviz.panels.rosetta.sent import (
+    CellShown,
+    ConceptDetail,
+    ConceptRow,
+    ConceptShown,
+    RosettaArrays,
+    RosettaView,
+)
 from clipviz.session import unit_name
 
 if TYPE_CHECKING:
@@ -20,7 +28,7 @@ MOST_TILES = 120  # most concepts shown on one image
 
 def rows(
     book: SharedUnits, known: list[int], page: int, n_rows: int, places: list[int], n_examples: int
-) -> tuple[View, Arrays]:
+) -> tuple[RosettaView, RosettaArrays]:
     """Return one page of rows, each with the example images and the units' maps on them for the models at `places`."""
     n_pages = max(1, -(-len(known) // n_rows))
     page = min(page, n_pages - 1)
@@ -29,7 +37,7 @@ def rows(
     used = sorted(set(examples.ravel().tolist()))
     tile = {image: place for place, image in enumerate(used)}
     sprite, columns = book.sprite(used, THUMBNAIL)
-    view: View = {
+    view: RosettaView = {
         "page": page,
         "n_pages": n_pages,
         "at": places,
@@ -39,7 +47,7 @@ def rows(
         "captions": [book.caption(image) for image in used],
         "pictures": used,
     }
-    arrays: Arrays = {"sprite": sprite}
+    arrays: RosettaArrays = {"sprite": sprite}
     thumbnails = book.concepts.thumbnails
     if thumbnails is not None and shown:
         maps = np.asarray(thumbnails.maps)[shown][:, places, :n_examples]
@@ -47,9 +55,11 @@ def rows(
     return view, arrays
 
 
-def tiles(book: SharedUnits, known: list[int], image: int | None, model: str) -> tuple[View, Arrays]:
+def tiles(
+    book: SharedUnits, known: list[int], image: int | None, model: str
+) -> tuple[RosettaView, RosettaArrays]:
     """Return every concept on the selected image, the strongest first."""
-    view: View = {"tiles": [], "page": 0, "n_pages": 1}
+    view: RosettaView = {"tiles": [], "page": 0, "n_pages": 1}
     if image is None:
         return view, {}
     found = book.strongest(image, known, model)
@@ -59,11 +69,15 @@ def tiles(book: SharedUnits, known: list[int], image: int | None, model: str) ->
     return view, {"here": np.stack([one.map[::2, ::2] for one in shown])} if shown else {}
 
 
-def detail(book: SharedUnits, concept: int | None, board: Board, image: int | None) -> tuple[View, Arrays]:
+def detail(
+    book: SharedUnits, concept: int | None, board: Board, image: int | None
+) -> tuple[RosettaView, RosettaArrays]:
     """Return one concept on the selected image, in every model that is loaded."""
     if concept is None:
         return {"concept": None, "detail": None}, {}
-    said = {**about(book, concept), "cells": [_cell(cell) for cell in book.cells(concept)]}
+    said: ConceptDetail = as_sent(
+        about(book, concept), {"cells": [_cell(cell) for cell in book.cells(concept)]}
+    )
     if image is None:
         return {"concept": concept, "detail": said}, {}
     seen = book.on_image(image)
@@ -80,7 +94,7 @@ def detail(book: SharedUnits, concept: int | None, board: Board, image: int | No
     }
 
 
-def about(book: SharedUnits, concept: int) -> dict[str, Any]:
+def about(book: SharedUnits, concept: int) -> ConceptShown:
     """Return a concept's names, its neuron in CLIP and how many units share it."""
     neuron, (hint, share) = book.neuron(concept), book.hint(concept)
     return {
@@ -89,7 +103,7 @@ def about(book: SharedUnits, concept: int) -> dict[str, Any]:
         "label": book.label(concept),
         "hint": hint,
         "hint_share": share,
-        "neuron": list(neuron) if neuron else None,
+        "neuron": neuron,
         "size": int(book.sizes[concept]),
         "unit": _unit(book, concept),
     }
@@ -105,7 +119,7 @@ def _unit(book: SharedUnits, concept: int) -> str:
 
 def _row(
     book: SharedUnits, concept: int, places: list[int], n_examples: int, tile: dict[int, int]
-) -> dict[str, Any]:
+) -> ConceptRow:
     cells = book.cells(concept)
     examples = np.asarray(book.concepts.examples)[concept][:n_examples].tolist()
     return {
@@ -115,5 +129,5 @@ def _row(
     }
 
 
-def _cell(cell: Cell | None) -> dict[str, Any] | None:
-    return cell if cell is None else cell._asdict()
+def _cell(cell: Cell | None) -> CellShown | None:
+    return None if cell is None else as_sent(cell)

@@ -2,59 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import traitlets
 
-from clipviz.panels.core.base import ASKED, FIXED, PASSING, Arrays, Desk, View
+from clipviz.panels.core.base import Desk
+from clipviz.panels.core.options import asked, fixed
 from clipviz.panels.core.requests import Request
 from clipviz.panels.core.scripts import script, style
+from clipviz.panels.core.sent import as_sent
 from clipviz.panels.rosetta import concepts
-from clipviz.session import PIVOTS, SORTS, Session
+from clipviz.panels.rosetta.sent import RosettaArrays, RosettaView
+from clipviz.session import PIVOTS
 from clipviz.values import Selection
 from clipviz.worker import Stale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from typing_extensions import Unpack
 
     from clipviz.session.answers import SharedUnits
 
 N_EXAMPLES = {"grid": 3, "pair": 6}
-VIEWS = ("grid", "image", "pair")
 MINE = (
     "session.rosetta.mine(folder) finds units that it shares with other networks on these images, "
     "and shows them here."
 )
 
 
-class RosettaOptions(TypedDict, total=False):
-    show: Literal["grid", "image", "pair"]
-    sort: Literal["named", "heldout", "correlation", "size", "layer"]
-    models: list[str]
-    other: str
-    whose: str
-    words: str
-    every_unit: bool
-    pivot: Literal["clip", "generator"]
-    page: int
-    n_rows: int
-    visible: bool
-    folder: str
-    partners: dict[str, Any]
-
-
 class Rosetta(Desk):
-    """Rows are concepts, columns are models, cells the units' maps over shared images (thesis Figures 4.1 and 4.2).
-
-    show: the "grid" of all models, every concept on the selected "image", or the pivot beside one model as a
-    "pair". sort: "named" (those with a name first), "heldout" or "correlation" (mean over the partners), "size"
-    (units that share a concept) or "layer". models: only concepts that these models have; other: the model of the
-    pair; whose: the model drawn on one image. words: only concepts whose name or hint contains them. every_unit:
-    one row per unit, not per concept. folder: a saved dictionary instead of the embedded one; partners: model
-    name -> network, for models that are not embedded.
-    """
+    """Rows are concepts, columns are models, cells the units' maps over shared images (thesis Figures 4.1 and 4.2)."""
 
     name = "rosetta"
     title = "Rosetta"
@@ -63,27 +39,35 @@ class Rosetta(Desk):
     _esm = script("rosetta")
     _css = style("rosetta")
 
-    show = traitlets.Enum(VIEWS, "grid").tag(**ASKED)
-    sort = traitlets.Enum(SORTS, "named").tag(**ASKED)
-    models = traitlets.List(traitlets.Unicode()).tag(**ASKED)
-    other = traitlets.Unicode("").tag(**ASKED)
-    whose = traitlets.Unicode("").tag(**ASKED)
-    words = traitlets.Unicode("").tag(**ASKED)
-    every_unit = traitlets.Bool(False).tag(**ASKED)
-    pivot = traitlets.Enum(PIVOTS, "clip").tag(**ASKED)
-    page = traitlets.Int(0, min=0).tag(**ASKED)
-    n_rows = traitlets.Int(8, min=1, max=50).tag(**FIXED)
-    folder = traitlets.Unicode("").tag(**FIXED)
-    partners = traitlets.Dict().tag(option=True, **PASSING)  # networks cannot be stored in a view
-
-    def __init__(self, session: Session, **options: Unpack[RosettaOptions]) -> None:
-        super().__init__(session, **options)
+    show: Literal["grid", "image", "pair"] = asked(
+        default="grid",
+        help="The grid of all models, every concept on the selected image, or the pivot beside one other model.",
+    )
+    sort: Literal["named", "heldout", "correlation", "size", "layer"] = asked(
+        default="named",
+        help="The order of the rows: those with a name first; by the correlation on held-out images, or on all, as a "
+        "mean over the partners; by the number of units that share the concept; or by layer.",
+    )
+    models: list[str] = asked(default=[], help="Only concepts that all these models have are listed.")
+    other: str = asked(default="", help='The model beside the pivot, for show="pair".')
+    whose: str = asked(default="", help='The model whose units are drawn, for show="image".')
+    words: str = asked(default="", help="Only concepts whose name or hint holds these words are listed.")
+    every_unit: bool = asked(default=False, help="Whether every unit has a row, not only every concept.")
+    pivot: Literal["clip", "generator"] = asked(
+        default="clip", help="The model whose units are matched with all others'."
+    )
+    page: int = asked(default=0, low=0, help="The page of the list, from 0.")
+    n_rows: int = fixed(default=8, low=1, high=50, help="Rows on a page.")
+    folder: str = fixed(default="", help="A saved dictionary that is shown instead of the shipped one.")
+    partners: dict[str, Any] = fixed(  # networks cannot be written into a view
+        default={}, help="Networks that are not shipped, by the model's name.", asked=False, lasting=False
+    )
 
     def looks_at(self, selection: Selection) -> Any:
         s = selection
         return s.image, s.layer, s.neuron, s.dictionary, s.concept, self._version()
 
-    def compute_shown(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
+    def compute_shown(self, selection: Selection, stale: Stale) -> tuple[RosettaView, RosettaArrays] | None:
         try:
             book = self.dictionary()
         except ValueError as error:
@@ -92,9 +76,9 @@ class Rosetta(Desk):
             return {"message": "No unit of this model has a partner.", "advice": ""}, {}
         concept, asked_for = self._concept(book, selection)
         known = book.listed(self.sort, self._wanted(book), self.words, self.every_unit)
-        view: View = {
+        view: RosettaView = {
             "message": "",
-            "columns": [column._asdict() for column in book.columns],
+            "columns": [as_sent(column) for column in book.columns],
             "n_found": len(known),
             "n_concepts": len(set(np.asarray(book.concepts.cluster).tolist())),
             "n_units": len(book.concepts),
@@ -115,9 +99,11 @@ class Rosetta(Desk):
             return None
         shown = concept if concept is not None else (known[0] if known else None)
         detail, drawn = concepts.detail(book, shown, self.board, selection.image)
-        return view | more | detail | {"chosen": concept is not None}, arrays | drawn
+        return {**view, **more, **detail, "chosen": concept is not None}, {**arrays, **drawn}
 
-    def _body(self, book: SharedUnits, known: list[int], image: int | None) -> tuple[View, Arrays]:
+    def _body(
+        self, book: SharedUnits, known: list[int], image: int | None
+    ) -> tuple[RosettaView, RosettaArrays]:
         if self.show == "image":
             return concepts.tiles(book, known, image, self._whose(book))
         names = list(book.concepts.models)

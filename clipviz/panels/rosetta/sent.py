@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from clipviz.panels.core.sent import Uint8s
+from clipviz.panels.core.sent import File, Uint8s
 
 
 class ColumnShown(TypedDict):
@@ -106,8 +106,8 @@ class RosettaArrays(TypedDict, total=False):
     side].
     """
 
-    sprite: Uint8s
+    sprite: File
     maps: Uint8s
     here: Uint8s
-    picture: Uint8s
+    picture: File
     now: Uint8s

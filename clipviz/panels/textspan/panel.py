@@ -4,39 +4,34 @@ images.
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import traitlets
 
-from clipviz.panels.core.base import FIXED, Arrays, Panel, View
+from clipviz.panels.core.base import Panel
+from clipviz.panels.core.options import fixed
 from clipviz.panels.core.requests import Request
 from clipviz.panels.core.scripts import script, style
+from clipviz.panels.core.sent import as_sent
 from clipviz.panels.core.stored import Answer, Kept, Stored
-from clipviz.session import Description, Session
+from clipviz.panels.textspan.sent import RowImages, TextRow, TextSpanArrays, TextSpanView
+from clipviz.session import Description
 from clipviz.values import Selection
 from clipviz.worker import Stale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from typing_extensions import Unpack
 
 THUMBNAIL = 56
 SUGGESTED = ("background", "colour", "texture")  # roles suggested when one is typed
-
-
-class TextSpanOptions(TypedDict, total=False):
-    n_texts: int
-    n_images: int
 
 
 class TextSpan(Panel):
     """A description of the selected head with texts (thesis Alg. 1). A click on a text shows it in every panel.
 
     The tick on each bar is the 95th percentile of what a text explains when the same data are randomly rotated
-    inside the head's span (20 draws). A bar that stays below it is grey. Beside the computed label your own role
-    can be typed (session.heads.set_role). n_texts: rows shown; n_images: images per row.
+    inside the head's span (20 draws). A bar that stays below it is grey. Beside the computed label your own role can be
+    typed (session.heads.set_role).
     """
 
     name = "textspan"
@@ -44,18 +39,15 @@ class TextSpan(Panel):
     _esm = script("textspan")
     _css = style("textspan")
 
-    n_texts = traitlets.Int(10, min=1, max=60).tag(**FIXED)
-    n_images = traitlets.Int(3, min=0, max=8).tag(**FIXED)
-
-    def __init__(self, session: Session, **options: Unpack[TextSpanOptions]) -> None:
-        super().__init__(session, **options)
+    n_texts: int = fixed(default=10, low=1, high=60, help="Rows shown.")
+    n_images: int = fixed(default=3, low=0, high=8, help="Images in each row.")
 
     def looks_at(self, selection: Selection) -> Any:
         s, session = selection, self.session
         own = tuple(session.heads.roles().items())
         return s.layer, s.head, s.images, s.text, self.board.collection.version, own
 
-    def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
+    def compute(self, selection: Selection, stale: Stale) -> tuple[TextSpanView, TextSpanArrays] | None:
         view, ids = self._described(selection)
         if stale():
             return None
@@ -79,15 +71,15 @@ class TextSpan(Panel):
         def texts(s: Selection) -> Answer:
             view, ids = found[s.layer, s.head]
             places = [[place[i] for i in row] for row in ids]
-            about = {"ids": ids, "places": places, "columns": columns, "n": len(every)}
+            about: RowImages = {"ids": ids, "places": places, "columns": columns, "n": len(every)}
             return Answer({**view, "thumbnails": about}, {"sprite": sheet})
 
         return [Stored(fields, texts)]
 
-    def _described(self, selection: Selection) -> tuple[View, list[list[int]]]:
+    def _described(self, selection: Selection) -> tuple[TextSpanView, list[list[int]]]:
         """Return the view without pictures, and the images of every row."""
         session, layer, head = self.session, selection.layer, selection.head
-        view: View = {"rows": [], "message": "", "role": None, "roles": []}
+        view: TextSpanView = {"rows": [], "message": "", "role": None, "roles": []}
         if layer is None or head is None:
             return {**view, "message": "Select a head to see its texts."}, []
         roles = session.heads.roles()
@@ -108,7 +100,7 @@ class TextSpan(Panel):
             "n_read": self.board.collection.n_ready if not selection.images else len(selection.images),
             "n_images": len(session.images),
             "complete": self.board.collection.complete,
-            "label": asdict(session.heads.label(layer, head, selection.images)),
+            "label": as_sent(session.heads.label(layer, head, selection.images)),
             "pool": session.texts.opened.name,
         }
         return view, self._best(described, layer, head)
@@ -142,10 +134,10 @@ class TextSpan(Panel):
             )
         return ""
 
-    def _rows(self, described: Description) -> dict[str, Any]:
+    def _rows(self, described: Description) -> TextSpanView:
         null = described.null_gains.mean(0)
         high = np.quantile(described.null_gains, 0.95, axis=0)
-        rows = [
+        rows: list[TextRow] = [
             {
                 "text": text,
                 "family": family or "",
@@ -157,8 +149,13 @@ class TextSpan(Panel):
                 described.texts, described.families, described.gains, null, high, strict=True
             )
         ]
-        total = {"explained": float(described.gains.sum()), "null_explained": float(null.sum())}
-        return {"rows": rows, **total, "n_draws": len(described.null_gains), "n_used_up": described.n_used_up}
+        return {
+            "rows": rows,
+            "explained": float(described.gains.sum()),
+            "null_explained": float(null.sum()),
+            "n_draws": len(described.null_gains),
+            "n_used_up": described.n_used_up,
+        }
 
     def _best(self, described: Description, layer: int, head: int) -> list[list[int]]:
         """Return the images on which the head writes most along each text, equally many for every text."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from clipviz.panels.core.sent import Uint8s
+from clipviz.panels.core.sent import File
 
 
 class TextRow(TypedDict):
@@ -35,16 +35,13 @@ class LabelShown(TypedDict):
     texts: list[str]
 
 
-class _Always(TypedDict):
+class TextSpanView(TypedDict, total=False):
+    """The panel's view. role: the one that a person gave the head; roles: those to choose from."""
+
     rows: list[TextRow]
     message: str
     role: str | None
     roles: list[str]
-
-
-class TextSpanView(_Always, total=False):
-    """The panel's view. role: the one that a person gave the head; roles: those to choose from."""
-
     explained: float
     null_explained: float
     n_draws: int
@@ -58,4 +55,4 @@ class TextSpanView(_Always, total=False):
 
 
 class TextSpanArrays(TypedDict):
-    sprite: Uint8s
+    sprite: File

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from clipviz.panels.core.base import Arrays, Panel
+from clipviz.panels.core.base import Panel
 from clipviz.panels.core.requests import Request
 from clipviz.panels.core.scripts import script, style
+from clipviz.panels.tour.sent import StepShown, TourArrays, TourView
 from clipviz.session import Session
 from clipviz.values import Selection, View
 from clipviz.worker import Stale
@@ -42,8 +43,10 @@ class Tour(Panel):
     def looks_at(self, selection: Selection) -> Any:
         return self.at
 
-    def compute(self, selection: Selection, stale: Stale) -> tuple[dict[str, Any], Arrays]:
-        told = [{"title": step.title, "text": step.text, "panel": step.panel} for step in self.steps]
+    def compute(self, selection: Selection, stale: Stale) -> tuple[TourView, TourArrays]:
+        told: list[StepShown] = [
+            {"title": step.title, "text": step.text, "panel": step.panel} for step in self.steps
+        ]
         return {"steps": told, "at": self.at}, {}
 
     def act(self, request: Request) -> None:

@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypedDict
-
-import traitlets
+from typing import TYPE_CHECKING, Any
 
 from clipviz.panels.core.background import NeuronDesk
-from clipviz.panels.core.base import FIXED, Arrays, View
+from clipviz.panels.core.options import fixed
 from clipviz.panels.core.scripts import script, style
-from clipviz.session import Session
+from clipviz.panels.core.sent import Scored
+from clipviz.panels.words.sent import TextColumn, WordsArrays, WordsView
 from clipviz.values import Selection
 from clipviz.worker import Stale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from typing_extensions import Unpack
-
-
-class WordsOptions(TypedDict, total=False):
-    layer: int | str | None
-    m: int | None
-    n_texts: int
-    visible: bool
 
 
 class Words(NeuronDesk):
     """Concept discovery (thesis 3.5, Figure B.1): the texts of the pool that the image's active neurons contribute.
 
-    layer: the layer of the neurons, default the third to last, or the name of a dictionary for its features. m:
-    texts per code. n_texts: number of rows of each list. A click on a text selects it everywhere.
+    A click on a text selects it everywhere.
     """
 
     name = "words"
@@ -39,19 +29,18 @@ class Words(NeuronDesk):
     _esm = script("words")
     _css = style("words")
 
-    n_texts = traitlets.Int(12, min=1, max=50).tag(**FIXED)
+    n_texts: int = fixed(default=12, low=1, high=50, help="Rows of each list.")
 
-    _known: int | str | None = None  # the layers or dictionaries that have been read
-
-    def __init__(self, session: Session, **options: Unpack[WordsOptions]) -> None:
-        super().__init__(session, **options)
+    def prepare(self) -> None:
+        self._known: int | str | None = None  # whose neurons have been read
 
     def looks_at(self, selection: Selection) -> Any:
         return selection.image, selection.text, self._known, tuple(self.session.neurons.dictionaries)
 
-    def compute_shown(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
+    def compute_shown(self, selection: Selection, stale: Stale) -> tuple[WordsView, WordsArrays] | None:
         session, layer = self.session, self.layer_shown()
-        view: View = {**self.about_layer(layer), "columns": []}
+        view: WordsView = {"columns": []}
+        self.add_layer(view, layer)
         if layer is None:
             return view, {}
         if selection.image is None:
@@ -89,7 +78,7 @@ class Words(NeuronDesk):
         return False
 
 
-def _column(title: str, unit: str, found: list[tuple[str, float]]) -> dict[str, Any]:
+def _column(title: str, unit: str, found: list[tuple[str, float]]) -> TextColumn:
     most = max((abs(score) for _, score in found), default=0.0) or 1.0
-    rows = [{"text": text, "score": score} for text, score in found]
+    rows: list[Scored] = [{"text": text, "score": score} for text, score in found]
     return {"title": title, "unit": unit, "rows": rows, "most": most}
