@@ -1,7 +1,7 @@
 // The page: every panel's own script on a model that a kernel beside the page answers; nothing is sent
 // anywhere.
 
-import { h } from "../panels/kit/dom.js";
+import { clickable, h } from "../panels/kit/dom.js";
 import { address, OPTIONS, read } from "./address.js";
 import { Kernel } from "./kernel.js";
 import { inflated } from "./store.js";
@@ -110,16 +110,13 @@ const header = (about, bring, link) => {
       file.value = "";
     },
   });
-  const pick = h("button", { type: "button", onclick: () => file.click() }, "Picture…");
-  const shoot = h(
-    "button",
-    { type: "button", hidden: !navigator.mediaDevices?.getUserMedia, onclick: () => camera(bring) },
+  const pick = clickable({ onclick: () => file.click() }, "Picture…");
+  const shoot = clickable(
+    { hidden: !navigator.mediaDevices?.getUserMedia, onclick: () => camera(bring) },
     "Camera",
   );
-  const copy = h(
-    "button",
+  const copy = clickable(
     {
-      type: "button",
       onclick: async () => {
         try {
           await navigator.clipboard.writeText(link());
@@ -189,8 +186,8 @@ const camera = async (bring) => {
     h(
       "div",
       { class: "tools" },
-      h("button", { type: "button", onclick: take }, "Take the picture"),
-      h("button", { type: "button", onclick: close }, "Cancel"),
+      clickable({ onclick: take }, "Take the picture"),
+      clickable({ onclick: close }, "Cancel"),
     ),
   );
   dialog.addEventListener("cancel", close);
@@ -298,6 +295,52 @@ const content = async (name, manifest) => {
   return JSON.parse(await new Blob(/** @type {any} */ (whole)).text());
 };
 
+/**
+ * The panels that answer in the page, each with a model in its kernel's place; and their options at first.
+ * @param {any} about
+ * @param {Kernel} kernel
+ */
+const standIns = (about, kernel) => {
+  /** @type {Record<string, Model>} */
+  const models = {};
+  /** @type {Record<string, Record<string, any>>} */
+  const defaults = {};
+  for (const panel of about.panels.filter((/** @type {any} */ { live }) => live)) {
+    const { model, one } = standIn(panel, {
+      live: true,
+      desks: about.desks.map((/** @type {[string, string, string]} */ [name]) => name),
+    });
+    defaults[panel.name] = Object.fromEntries(
+      (OPTIONS[panel.name] ?? []).map((/** @type {string} */ option) => [option, one.values[option]]),
+    );
+    model.save_changes = () => {
+      if (one.values.request && one.values.request !== one.asked) {
+        one.asked = one.values.request;
+        void kernel.requested(one, one.values.request);
+      }
+    };
+    models[panel.name] = model;
+    kernel.panels.push(one);
+  }
+  return { models, defaults };
+};
+
+/** Shows what the address says. @param {Kernel} kernel */
+const follow = (kernel) => {
+  const { changes, options } = read(location.hash);
+  for (const { name, values, fire } of kernel.panels)
+    for (const [option, value] of Object.entries(options[name] ?? {})) {
+      values[option] = value;
+      fire(`change:${option}`);
+    }
+  try {
+    kernel.select(changes);
+  } catch {
+    /* an address of another page */
+  }
+  void kernel.refresh();
+};
+
 const start = async () => {
   followTheme();
   const manifest = await (await fetch(new URL("manifest.json", base), { cache: "no-cache" })).json();
@@ -335,10 +378,7 @@ const start = async () => {
   };
   const top = header(about, bring, link);
   wire(kernel, ask, opened);
-  /** @type {Record<string, Model>} */
-  const models = {};
-  /** @type {Record<string, Record<string, any>>} */
-  const defaults = {};
+  const { models, defaults } = standIns(about, kernel);
   const write = () => {
     const options = /** @type {Record<string, any>} */ ({});
     for (const { name, values } of kernel.panels)
@@ -346,23 +386,6 @@ const start = async () => {
         if (values[option] !== defaults[name][option]) (options[name] ??= {})[option] = values[option];
     history.replaceState(null, "", `#${address(kernel.selection, options, manifest.n_images)}`);
   };
-  for (const panel of about.panels.filter((/** @type {any} */ { live }) => live)) {
-    const { model, one } = standIn(panel, {
-      live: true,
-      desks: about.desks.map((/** @type {[string, string, string]} */ [name]) => name),
-    });
-    defaults[panel.name] = Object.fromEntries(
-      (OPTIONS[panel.name] ?? []).map((/** @type {string} */ option) => [option, one.values[option]]),
-    );
-    model.save_changes = () => {
-      if (one.values.request && one.values.request !== one.asked) {
-        one.asked = one.values.request;
-        void kernel.requested(one, one.values.request);
-      }
-    };
-    models[panel.name] = model;
-    kernel.panels.push(one);
-  }
   const places = frame(about);
   document
     .querySelector("main")
@@ -381,22 +404,8 @@ const start = async () => {
   document.body.dataset.drawn = "true";
   requestAnimationFrame(() => setTimeout(() => begin(ask("open", { manifest, base }))));
   bringing(bring);
-  const follow = () => {
-    const { changes, options } = read(location.hash);
-    for (const { name, values, fire } of kernel.panels)
-      for (const [option, value] of Object.entries(options[name] ?? {})) {
-        values[option] = value;
-        fire(`change:${option}`);
-      }
-    try {
-      kernel.select(changes);
-    } catch {
-      /* an address of another page */
-    }
-    void kernel.refresh();
-  };
-  if (location.hash.length > 1) follow();
-  addEventListener("hashchange", follow);
+  if (location.hash.length > 1) follow(kernel);
+  addEventListener("hashchange", () => follow(kernel));
   try {
     await opened;
     top.ready();

@@ -1,7 +1,7 @@
-import { closest, counted, h, link, messageInstead, onEnter, signed, square } from "../kit/dom.js";
+import { clickable, closest, counted, h, link, messageInstead, onEnter, signed, square } from "../kit/dom.js";
 import { fill } from "../kit/figure.js";
-import { markSelected, perRow, walk } from "../kit/grid.js";
 import { layersChooser, pictureLoader, pictureUrl, sizeChooser, tileStyle } from "../kit/gallery.js";
+import { markSelected, perRow, walk } from "../kit/grid.js";
 import { drawMap, largest, mapLayer } from "../kit/maps.js";
 import { followVisibility, mount, readingMeter } from "../kit/protocol.js";
 
@@ -72,6 +72,60 @@ const pairChooser = (api) => {
 };
 
 /**
+ * A word, its score beside that of random rotations, and the neurons behind it.
+ * @param {CuesApi} api
+ * @param {CueShown} given
+ * @param {number} most
+ * @param {CuesView} given
+ */
+const wordRow = (
+  api,
+  { text, score, null: chance, differs, drawable, neurons },
+  most,
+  { selection, layers },
+) =>
+  h(
+    "div",
+    { class: differs ? "word" : "word weak", role: "listitem", "data-differs": String(differs) },
+    clickable(
+      {
+        class: drawable ? "text" : "text undrawn",
+        "data-word": text,
+        "aria-pressed": String(selection.text === text),
+        title: `Select “${text}” everywhere${drawable || !api.view.classes.length ? "" : ". It cannot be drawn beside the class"}`,
+      },
+      text,
+    ),
+    h(
+      "span",
+      {
+        class: "bar",
+        title: `score ${score.toFixed(3)}; in 40 random rotations of the neurons the word of this rank has at most ${chance.toFixed(3)} (the tick)${differs ? "" : ": no difference"}`,
+      },
+      fill(score / most),
+      h("b", { style: { left: `${(100 * chance) / most}%` } }),
+    ),
+    h("span", { class: "num score" }, score.toFixed(2)),
+    h(
+      "span",
+      { class: "behind" },
+      ...neurons.map((/** @type {NeuronBehind} */ { layer, neuron, part, weight, along }) =>
+        clickable(
+          {
+            class: "neuron num",
+            "data-layer": layer,
+            "data-neuron": neuron,
+            "aria-pressed": String(selection.layer === layer && selection.neuron === neuron),
+            "aria-label": `Neuron ${neuron} of layer ${layer}`,
+            title: `Open neuron ${neuron} of layer ${layer}: ${signed(part, 3)} of the score = weight of the text ${signed(weight, 2)} × direction along the pair ${signed(along, 2)}`,
+          },
+          layers.length > 1 ? `L${layer}#${neuron}` : `#${neuron}`,
+        ),
+      ),
+    ),
+  );
+
+/**
  * The words, their scores, and the neurons behind each.
  * @param {CuesApi} api
  */
@@ -107,62 +161,12 @@ const wordList = (api) => {
     const [row, place] = placeOf(event.target);
     focusAt([row + step, place]);
   });
-  /**
-   * @param {CueShown} given
-   * @param {number} most
-   * @param {CuesView} given
-   */
-  const row = ({ text, score, null: chance, differs, drawable, neurons }, most, { selection, layers }) =>
-    h(
-      "div",
-      { class: differs ? "word" : "word weak", role: "listitem", "data-differs": String(differs) },
-      h(
-        "button",
-        {
-          type: "button",
-          class: drawable ? "text" : "text undrawn",
-          "data-word": text,
-          "aria-pressed": String(selection.text === text),
-          title: `Select “${text}” everywhere${drawable || !api.view.classes.length ? "" : ". It cannot be drawn beside the class"}`,
-        },
-        text,
-      ),
-      h(
-        "span",
-        {
-          class: "bar",
-          title: `score ${score.toFixed(3)}; in 40 random rotations of the neurons the word of this rank has at most ${chance.toFixed(3)} (the tick)${differs ? "" : ": no difference"}`,
-        },
-        fill(score / most),
-        h("b", { style: { left: `${(100 * chance) / most}%` } }),
-      ),
-      h("span", { class: "num score" }, score.toFixed(2)),
-      h(
-        "span",
-        { class: "behind" },
-        ...neurons.map((/** @type {NeuronBehind} */ { layer, neuron, part, weight, along }) =>
-          h(
-            "button",
-            {
-              type: "button",
-              class: "neuron num",
-              "data-layer": layer,
-              "data-neuron": neuron,
-              "aria-pressed": String(selection.layer === layer && selection.neuron === neuron),
-              "aria-label": `Neuron ${neuron} of layer ${layer}`,
-              title: `Open neuron ${neuron} of layer ${layer}: ${signed(part, 3)} of the score = weight of the text ${signed(weight, 2)} × direction along the pair ${signed(along, 2)}`,
-            },
-            layers.length > 1 ? `L${layer}#${neuron}` : `#${neuron}`,
-          ),
-        ),
-      ),
-    );
   /** @param {CuesView} view */
   const draw = (view) => {
     const most = Math.max(1e-12, ...view.words.flatMap((word) => [word.score, word.null]));
     const chance = view.words.filter((word) => !word.differs).length;
     const at = list.contains(document.activeElement) ? placeOf(document.activeElement) : null;
-    list.replaceChildren(...view.words.map((word) => row(word, most, view)));
+    list.replaceChildren(...view.words.map((word) => wordRow(api, word, most, view)));
     if (at) focusAt(at);
     note.textContent = view.words.length
       ? `From ${counted(view.n_texts, "text")}, except those that mean ${view.mistaken}. Ticks: the largest score of that rank in 40 random rotations of the neurons' directions; ${chance ? `grey, no difference: ${chance} of ${view.words.length}` : "every word exceeds its tick"}. Pale: cannot be drawn beside the class.`
@@ -181,6 +185,76 @@ const wordList = (api) => {
 };
 
 /**
+ * One picture of an attempt.
+ * @param {CuesView} view
+ * @param {string} url
+ * @param {AttemptShown} given
+ * @param {number} place
+ */
+const attemptTile = (view, url, { method, first, margins, sentences }, place) => {
+  const fooled = margins[place] > 0;
+  const label = `${sentences[place]}: ${fooled ? `taken for ${view.mistaken}` : "recognised"}, margin ${signed(margins[place])}`;
+  return clickable({
+    class: fooled ? "tile fooled" : "tile",
+    "data-method": method,
+    "data-place": place,
+    title: label,
+    "aria-label": label,
+    style: tileStyle(url, first + place, view.columns, view.n_tiles),
+  });
+};
+/**
+ * The pictures of one method, those that are mistaken most first.
+ * @param {CuesView} view
+ * @param {string} url
+ * @param {AttemptShown} one
+ */
+const attemptStrip = (view, url, one) => {
+  const { method, fooled, interval, mean, margins, words } = one;
+  const [title, what] = TITLES[method];
+  const [low, high] = interval.map((end) => `${(100 * end).toFixed(0)}%`);
+  const order = margins.map((_, place) => place).sort((a, b) => margins[b] - margins[a]);
+  return h(
+    "section",
+    {
+      class: method === "second order" ? "strip ours" : "strip",
+      "data-method": method,
+      "data-fooled": fooled,
+    },
+    h(
+      "p",
+      { class: "caption" },
+      h("b", { title: words.length ? `${what}: ${words.join(", ")}…` : what }, title),
+      h(
+        "span",
+        { class: "share", title: `mean margin ${signed(mean)}` },
+        fill(fooled / Math.max(1, margins.length)),
+        h("b", { style: { left: low, right: `calc(100% - ${high})` } }),
+      ),
+      h(
+        "span",
+        { class: "num", title: "95% interval (Wilson)" },
+        `${fooled} of ${margins.length}`,
+        h("small", {}, ` ${low}–${high}`),
+      ),
+    ),
+    h(
+      "div",
+      { class: "tiles", role: "group", "aria-label": title },
+      ...order.map((place) => attemptTile(view, url, one, place)),
+    ),
+  );
+};
+/** Why a method has no pictures. @param {LeftOut} given */
+const missingStrip = ({ method, reason }) =>
+  h(
+    "section",
+    { class: "strip", "data-method": method, "data-missing": "true" },
+    h("p", { class: "caption" }, h("b", { title: TITLES[method][1] }, TITLES[method][0])),
+    h("p", { class: "note" }, `No sentence to draw: ${reason}.`),
+  );
+
+/**
  * A strip of pictures for every method.
  * @param {CuesApi} api
  * @param {(action: string, method: string, place: number) => void} look
@@ -195,76 +269,6 @@ const pictureStrips = (api, look) => {
   walk(strips, () => [...strips.querySelectorAll(".tile")], { columns: perRow });
   /**
    * @param {CuesView} view
-   * @param {string} url
-   * @param {AttemptShown} given
-   * @param {number} place
-   */
-  const tile = (view, url, { method, first, margins, sentences }, place) => {
-    const fooled = margins[place] > 0;
-    const label = `${sentences[place]}: ${fooled ? `taken for ${view.mistaken}` : "recognised"}, margin ${signed(margins[place])}`;
-    return h("button", {
-      type: "button",
-      class: fooled ? "tile fooled" : "tile",
-      "data-method": method,
-      "data-place": place,
-      title: label,
-      "aria-label": label,
-      style: tileStyle(url, first + place, view.columns, view.n_tiles),
-    });
-  };
-  /**
-   * @param {CuesView} view
-   * @param {string} url
-   * @param {AttemptShown} one
-   */
-  const strip = (view, url, one) => {
-    const { method, fooled, interval, mean, margins, words } = one;
-    const [title, what] = TITLES[method];
-    const [low, high] = interval.map((/** @type {number} */ end) => `${(100 * end).toFixed(0)}%`);
-    const order = margins
-      .map((/** @type {unknown} */ _, /** @type {number} */ place) => place)
-      .sort((/** @type {number} */ a, /** @type {number} */ b) => margins[b] - margins[a]);
-    return h(
-      "section",
-      {
-        class: method === "second order" ? "strip ours" : "strip",
-        "data-method": method,
-        "data-fooled": fooled,
-      },
-      h(
-        "p",
-        { class: "caption" },
-        h("b", { title: words.length ? `${what}: ${words.join(", ")}…` : what }, title),
-        h(
-          "span",
-          { class: "share", title: `mean margin ${signed(mean)}` },
-          fill(fooled / Math.max(1, margins.length)),
-          h("b", { style: { left: low, right: `calc(100% - ${high})` } }),
-        ),
-        h(
-          "span",
-          { class: "num", title: "95% interval (Wilson)" },
-          `${fooled} of ${margins.length}`,
-          h("small", {}, ` ${low}–${high}`),
-        ),
-      ),
-      h(
-        "div",
-        { class: "tiles", role: "group", "aria-label": title },
-        ...order.map((/** @type {number} */ place) => tile(view, url, one, place)),
-      ),
-    );
-  };
-  /** @param {LeftOut} given */
-  const missing = ({ method, reason }) =>
-    h(
-      "section",
-      { class: "strip", "data-method": method, "data-missing": "true" },
-      h("p", { class: "caption" }, h("b", { title: TITLES[method][1] }, TITLES[method][0])),
-      h("p", { class: "note" }, `No sentence to draw: ${reason}.`),
-    );
-  /**
-   * @param {CuesView} view
    * @param {CuesArrays} arrays
    */
   const draw = (view, arrays) => {
@@ -277,7 +281,9 @@ const pictureStrips = (api, look) => {
     const ordered = ["second order", "similar words", "no words"]
       .map((method) => all.find((one) => one.method === method))
       .filter(Boolean);
-    strips.replaceChildren(...ordered.map((one) => ("reason" in one ? missing(one) : strip(view, url, one))));
+    strips.replaceChildren(
+      ...ordered.map((one) => ("reason" in one ? missingStrip(one) : attemptStrip(view, url, one))),
+    );
     markSelected(
       [...strips.querySelectorAll(".tile")],
       (t) => t.dataset.method === seen?.method && Number(t.dataset.place) === seen?.place,
@@ -368,9 +374,8 @@ function build(api) {
   const words = wordList(api);
   const strips = pictureStrips(api, look);
   const closely = closeLook(api, look);
-  const again = h(
-    "button",
-    { type: "button", class: "square again", onclick: () => api.ask({}, { action: "draw" }) },
+  const again = clickable(
+    { class: "square again", onclick: () => api.ask({}, { action: "draw" }) },
     "Draw again",
   );
   const verdict = h("p", { class: "verdict", role: "status" });

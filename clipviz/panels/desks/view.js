@@ -1,6 +1,6 @@
 // A row of toggles: pressing one opens its desk below, pressing it again closes it.
 
-import { h } from "../kit/dom.js";
+import { clickable, h } from "../kit/dom.js";
 import { walk } from "../kit/grid.js";
 import { followTheme } from "../kit/protocol.js";
 
@@ -16,20 +16,15 @@ const render = ({ model, el }) => {
     model.set("shown", model.get("shown") === name ? "" : name);
     model.save_changes();
   };
-  const buttons = model.get("desks").map((/** @type {[string, string, string]} */ [name, title, question]) =>
-    h(
-      "button",
-      {
-        type: "button",
-        class: "desk",
-        "data-name": name,
-        "aria-expanded": "false",
-        onclick: () => choose(name),
-      },
-      h("b", {}, title),
-      h("span", {}, question),
-    ),
-  );
+  const buttons = model
+    .get("desks")
+    .map((/** @type {[string, string, string]} */ [name, title, question]) =>
+      clickable(
+        { class: "desk", "data-name": name, "aria-expanded": "false", onclick: () => choose(name) },
+        h("b", {}, title),
+        h("span", {}, question),
+      ),
+    );
   const row = h("div", { class: "row", role: "toolbar", "aria-label": "More panels" }, ...buttons);
   root.append(row);
   el.append(root);

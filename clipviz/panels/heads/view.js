@@ -243,99 +243,18 @@ const removalLine = (api) => {
   return [line, draw];
 };
 
-/**
- * @param {HeadsApi} api
- * @returns {Draw<HeadsView, HeadsArrays>}
- */
-function build(api) {
-  const hint = h("small", {});
-  const [removed, drawRemoved] = removalLine(api);
-  const legend = h("div", { class: "legend" });
-  const describe = h("div", { class: "sr", role: "status" });
+/** The grid of the heads, with a cell for every MLP. */
+const headCells = () => {
   const grid = h("div", { class: "grid", role: "grid", "aria-label": "Heads, layer by head" });
-  const [control, choose] = segmented(
-    "Colour heads by",
-    [
-      ["effect", "Effect", "Direct effect on the text, for this image"],
-      ["variance", "Variance", "Share of the heads' variance over the collection"],
-      ["property", "Property", "The property that the head's first texts share"],
-    ],
-    (quantity) => api.put({ quantity }),
-  );
   /** @type {Map<string, any>} */
   let cells = new Map();
   let shape = "";
-  /**
-   * @param {number} layer
-   * @param {number} head
-   */
+  /** @param {number} layer @param {number} head */
   const mark = (layer, head) =>
     markSelected(
       [...cells.values()],
       (cell) => cell.dataset.layer === String(layer) && cell.dataset.head === String(head),
     );
-  /**
-   * @param {number} layer
-   * @param {number} head
-   */
-  const select = (layer, head) => {
-    mark(layer, head);
-    api.ask({ layer, head });
-  };
-  /**
-   * @param {number} layer
-   * @param {number} head
-   */
-  const toggle = (layer, head) => {
-    if (api.standalone) return api.ask({ ablation: "toggle" }); // a saved page reports that it cannot
-    const { ablation } = api.view.selection;
-    const off = ablation.heads.some(([l, hd]) => l === layer && hd === head);
-    ablation.heads = off
-      ? ablation.heads.filter(([l, hd]) => l !== layer || hd !== head)
-      : [...ablation.heads, [layer, head]];
-    cells.get(headKey(layer, head)).classList.toggle("ablated", !off); // shown at once; the kernel's answer confirms it
-    api.ask({ ablation });
-  };
-  const said = reader(api);
-  const paint = painter(api, grid, legend, said);
-  const [find, filter] = headSearch(api, () => cells, select);
-  /**
-   * @param {any} cell
-   * @returns {[number, number]}
-   */
-  const place = (cell) => [Number(cell.dataset.layer), Number(cell.dataset.head)];
-  const about = lineBelow(
-    grid,
-    (cell) =>
-      cell.dataset.mlp
-        ? `${Number(cell.dataset.mlp) > api.view.n_layers ? "MLP after the pool" : `MLP ${cell.dataset.mlp - 1}`} · ${signed(api.arrays.mlps[Number(cell.dataset.mlp)], 4)}`
-        : said.words(...place(cell)),
-    api.standalone
-      ? "A click selects a head; removing heads needs the notebook."
-      : "A click selects a head; Ctrl/⌘-click removes it.",
-  );
-  api.body.append(
-    h("h2", {}, "Heads", hint),
-    h("div", { class: "controls" }, control, find),
-    h("div", { class: "wrap" }, grid),
-    legend,
-    removed,
-    about,
-    describe,
-  );
-
-  grid.addEventListener("click", (/** @type {On<MouseEvent>} */ event) => {
-    const cell = closest(event, "button.cell");
-    if (cell) (event.ctrlKey || event.metaKey ? toggle : select)(...place(cell));
-  });
-  grid.addEventListener("keydown", (/** @type {On<KeyboardEvent>} */ event) => {
-    const cell = closest(event, "button.cell");
-    if (cell && event.key.toLowerCase() === "a") toggle(...place(cell));
-  });
-  walk(grid, () => [...cells.values()], {
-    columns: () => api.view.n_heads,
-    moved: (cell) => select(...place(cell)),
-  });
   /** @param {HeadsView} given */
   const make = ({ n_layers: L, n_heads: H, has_tail: tail }) => {
     if (shape === `${L},${H}`) return;
@@ -355,17 +274,124 @@ function build(api) {
         : null,
     });
   };
+  return { grid, cells: () => cells, make, mark };
+};
 
+/**
+ * What is said of the cell under the pointer.
+ * @param {HeadsApi} api
+ * @param {any} grid
+ * @param {ReturnType<typeof reader>} said
+ */
+const cellLine = (api, grid, said) =>
+  lineBelow(
+    grid,
+    ({ dataset: { layer, head, mlp } }) =>
+      mlp
+        ? `${Number(mlp) > api.view.n_layers ? "MLP after the pool" : `MLP ${mlp - 1}`} · ${signed(api.arrays.mlps[Number(mlp)], 4)}`
+        : said.words(Number(layer), Number(head)),
+    api.standalone
+      ? "A click selects a head; removing heads needs the notebook."
+      : "A click selects a head; Ctrl/⌘-click removes it.",
+  );
+
+/** Publishes what is drawn. @param {HeadsApi} api @param {HeadsView} view */
+const publish = (
+  api,
+  { selection: { layer, head, text, ablation }, summaries, cosine, cosine_before: before },
+) =>
+  Object.assign(api.root.dataset, {
+    layer: layer ?? "",
+    head: head ?? "",
+    text,
+    quantity: api.option("quantity"),
+    ablated: ablation.heads.length,
+    summaries: String(Boolean(summaries)),
+    cosine: cosine?.toFixed(6) ?? "",
+    cosineBefore: before?.toFixed(6) ?? "",
+  });
+
+/**
+ * @param {HeadsApi} api
+ * @returns {Draw<HeadsView, HeadsArrays>}
+ */
+function build(api) {
+  const hint = h("small", {});
+  const [removed, drawRemoved] = removalLine(api);
+  const legend = h("div", { class: "legend" });
+  const describe = h("div", { class: "sr", role: "status" });
+  const { grid, cells, make, mark } = headCells();
+  const [control, choose] = segmented(
+    "Colour heads by",
+    [
+      ["effect", "Effect", "Direct effect on the text, for this image"],
+      ["variance", "Variance", "Share of the heads' variance over the collection"],
+      ["property", "Property", "The property that the head's first texts share"],
+    ],
+    (quantity) => api.put({ quantity }),
+  );
+  /**
+   * @param {number} layer
+   * @param {number} head
+   */
+  const select = (layer, head) => {
+    mark(layer, head);
+    api.ask({ layer, head });
+  };
+  /**
+   * @param {number} layer
+   * @param {number} head
+   */
+  const toggle = (layer, head) => {
+    if (api.standalone) return api.ask({ ablation: "toggle" }); // a saved page reports that it cannot
+    const { ablation } = api.view.selection;
+    const off = ablation.heads.some(([l, hd]) => l === layer && hd === head);
+    ablation.heads = off
+      ? ablation.heads.filter(([l, hd]) => l !== layer || hd !== head)
+      : [...ablation.heads, [layer, head]];
+    cells().get(headKey(layer, head)).classList.toggle("ablated", !off); // shown at once; the kernel's answer confirms it
+    api.ask({ ablation });
+  };
+  const said = reader(api);
+  const paint = painter(api, grid, legend, said);
+  const [find, filter] = headSearch(api, cells, select);
+  /**
+   * @param {any} cell
+   * @returns {[number, number]}
+   */
+  const place = (cell) => [Number(cell.dataset.layer), Number(cell.dataset.head)];
+  api.body.append(
+    h("h2", {}, "Heads", hint),
+    h("div", { class: "controls" }, control, find),
+    h("div", { class: "wrap" }, grid),
+    legend,
+    removed,
+    cellLine(api, grid, said),
+    describe,
+  );
+
+  grid.addEventListener("click", (/** @type {On<MouseEvent>} */ event) => {
+    const cell = closest(event, "button.cell");
+    if (cell) (event.ctrlKey || event.metaKey ? toggle : select)(...place(cell));
+  });
+  grid.addEventListener("keydown", (/** @type {On<KeyboardEvent>} */ event) => {
+    const cell = closest(event, "button.cell");
+    if (cell && event.key.toLowerCase() === "a") toggle(...place(cell));
+  });
+  walk(grid, () => [...cells().values()], {
+    columns: () => api.view.n_heads,
+    moved: (cell) => select(...place(cell)),
+  });
   return (view) => {
-    const { layer, head, text, text_b: other, ablation } = view.selection;
+    const { layer, head, text, text_b: other } = view.selection;
     const quantity = api.option("quantity");
     make(view);
     if (api.standalone)
-      for (const [at, cell] of cells)
+      for (const [at, cell] of cells())
         cell.disabled = !api.offers({ layer: headOf(at)[0], head: headOf(at)[1] });
     choose(quantity);
     mark(layer, head);
-    paint(cells);
+    paint(cells());
     filter();
     drawRemoved(view);
     /** @type {Record<string, string>} */
@@ -375,16 +401,7 @@ function build(api) {
       property: "from the first TextSpan texts",
     };
     hint.textContent = hints[quantity];
-    Object.assign(api.root.dataset, {
-      layer: layer ?? "",
-      head: head ?? "",
-      text,
-      quantity,
-      ablated: ablation.heads.length,
-      summaries: String(Boolean(view.summaries)),
-      cosine: view.cosine?.toFixed(6) ?? "",
-      cosineBefore: view.cosine_before?.toFixed(6) ?? "",
-    });
+    publish(api, view);
     describe.textContent =
       layer === null || head === null ? "no head selected" : `selected ${said.words(layer, head)}`;
   };

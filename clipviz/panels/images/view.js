@@ -1,8 +1,8 @@
-import { closest, count, counted, h, link } from "../kit/dom.js";
-import { markSelected, roving, segmented, walk } from "../kit/grid.js";
+import { clickable, closest, count, counted, h, link } from "../kit/dom.js";
 import { pager, pictureUrl, tileStyle } from "../kit/gallery.js";
-import { mount } from "../kit/protocol.js";
+import { markSelected, roving, segmented, walk } from "../kit/grid.js";
 import { headLink } from "../kit/links.js";
+import { mount } from "../kit/protocol.js";
 
 const LARGEST = 40e6; // bytes of an uploaded file
 
@@ -65,6 +65,44 @@ const subsetChooser = (api) => {
 };
 
 /**
+ * A thumbnail; set: the chosen images.
+ * @param {ImagesView} view
+ * @param {string} url
+ * @param {number} i
+ * @param {ReadonlySet<number>} set
+ */
+const thumbnail = (view, url, i, set) => {
+  const id = view.ids[i];
+  const score = view.scores[i];
+  const about = `${view.names[i]}${score === null ? "" : ` · ${score.toFixed(3)}`}`;
+  return clickable({
+    class: `tile${set.has(id) ? " chosen" : ""}`,
+    role: "option",
+    "data-image": id,
+    title: about,
+    "aria-label": about,
+    style: tileStyle(url, view.places?.[i] ?? i, view.columns, view.n_tiles ?? view.ids.length),
+  });
+};
+
+/** A list with its title: the images, or the neighbours of one. @param {ImagesApi} api @param {number} k @param {any[]} tiles */
+const imageList = (api, k, tiles) => {
+  const { lists, order, selection } = api.view;
+  const { title } = lists[k];
+  const near = k ? `Nearest by ${title}` : "Nearest by the whole model";
+  const label = order === "near" ? near : `Images ${title}`.trim();
+  return h(
+    "div",
+    { class: "list", "data-list": k },
+    title
+      ? h("h3", { class: k ? "by-head" : "" }, k ? headLink(api, selection.layer, selection.head) : title)
+      : null,
+    h("div", { class: "gallery", role: "listbox", "aria-label": label }, ...tiles),
+    tiles.length ? null : h("p", { class: "empty" }, "No images."),
+  );
+};
+
+/**
  * Thumbnails in one list or two. Ctrl-click gathers a set.
  * @param {ImagesApi} api
  */
@@ -105,25 +143,6 @@ const thumbnails = (api) => {
   });
   /**
    * @param {ImagesView} view
-   * @param {string} url
-   * @param {number} i
-   */
-  const tile = (view, url, i) => {
-    const id = view.ids[i];
-    const score = view.scores[i];
-    const about = `${view.names[i]}${score === null ? "" : ` · ${score.toFixed(3)}`}`;
-    return h("button", {
-      type: "button",
-      class: `tile${set.has(id) ? " chosen" : ""}`,
-      role: "option",
-      "data-image": id,
-      title: about,
-      "aria-label": about,
-      style: tileStyle(url, view.places?.[i] ?? i, view.columns, view.n_tiles ?? view.ids.length),
-    });
-  };
-  /**
-   * @param {ImagesView} view
    * @param {ImagesArrays} arrays
    */
   const draw = (view, arrays) => {
@@ -135,34 +154,14 @@ const thumbnails = (api) => {
         ]
       : null;
     set = new Set(view.selection.images);
-    let start = 0;
     galleries.classList.toggle("pair", view.lists.length > 1);
     galleries.replaceChildren(
-      ...view.lists.map(({ title, count: n }, k) => {
-        const from = start;
-        const name =
-          view.order !== "near"
-            ? `Images ${title}`.trim()
-            : k
-              ? `Nearest by ${title}`
-              : "Nearest by the whole model";
-        start += n;
-        return h(
-          "div",
-          { class: "list", "data-list": k },
-          title
-            ? h(
-                "h3",
-                { class: k ? "by-head" : "" },
-                k ? headLink(api, view.selection.layer, view.selection.head) : title,
-              )
-            : null,
-          h(
-            "div",
-            { class: "gallery", role: "listbox", "aria-label": name },
-            ...Array.from({ length: n }, (_, i) => tile(view, url, from + i)),
-          ),
-          n ? null : h("p", { class: "empty" }, "No images."),
+      ...view.lists.map(({ count: n }, k) => {
+        const from = k ? view.lists[0].count : 0;
+        return imageList(
+          api,
+          k,
+          Array.from({ length: n }, (_, i) => thumbnail(view, url, from + i, set)),
         );
       }),
     );
@@ -227,11 +226,11 @@ const describing = (view) => {
 };
 
 /**
+ * Which images come first, and how neighbours under a head are found.
  * @param {ImagesApi} api
- * @returns {Draw<ImagesView, ImagesArrays>}
+ * @returns {[any, any, (view: ImagesView) => void]}
  */
-function build(api) {
-  const hint = h("small", {});
+const orderChooser = (api) => {
   const [orders, setOrder] = segmented(
     "Order",
     [
@@ -266,6 +265,23 @@ function build(api) {
     ],
     (by) => api.ask({}, { options: { by, page: 0 } }),
   );
+  /** @param {ImagesView} view */
+  const set = (view) => {
+    setOrder(view.order);
+    orders.querySelector('[data-value="chosen"]').disabled = !view.selection.images.length;
+    setBy(view.by);
+    bys.hidden = view.order !== "near" || view.lists.length < 2;
+  };
+  return [orders, bys, set];
+};
+
+/**
+ * @param {ImagesApi} api
+ * @returns {Draw<ImagesView, ImagesArrays>}
+ */
+function build(api) {
+  const hint = h("small", {});
+  const [orders, bys, setOrder] = orderChooser(api);
   const [subset, setSubset] = subsetChooser(api);
   const [galleries, drawGalleries] = thumbnails(api);
   const [file, upload] = uploader(api);
@@ -300,10 +316,7 @@ function build(api) {
 
   return (view, arrays) => {
     const set = view.selection.images;
-    setOrder(view.order);
-    orders.querySelector('[data-value="chosen"]').disabled = !set.length;
-    setBy(view.by);
-    bys.hidden = view.order !== "near" || view.lists.length < 2;
+    setOrder(view);
     setSubset(view);
     drawGalleries(view, arrays);
     setPage(view.page, view.pages);

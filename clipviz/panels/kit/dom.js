@@ -19,6 +19,21 @@ export const h = (tag, attributes = {}, ...children) => {
   return node;
 };
 
+/** A button that sends no form. @param {Attributes} attributes @param {...Child} children */
+export const clickable = (attributes, ...children) =>
+  h("button", { type: "button", ...attributes }, ...children);
+
+/**
+ * A checkbox with its words; returns the label and the box.
+ * @param {string} words
+ * @param {Attributes} attributes those of the label
+ * @param {(on: boolean) => void} choose
+ */
+export const checkbox = (words, attributes, choose) => {
+  const box = h("input", { type: "checkbox", onchange: () => choose(box.checked) });
+  return [h("label", attributes, box, words), box];
+};
+
 /**
  * The element that an event happened in, or its nearest ancestor that fits.
  * @param {Event} event
@@ -72,7 +87,7 @@ export const onEnter = (act) => (/** @type {On<KeyboardEvent>} */ event) => {
  * @param {Record<string, any>} [more]
  */
 export const link = (text, act, more = {}) =>
-  h("button", { type: "button", ...more, class: `link ${more.class ?? ""}`.trim(), onclick: act }, text);
+  clickable({ ...more, class: `link ${more.class ?? ""}`.trim(), onclick: act }, text);
 
 /**
  * A small square button.
@@ -82,16 +97,8 @@ export const link = (text, act, more = {}) =>
  * @param {Record<string, any>} [more]
  */
 export const square = (text, label, act, more = {}) =>
-  h(
-    "button",
-    {
-      type: "button",
-      title: label,
-      "aria-label": label,
-      ...more,
-      class: `square ${more.class ?? ""}`.trim(),
-      onclick: act,
-    },
+  clickable(
+    { title: label, "aria-label": label, ...more, class: `square ${more.class ?? ""}`.trim(), onclick: act },
     text,
   );
 

@@ -1,7 +1,7 @@
 // Pictures: sheets of thumbnails, pictures that are decoded before they are drawn, pages, layers to choose
 // from.
 
-import { h, square } from "./dom.js";
+import { clickable, h, square } from "./dom.js";
 import { segmented } from "./grid.js";
 
 /**
@@ -143,10 +143,8 @@ export const layersChooser = (choose) => {
       if (n !== nLayers) {
         n = nLayers;
         buttons = Array.from({ length: n - 1 }, (_, layer) =>
-          h(
-            "button",
+          clickable(
             {
-              type: "button",
               "data-value": layer,
               title: `Neurons of the MLP of layer ${layer}; without any layer, the late ones`,
               onclick: () => toggle(layer),

@@ -1,6 +1,6 @@
 // Grids and lists of buttons: one is in the tab order, arrow keys move.
 
-import { h } from "./dom.js";
+import { clickable, h } from "./dom.js";
 
 /**
  * The position that a key moves to in a grid, as [row, column], or null.
@@ -78,19 +78,12 @@ export const roving = (root, selector = "button") => {
 /**
  * A segmented control. Returns the element and set(value).
  * @param {string} label @param {any[][]} options value, text and perhaps a tooltip of each
- * @param {(value: string) => void} choose @returns {[any, (value: any) => void]}
+ * @param {(value: any) => void} choose @returns {[any, (value: any) => void]}
  */
 export const segmented = (label, options, choose) => {
   const buttons = options.map(([value, text, title]) =>
-    h(
-      "button",
-      {
-        type: "button",
-        "data-value": value,
-        title,
-        "aria-pressed": "false",
-        onclick: () => choose(String(value)),
-      },
+    clickable(
+      { "data-value": value, title, "aria-pressed": "false", onclick: () => choose(String(value)) },
       text,
     ),
   );
@@ -166,8 +159,7 @@ export const headGrid = (
   for (let layer = nLayers - 1; layer >= 0; layer--) {
     const row = h("div", { class: "row", role: "row" }, rowHeader(layer, dense));
     for (let head = 0; head < nHeads; head++) {
-      const cell = h("button", {
-        type: "button",
+      const cell = clickable({
         class: "cell",
         role: "gridcell",
         "data-layer": layer,

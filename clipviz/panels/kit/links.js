@@ -1,6 +1,6 @@
 // Links to heads, neurons and desks, and numbers before and after a removal.
 
-import { headName, link, signed } from "./dom.js";
+import { clickable, headName, link, signed } from "./dom.js";
 
 /** A head's name as a link that selects it. @param {Api} api @param {number} layer @param {number} head */
 export const headLink = (api, layer, head) =>
@@ -36,6 +36,25 @@ export const neuronLink = (api, layer, neuron, text = `#${neuron}`, tabindex = 0
         ? `Open feature ${neuron} of ${layer}`
         : `Open neuron ${neuron} of layer ${layer}`,
   });
+
+/**
+ * A button that shows a text everywhere, pressed where it is selected.
+ * @param {Api} api
+ * @param {string} text
+ * @param {Attributes} attributes
+ * @param {...Child} children
+ */
+export const textButton = (api, text, attributes, ...children) =>
+  clickable(
+    {
+      title: `Show “${text}” everywhere`,
+      "aria-pressed": String(text === api.view.selection.text),
+      disabled: !api.offers({ text }),
+      onclick: () => api.ask({ text }),
+      ...attributes,
+    },
+    ...children,
+  );
 
 /**
  * A link that opens a desk; saved pages only have their own desks (model.desks).

@@ -9,135 +9,145 @@ export const FARTHEST = 0.5;
  * Where points are on the screen. x, y: what lies in the middle; scale: pixels per unit; `places` holds x and
  * y in turn.
  */
-export const planeCamera = () => {
-  const self = {
-    places: /** @type {any} */ (new Float32Array(0)),
-    width: 0,
-    height: 0,
-    x: 0,
-    y: 0,
-    scale: 1,
-    fit: 1,
-    middle: [0, 0],
-    half: 1,
-    /** @param {Float32Array} places */
-    look: (places) => {
-      const low = [Infinity, Infinity];
-      const high = [-Infinity, -Infinity];
-      for (let i = 0; i < places.length; i++) {
-        const value = places[i];
-        const k = i % 2;
-        if (value < low[k]) low[k] = value;
-        if (value > high[k]) high[k] = value;
+export class PlaneCamera {
+  places = /** @type {any} */ (new Float32Array(0));
+  width = 0;
+  height = 0;
+  x = 0;
+  y = 0;
+  scale = 1;
+  fit = 1;
+  middle = [0, 0];
+  spans = [1, 1];
+  half = 1;
+
+  /** @param {Float32Array} places */
+  look(places) {
+    const low = [Infinity, Infinity];
+    const high = [-Infinity, -Infinity];
+    for (let i = 0; i < places.length; i++) {
+      const value = places[i];
+      const k = i % 2;
+      if (value < low[k]) low[k] = value;
+      if (value > high[k]) high[k] = value;
+    }
+    this.places = places;
+    this.middle = [(low[0] + high[0]) / 2, (low[1] + high[1]) / 2];
+    this.spans = [Math.max(high[0] - low[0], 1e-9), Math.max(high[1] - low[1], 1e-9)];
+    this.half = Math.max(...this.spans) / 2;
+    this.home();
+  }
+
+  /** @param {number} width @param {number} height */
+  resize(width, height) {
+    const zoom = this.zoom;
+    Object.assign(this, { width, height });
+    this.fit = Math.max(
+      1e-9,
+      Math.min((width - 2 * PLANE_MARGIN) / this.spans[0], (height - 2 * PLANE_MARGIN) / this.spans[1]),
+    );
+    this.scale = zoom * this.fit;
+  }
+
+  home() {
+    [this.x, this.y] = this.middle;
+    this.scale = this.fit;
+    this.resize(this.width, this.height);
+  }
+
+  get zoom() {
+    return this.scale / this.fit;
+  }
+
+  /** @param {number} i */
+  point(i) {
+    return this.at(this.places[2 * i], this.places[2 * i + 1]);
+  }
+  /**
+   * @param {number} x
+   * @param {number} y
+   */
+  at(x, y) {
+    return [this.width / 2 + (x - this.x) * this.scale, this.height / 2 - (y - this.y) * this.scale];
+  }
+  /**
+   * @param {number} dx
+   * @param {number} dy
+   */
+  pan(dx, dy) {
+    this.x -= dx / this.scale;
+    this.y += dy / this.scale;
+  }
+
+  /**
+   * Zooms so that what is under (left, top) stays there.
+   * @param {number} factor
+   * @param {number} left
+   * @param {number} top
+   */
+  zoomAt(factor, left, top) {
+    const to = Math.min(CLOSEST, Math.max(FARTHEST, this.zoom * factor)) * this.fit;
+    this.x += (left - this.width / 2) * (1 / this.scale - 1 / to);
+    this.y -= (top - this.height / 2) * (1 / this.scale - 1 / to);
+    this.scale = to;
+  }
+
+  /**
+   * The nearest point that is accepted, and how far it is in pixels; -1 where there is none.
+   * @param {number} left
+   * @param {number} top
+   */
+  nearest(left, top, accept = (/** @type {number} */ _i) => true) {
+    const x = this.x + (left - this.width / 2) / this.scale;
+    const y = this.y - (top - this.height / 2) / this.scale;
+    let best = -1;
+    let least = Infinity;
+    for (let i = 0; i < this.places.length / 2; i++) {
+      const distance = (this.places[2 * i] - x) ** 2 + (this.places[2 * i + 1] - y) ** 2;
+      if (distance < least && accept(i)) {
+        best = i;
+        least = distance;
       }
-      self.places = places;
-      self.middle = [(low[0] + high[0]) / 2, (low[1] + high[1]) / 2];
-      self.spans = [Math.max(high[0] - low[0], 1e-9), Math.max(high[1] - low[1], 1e-9)];
-      self.half = Math.max(...self.spans) / 2;
-      self.home();
-    },
-    spans: [1, 1],
-    /** @param {number} width @param {number} height */
-    resize: (width, height) => {
-      const zoom = self.zoom;
-      Object.assign(self, { width, height });
-      self.fit = Math.max(
-        1e-9,
-        Math.min((width - 2 * PLANE_MARGIN) / self.spans[0], (height - 2 * PLANE_MARGIN) / self.spans[1]),
-      );
-      self.scale = zoom * self.fit;
-    },
-    home: () => {
-      [self.x, self.y] = self.middle;
-      self.scale = self.fit;
-      self.resize(self.width, self.height);
-    },
-    get zoom() {
-      return self.scale / self.fit;
-    },
-    /** @param {number} i */
-    point: (i) => self.at(self.places[2 * i], self.places[2 * i + 1]),
-    /**
-     * @param {number} x
-     * @param {number} y
-     */
-    at: (x, y) => [self.width / 2 + (x - self.x) * self.scale, self.height / 2 - (y - self.y) * self.scale],
-    /**
-     * @param {number} dx
-     * @param {number} dy
-     */
-    pan: (dx, dy) => {
-      self.x -= dx / self.scale;
-      self.y += dy / self.scale;
-    },
-    /**
-     * Zooms so that what is under (left, top) stays there.
-     * @param {number} factor
-     * @param {number} left
-     * @param {number} top
-     */
-    zoomAt: (factor, left, top) => {
-      const to = Math.min(CLOSEST, Math.max(FARTHEST, self.zoom * factor)) * self.fit;
-      self.x += (left - self.width / 2) * (1 / self.scale - 1 / to);
-      self.y -= (top - self.height / 2) * (1 / self.scale - 1 / to);
-      self.scale = to;
-    },
-    /**
-     * The nearest point that is accepted, and how far it is in pixels; -1 where there is none.
-     * @param {number} left
-     * @param {number} top
-     */
-    nearest: (left, top, accept = (/** @type {number} */ _i) => true) => {
-      const x = self.x + (left - self.width / 2) / self.scale;
-      const y = self.y - (top - self.height / 2) / self.scale;
-      let best = -1;
-      let least = Infinity;
-      for (let i = 0; i < self.places.length / 2; i++) {
-        const distance = (self.places[2 * i] - x) ** 2 + (self.places[2 * i + 1] - y) ** 2;
-        if (distance < least && accept(i)) {
-          best = i;
-          least = distance;
-        }
-      }
-      return [best, Math.sqrt(least) * self.scale];
-    },
-    /** The points inside a loop on the screen. @param {number[][]} loop @returns {number[]} */
-    inside: (loop) => {
-      const found = [];
-      const lefts = loop.map(([left]) => left);
-      const tops = loop.map(([, top]) => top);
-      const [west, east, north, south] = [
-        Math.min(...lefts),
-        Math.max(...lefts),
-        Math.min(...tops),
-        Math.max(...tops),
-      ];
-      for (let i = 0; i < self.places.length / 2; i++) {
-        const [left, top] = self.point(i);
-        if (left >= west && left <= east && top >= north && top <= south && insideLoop(loop, left, top))
-          found.push(i);
-      }
-      return found;
-    },
-    /** One point for each cell of the screen, the nearest to its middle. @param {number} side pixels */
-    spread: (side) => {
-      const across = Math.ceil(self.width / side);
-      const best = new Map();
-      for (let i = 0; i < self.places.length / 2; i++) {
-        const [left, top] = self.point(i);
-        if (left < 0 || top < 0 || left >= self.width || top >= self.height) continue;
-        const column = Math.floor(left / side);
-        const row = Math.floor(top / side);
-        const cell = row * across + column;
-        const distance = (left - (column + 0.5) * side) ** 2 + (top - (row + 0.5) * side) ** 2;
-        const known = best.get(cell);
-        if (!known || distance < known[1]) best.set(cell, [i, distance]);
-      }
-      return [...best.values()].map(([i]) => i);
-    },
-  };
-  return self;
-};
+    }
+    return [best, Math.sqrt(least) * this.scale];
+  }
+
+  /** The points inside a loop on the screen. @param {number[][]} loop @returns {number[]} */
+  inside(loop) {
+    const found = [];
+    const lefts = loop.map(([left]) => left);
+    const tops = loop.map(([, top]) => top);
+    const [west, east, north, south] = [
+      Math.min(...lefts),
+      Math.max(...lefts),
+      Math.min(...tops),
+      Math.max(...tops),
+    ];
+    for (let i = 0; i < this.places.length / 2; i++) {
+      const [left, top] = this.point(i);
+      if (left >= west && left <= east && top >= north && top <= south && insideLoop(loop, left, top))
+        found.push(i);
+    }
+    return found;
+  }
+
+  /** One point for each cell of the screen, the nearest to its middle. @param {number} side pixels */
+  spread(side) {
+    const across = Math.ceil(this.width / side);
+    const best = new Map();
+    for (let i = 0; i < this.places.length / 2; i++) {
+      const [left, top] = this.point(i);
+      if (left < 0 || top < 0 || left >= this.width || top >= this.height) continue;
+      const column = Math.floor(left / side);
+      const row = Math.floor(top / side);
+      const cell = row * across + column;
+      const distance = (left - (column + 0.5) * side) ** 2 + (top - (row + 0.5) * side) ** 2;
+      const known = best.get(cell);
+      if (!known || distance < known[1]) best.set(cell, [i, distance]);
+    }
+    return [...best.values()].map(([i]) => i);
+  }
+}
 
 /**
  * Whether a place lies inside a loop (an odd number of crossings).

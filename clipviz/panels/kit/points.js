@@ -101,6 +101,17 @@ export const hasCard = (real) => {
   return !real || !/swiftshader|llvmpipe|softpipe|software|basic render/i.test(by);
 };
 
+/** What the camera sees, as the library's matrix; its plane reaches from −1 to 1. @param {Camera} camera */
+const lookOf = (camera) => {
+  const look = new Array(16).fill(0);
+  const side = camera.height / 2;
+  look[0] = look[5] = (camera.scale * camera.half) / side;
+  look[10] = look[15] = 1;
+  look[12] = ((camera.middle[0] - camera.x) * camera.scale) / side;
+  look[13] = ((camera.middle[1] - camera.y) * camera.scale) / side;
+  return look;
+};
+
 /**
  * The library that draws many points with the graphics card; null where there is none or it is not wanted.
  * @param {Api} api
@@ -153,26 +164,7 @@ export const cardPainter = (api, camera) => {
     if (on && state === "none") load();
     canvas.hidden = !(on && state === "ready");
     if (canvas.hidden) return false;
-    const s = (2 * camera.scale * camera.half) / camera.height;
-    const side = camera.height / 2;
-    const view = [
-      s,
-      0,
-      0,
-      0,
-      0,
-      s,
-      0,
-      0,
-      0,
-      0,
-      1,
-      0,
-      ((camera.middle[0] - camera.x) * camera.scale) / side,
-      ((camera.middle[1] - camera.y) * camera.scale) / side,
-      0,
-      1,
-    ];
+    const view = lookOf(camera);
     const shown = `${key}/${camera.width}/${camera.height}`;
     if (drawn === shown) {
       made.view(view);

@@ -1,7 +1,7 @@
 // A panel's life: build the skeleton once, draw every view, ask, show errors, say when nobody answers, clean
 // up.
 
-import { counted, h } from "./dom.js";
+import { clickable, counted, h } from "./dom.js";
 import { roving } from "./grid.js";
 
 export const SILENCE = 4000;
@@ -105,11 +105,7 @@ export const frame = (name) => {
         "div",
         { class: "cv-error" },
         h("p", {}, error.message, detail),
-        h(
-          "button",
-          { type: "button", "aria-label": "Dismiss", onclick: () => errors.replaceChildren() },
-          "✕",
-        ),
+        clickable({ "aria-label": "Dismiss", onclick: () => errors.replaceChildren() }, "✕"),
       ),
     );
   };
@@ -249,10 +245,8 @@ export const offerFigures = (api, print) => {
     opener.focus();
     api.ask({}, { action: "figure", kind });
   };
-  const opener = h(
-    "button",
+  const opener = clickable(
     {
-      type: "button",
       class: "opener",
       "aria-haspopup": "menu",
       "aria-expanded": "false",
@@ -270,11 +264,7 @@ export const offerFigures = (api, print) => {
       "div",
       { class: "menu", role: "menu", "aria-label": "Format of the figure", hidden: true },
       ...["svg", "pdf", "png"].map((kind) =>
-        h(
-          "button",
-          { type: "button", role: "menuitem", "data-kind": kind, onclick: () => ask(kind) },
-          kind.toUpperCase(),
-        ),
+        clickable({ role: "menuitem", "data-kind": kind, onclick: () => ask(kind) }, kind.toUpperCase()),
       ),
     ),
   );

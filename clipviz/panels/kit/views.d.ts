@@ -567,13 +567,13 @@ interface QueryView extends Shown {
 interface QueryArrays {
 }
 
-/** What can be chosen; tiles: places of its pictures in the sheet. */
+/** An option; tiles: positions of its pictures in the sheet. */
 interface QuizOption {
   words: string;
   tiles: number[];
 }
 
-/** What is said once a question has been answered. right: the options that count as right; best: the right one. */
+/** What is shown after a question has been answered. right: the options that count as right; best: the right one. */
 interface QuizAnswer {
   chosen: number;
   fits: boolean;
@@ -583,7 +583,7 @@ interface QuizAnswer {
   truth: string;
 }
 
-/** names: of the pictures in the sheet; map: rows and columns of the options' maps; answer: absent until given. */
+/** The quiz's view. names: those of the pictures in the sheet; map: rows and columns of the options' maps; answer: absent before the answer. */
 interface QuizView extends Shown {
   at: number;
   states: ("open" | "right" | "wrong")[];
@@ -602,7 +602,7 @@ interface QuizView extends Shown {
   mask?: number[];
 }
 
-/** maps: [option, rows, cols], drawn over picture; outline: the true place, absent until answered. */
+/** The quiz's arrays. maps: [option, rows, cols], drawn over the picture; outline: the true place, absent before the answer. */
 interface QuizArrays {
   sprite: Uint8Array;
   picture?: Uint8Array;

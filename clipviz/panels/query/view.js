@@ -1,4 +1,4 @@
-import { copyText, count, counted, h, onEnter, square } from "../kit/dom.js";
+import { clickable, copyText, count, counted, h, onEnter, square } from "../kit/dom.js";
 import { roving } from "../kit/grid.js";
 import { mount } from "../kit/protocol.js";
 
@@ -30,10 +30,8 @@ const textField = (api, field, letter, label, placeholder, cut) => {
     oninput: shorten,
     onkeydown: onEnter((text) => api.ask({ [field]: text })),
   });
-  const clear = h(
-    "button",
+  const clear = clickable(
     {
-      type: "button",
       class: "clear",
       "aria-label": `Clear text ${letter}`,
       onclick: () => {
@@ -54,6 +52,140 @@ const textField = (api, field, letter, label, placeholder, cut) => {
   return { node, show, form };
 };
 
+/** The dashboard that the bar is part of. @param {QueryApi} api */
+const boardOf = (api) => api.root.closest(".cv-dashboard");
+
+/**
+ * A button that fills the screen with the board, as the key F does.
+ * @param {QueryApi} api
+ */
+const fullScreen = (api) => {
+  const fill = () =>
+    document.fullscreenElement ? document.exitFullscreen() : boardOf(api)?.requestFullscreen?.();
+  const full = square("⤢", "Fill the screen (F)", () => void fill(), {
+    "aria-label": "Fill the screen",
+    hidden: !document.fullscreenEnabled,
+  });
+  const pressed = (/** @type {any} */ event) => {
+    if (
+      event.key !== "f" ||
+      event.ctrlKey ||
+      event.metaKey ||
+      event.altKey ||
+      event.target.closest?.("input, select, textarea")
+    )
+      return;
+    event.preventDefault();
+    void fill();
+  };
+  requestAnimationFrame(() => {
+    boardOf(api)?.addEventListener("keydown", pressed);
+    full.hidden ||= !boardOf(api);
+  });
+  api.cleanups.push(() => boardOf(api)?.removeEventListener("keydown", pressed));
+  return full;
+};
+
+/**
+ * Tour, undo and redo, copies of the view, the whole screen.
+ * @param {QueryApi} api
+ * @param {any} said
+ * @returns {[any, (view: QueryView) => void]}
+ */
+const boardTools = (api, said) => {
+  const undo = square("↶", "Undo (Ctrl+Z)", () => api.ask({}, { action: "undo" }), { "aria-label": "Undo" });
+  const redo = square("↷", "Redo (Ctrl+Shift+Z)", () => api.ask({}, { action: "redo" }), {
+    "aria-label": "Redo",
+  });
+  const code = square(
+    "</>",
+    "Copy Python code that reopens this view",
+    () => copyText(said, "Code", api.view.code),
+    { "aria-label": "Copy code" },
+  );
+  const share = clickable(
+    {
+      class: "square",
+      title: "Copy a token; session.view = clipviz.View.from_token(…) reopens this view",
+      onclick: () => copyText(said, "Token", api.view.token),
+    },
+    "Share",
+  );
+  const tour = clickable(
+    {
+      class: "square tour",
+      title: "A few steps through the board",
+      hidden: api.standalone || !api.model.get("n_steps"),
+      onclick: () => api.ask({}, { action: "tour" }),
+    },
+    "Tour",
+  );
+  api.root.addEventListener("keydown", (event) => {
+    if (
+      api.standalone ||
+      !(event.ctrlKey || event.metaKey) ||
+      event.key.toLowerCase() !== "z" ||
+      /** @type {any} */ (event.target).tagName === "INPUT"
+    )
+      return;
+    event.preventDefault();
+    api.ask({}, { action: event.shiftKey ? "redo" : "undo" });
+  });
+  /** @param {QueryView & Shown} view */
+  const set = (view) => {
+    undo.disabled = !view.can_undo;
+    redo.disabled = !view.can_redo;
+    for (const button of [undo, redo]) button.hidden = api.standalone;
+    // These copy code for the saved view.
+    for (const button of [code, share]) button.hidden = view.asSaved === false;
+  };
+  const tools = h(
+    "span",
+    { class: "tools", role: "toolbar", "aria-label": "Board" },
+    tour,
+    undo,
+    redo,
+    code,
+    share,
+    fullScreen(api),
+  );
+  return [roving(tools), set];
+};
+
+/** A way past the bar for those who use keys. @param {QueryApi} api */
+const skipLink = (api) => {
+  const head = () => boardOf(api)?.querySelector('[data-panel="heads"] .cell[tabindex="0"]');
+  const act = () => /** @type {HTMLElement | null} */ (head())?.focus();
+  const skip = clickable({ class: "skip", hidden: true, onclick: act }, "Skip to the heads");
+  requestAnimationFrame(() => (skip.hidden = !boardOf(api)?.querySelector('[data-panel="heads"]')));
+  return skip;
+};
+
+/**
+ * Texts to try.
+ * @param {QueryApi} api
+ * @param {(text: string) => void} show
+ * @returns {[any, (view: QueryView & Shown) => void]}
+ */
+const exampleTexts = (api, show) => {
+  const examples = roving(h("div", { class: "examples", role: "group", "aria-label": "Example texts" }));
+  /** @param {string} text @param {boolean} pressed */
+  const one = (text, pressed) => {
+    const choose = () => {
+      show(text);
+      api.ask({ text });
+    };
+    return clickable({ class: "example", "aria-pressed": String(pressed), onclick: choose }, text);
+  };
+  /** @param {QueryView & Shown} view */
+  const set = (view) => {
+    const shown = view.examples.map((text) => one(text, text === view.selection.text));
+    examples.replaceChildren(api.standalone ? "Texts " : "Try ", ...shown);
+    examples.hidden = !view.examples.length;
+  };
+  return [examples, set];
+};
+
 /**
  * @param {QueryApi} api
  * @returns {Draw<QueryView, QueryArrays>}
@@ -69,147 +201,34 @@ function build(api) {
   const b = textField(api, "text_b", "− B", "Text B, subtracted", "compare with…", tell);
   const chips = h("span", { class: "chips" });
   const said = h("span", { class: "said", role: "status" });
-  const undo = square("↶", "Undo (Ctrl+Z)", () => api.ask({}, { action: "undo" }), { "aria-label": "Undo" });
-  const redo = square("↷", "Redo (Ctrl+Shift+Z)", () => api.ask({}, { action: "redo" }), {
-    "aria-label": "Redo",
-  });
-  const code = square(
-    "</>",
-    "Copy Python code that reopens this view",
-    () => copyText(said, "Code", api.view.code),
-    { "aria-label": "Copy code" },
-  );
-  const share = h(
-    "button",
-    {
-      type: "button",
-      class: "square",
-      title: "Copy a token; session.view = clipviz.View.from_token(…) reopens this view",
-      onclick: () => copyText(said, "Token", api.view.token),
-    },
-    "Share",
-  );
-  const board = () => api.root.closest(".cv-dashboard");
-  const fill = () =>
-    document.fullscreenElement ? document.exitFullscreen() : board()?.requestFullscreen?.();
-  const full = square("⤢", "Fill the screen (F)", () => void fill(), {
-    "aria-label": "Fill the screen",
-    hidden: !document.fullscreenEnabled,
-  });
-  const tour = h(
-    "button",
-    {
-      type: "button",
-      class: "square tour",
-      title: "A few steps through the board",
-      hidden: api.standalone || !api.model.get("n_steps"),
-      onclick: () => api.ask({}, { action: "tour" }),
-    },
-    "Tour",
-  );
-  const examples = roving(h("div", { class: "examples", role: "group", "aria-label": "Example texts" }));
-  const skip = h(
-    "button",
-    {
-      type: "button",
-      class: "skip",
-      hidden: true,
-      onclick: () =>
-        /** @type {HTMLElement | null} */ (
-          board()?.querySelector('[data-panel="heads"] .cell[tabindex="0"]')
-        )?.focus(),
-    },
-    "Skip to the heads",
-  );
+  const [tools, setTools] = boardTools(api, said);
+  const [examples, setExamples] = exampleTexts(api, (text) => (a.node.value = text));
   api.printed = false; // a bar of texts has no figure
   api.body.append(
-    skip,
+    skipLink(api),
     h(
       "div",
       { class: "bar" },
       h("span", { class: "brand" }, "clipviz"),
       h("div", { class: "texts" }, a.form, b.form),
-      roving(
-        h(
-          "span",
-          { class: "tools", role: "toolbar", "aria-label": "Board" },
-          tour,
-          undo,
-          redo,
-          code,
-          share,
-          full,
-        ),
-      ),
+      tools,
     ),
     cut,
     h("div", { class: "bar" }, examples, chips),
     said,
   );
-  api.root.addEventListener("keydown", (event) => {
-    if (
-      api.standalone ||
-      !(event.ctrlKey || event.metaKey) ||
-      event.key.toLowerCase() !== "z" ||
-      /** @type {any} */ (event.target).tagName === "INPUT"
-    )
-      return;
-    event.preventDefault();
-    api.ask({}, { action: event.shiftKey ? "redo" : "undo" });
-  });
-
-  const pressed = (/** @type {any} */ event) => {
-    if (
-      event.key !== "f" ||
-      event.ctrlKey ||
-      event.metaKey ||
-      event.altKey ||
-      event.target.closest?.("input, select, textarea")
-    )
-      return;
-    event.preventDefault();
-    void fill();
-  };
-  requestAnimationFrame(() => {
-    board()?.addEventListener("keydown", pressed);
-    full.hidden ||= !board();
-    skip.hidden = !board()?.querySelector('[data-panel="heads"]');
-  });
-  api.cleanups.push(() => board()?.removeEventListener("keydown", pressed));
 
   return (view) => {
     const { text, text_b } = view.selection;
     a.show(text);
     b.show(text_b);
-    undo.disabled = !view.can_undo;
-    redo.disabled = !view.can_redo;
-    for (const button of [undo, redo]) button.hidden = api.standalone;
-    // These copy code for the saved view.
-    for (const button of [code, share]) button.hidden = view.asSaved === false;
+    setTools(view);
+    setExamples(view);
     chips.replaceChildren(
       ...[`${view.model} · ${view.size}`, view.device, counted(view.n_images, "image")].map((label) =>
         h("span", { class: "chip" }, label),
       ),
     );
-    examples.replaceChildren(
-      api.standalone ? "Texts " : "Try ",
-      ...view.examples.map((example) =>
-        h(
-          "button",
-          {
-            type: "button",
-            class: "example",
-            "aria-pressed": String(example === text),
-            onclick: () => {
-              a.node.value = example;
-              api.ask({ text: example });
-            },
-          },
-          example,
-        ),
-      ),
-    );
-    examples.hidden = !view.examples.length;
     Object.assign(api.root.dataset, { text, textB: text_b });
   };
 }

@@ -83,7 +83,9 @@ class Quiz(Panel):
 
     at: int = asked(default=0, low=0, help="The question shown, from 0.", lasting=False)
     size: Literal["normal", "lecture"] = fixed(
-        default="normal", help='The size of the text; "lecture" is large enough for a projector.', lasting=False
+        default="normal",
+        help='The size of the text; "lecture" is large enough for a projector.',
+        lasting=False,
     )
 
     def __init__(self, session: Session, quiz: Answered, **options: Any) -> None:

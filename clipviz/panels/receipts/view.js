@@ -1,6 +1,6 @@
-import { copyText, count, counted, h } from "../kit/dom.js";
-import { mount } from "../kit/protocol.js";
+import { clickable, copyText, count, counted, h } from "../kit/dom.js";
 import { change, headLink } from "../kit/links.js";
+import { mount } from "../kit/protocol.js";
 
 /**
  * The selected head's share of the cosine, and what it was before a removal.
@@ -89,9 +89,8 @@ const receipts = (api, view) => {
 function build(api) {
   const items = h("div", { class: "items num" });
   const said = h("span", { role: "status", class: "said" });
-  const copy = h(
-    "button",
-    { type: "button", class: "copy", onclick: () => copyText(said, "Code", api.view.code) },
+  const copy = clickable(
+    { class: "copy", onclick: () => copyText(said, "Code", api.view.code) },
     "copy code",
   );
   api.printed = false; // nothing is drawn

@@ -1,9 +1,9 @@
-import { count, counted, h, messageInstead, onEnter, percent, pValue } from "../kit/dom.js";
+import { clickable, count, counted, h, messageInstead, onEnter, percent, pValue } from "../kit/dom.js";
 import { fill } from "../kit/figure.js";
-import { walk } from "../kit/grid.js";
 import { pictureUrl, tileStyle } from "../kit/gallery.js";
-import { mount } from "../kit/protocol.js";
+import { walk } from "../kit/grid.js";
 import { deskLink, headLink } from "../kit/links.js";
+import { mount } from "../kit/protocol.js";
 
 /**
  * One text with its share of the variance, what random rotations explain, and its top images.
@@ -25,8 +25,7 @@ const textRow = (api, url, view, i, widest) => {
     h("b", { style: { left: `${Math.min(99, (100 * high) / widest)}%` } }),
   );
   const images = ids.map((id, k) =>
-    h("button", {
-      type: "button",
+    clickable({
       class: "tile thumb",
       "aria-label": `Image ${id}, number ${k + 1} for this text`,
       "data-image": id,
@@ -38,10 +37,8 @@ const textRow = (api, url, view, i, widest) => {
   return h(
     "div",
     { class: `row${pass ? "" : " weak"}`, role: "listitem" },
-    h(
-      "button",
+    clickable(
       {
-        type: "button",
         class: "text",
         "aria-pressed": String(text === view.selection.text),
         title: text,
@@ -93,7 +90,7 @@ const ownRole = (api) => {
     "aria-label": "Your own role for this head",
     spellcheck: "false",
   });
-  const shown = h("button", { type: "button", class: "own", onclick: () => open(true) });
+  const shown = clickable({ class: "own", onclick: () => open(true) });
   /** @type {any} */
   let head = null;
   /** @param {boolean} is */
@@ -158,9 +155,8 @@ function build(api) {
     { class: "foot key" },
     "Ticks: 95th percentile of random rotations; bars that stay below it are grey.",
   );
-  const whole = h(
-    "button",
-    { type: "button", class: "example", hidden: true, onclick: () => api.ask({ images: [] }) },
+  const whole = clickable(
+    { class: "example", hidden: true, onclick: () => api.ask({ images: [] }) },
     "back to the whole collection",
   );
   const [empty, says] = messageInstead(list, foot);

@@ -1,4 +1,4 @@
-import { h } from "../kit/dom.js";
+import { clickable, h } from "../kit/dom.js";
 import { mount } from "../kit/protocol.js";
 
 /**
@@ -11,17 +11,14 @@ const card = (go) => {
   const text = h("p", { class: "told", id: "cv-tour-text" });
   const where = h("span", { class: "where num" });
   const note = h("p", { class: "note", role: "alert", hidden: true });
-  const back = h("button", { type: "button", class: "square back", onclick: () => go(-1) }, "Back");
-  const next = h("button", {
-    type: "button",
+  const back = clickable({ class: "square back", onclick: () => go(-1) }, "Back");
+  const next = clickable({
     class: "square next",
     "aria-describedby": "cv-tour-title cv-tour-text",
     onclick: () => go(1),
   });
-  const close = h(
-    "button",
+  const close = clickable(
     {
-      type: "button",
       class: "square close",
       title: "End the tour (Esc)",
       "aria-label": "End the tour",

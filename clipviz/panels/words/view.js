@@ -1,7 +1,7 @@
-import { h, messageInstead } from "../kit/dom.js";
+import { clickable, h, messageInstead } from "../kit/dom.js";
 import { fill, signedBar } from "../kit/figure.js";
-import { walk } from "../kit/grid.js";
 import { layerChooser, sizeChooser } from "../kit/gallery.js";
+import { walk } from "../kit/grid.js";
 import { followVisibility, mount, readingMeter } from "../kit/protocol.js";
 
 /**
@@ -14,10 +14,8 @@ const textColumn = (api, { title, unit, rows, most }, others) => {
   const below = rows.some((/** @type {Scored} */ { score }) => score < 0); // if so, bars start in the middle
   /** @param {Scored} given */
   const row = ({ text, score }) =>
-    h(
-      "button",
+    clickable(
       {
-        type: "button",
         class: `bar-row${others.has(text) ? " both" : ""}`,
         title: others.has(text) ? "in both lists" : null,
         "aria-pressed": String(text === api.view.selection.text),
