@@ -112,7 +112,7 @@ OUTSIDE = {
     "figures": {"numpy", "matplotlib", "plotly"},
     "page": {"torch", "numpy", "PIL", "onnx"},
     "lessons": {"torch", "numpy", "matplotlib"},
-    "panels": {"anywidget", "ipywidgets", "traitlets", "numpy", "PIL", "matplotlib"},
+    "panels": {"anywidget", "ipywidgets", "traitlets", "numpy", "PIL", "matplotlib", "typing_extensions"},
 }
 ROOMS_WITH_A_COMMAND = {"clipviz.indexing.command", "clipviz.page.command", "clipviz.reproduce.command"}
 # Imports by a variable, and what it can be.
