@@ -19,7 +19,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from scipy import stats
+from torch.nn.functional import interpolate
 
 import clipviz
 from clipviz.lessons import KINDS, Question, Quiz, drawn
@@ -33,6 +35,7 @@ class Student:
     """Somebody who sees pictures as the session's network does; `answer` gives the option that they would choose."""
 
     def __init__(self, sees: Any) -> None:
+        sees.wait(None, background=True)
         self.sees = sees
         texts = list(sees.texts)[:: max(1, len(sees.texts) // N_FEATURES)]
         seen = np.stack([self._fit(text) for text in texts], 1)
@@ -62,7 +65,8 @@ class Student:
     def _like(self, question: Question, heatmap: Any) -> float:
         asked, told = question.words.split("“")[1].split("”")[0], question.words.split("“")[2].split("”")[0]
         own = self.sees.maps.tokens(asked, question.pictures[0], told, clipviz.Ablation()).map("late")
-        return float(np.corrcoef(own.ravel(), heatmap.ravel())[0, 1])
+        fitted = interpolate(torch.as_tensor(own)[None, None].float(), heatmap.shape, mode="area")
+        return float(np.corrcoef(fitted.numpy().ravel(), heatmap.ravel())[0, 1])
 
 
 def network(seed: int | None) -> ClipModel:
