@@ -6,9 +6,9 @@ import re
 import sys
 import time
 
-WORTH_SHOWING = 0.3  # seconds of work below which saying so would only flicker
+WORTH_SHOWING = 0.3  # seconds; a message about shorter work would only flicker
 QUIET = 2.0  # seconds before a message appears in a terminal or notebook
-EVERY, EVERY_LOGGED = 0.5, 30.0  # seconds between two words on a screen, and in a file
+EVERY, EVERY_LOGGED = 0.5, 30.0  # seconds between two messages on a screen, and in a file
 
 
 class Work:

@@ -296,8 +296,10 @@ def maps() -> Numbers:
 
 
 def mine() -> Numbers:
-    """Return the rows of the shipped dictionaries beside those mined with an untrained copy of the CLIP in its place, as
-    `python -m tools.demo.mine` counted both."""
+    """Return the rows of the shipped dictionaries, and those of an untrained copy of CLIP in its place.
+
+    `python -m tools.demo.mine` counted both.
+    """
     bundle, found = demo.bundle(), {}
     for name, folder in (("clip", bundle.dictionary), ("generator", bundle.generator_dictionary)):
         assert folder is not None

@@ -18,11 +18,10 @@ from clipviz.values import Ablation, Head
 
 @dataclass(frozen=True, eq=False)
 class ShortcutRemoval:
-    """Worst-group accuracy before and after an ablation, and under as many other heads of the same layers.
+    """Worst-group accuracy before and after an ablation, and after ablations of as many other heads of the same layers.
 
     random: one accuracy per draw (lens.ablate.matched_heads); the thesis's baseline is the best worst group of five
-    draws from all late heads. gain: after - before of the
-    worst group.
+    draws from all late heads. gain: the accuracy of the worst group after the ablation minus that before it.
     """
 
     ablation: Ablation
@@ -45,10 +44,10 @@ def shortcut_heads(
     """Return the heads that a text query finds: those whose score varies most along the shortcut and least along the
     classes.
 
-    Variances of <c, t> over the images, for t the difference of the two texts of the shortcut ("on the water", "in a
-    forest"), and summed over every class's direction minus their mean (half the difference, for two classes), each as
-    a share of all heads; no group or label is looked at. layers: those that heads are taken from, default all that the
-    terms keep.
+    Two variances of <c, t> over the images are compared, each as a share of all heads. For the shortcut, t is the
+    difference of its two texts ("on the water", "in a forest"). For the classes, t is each class's direction minus the
+    mean of all (half the difference, for two classes), and the variances are summed. Groups and labels are not used.
+    layers: the layers from which heads are taken, default all that the terms keep.
     """
     differences = torch.cat([shortcut[:1] - shortcut[1:], class_directions - class_directions.mean(0)])
     variance = retrieve.text_variance(terms.codes, terms.basis, differences).flatten(1)
@@ -75,11 +74,11 @@ def compare(
     means: Means | None = None,
     only_others: bool = True,
 ) -> ShortcutRemoval:
-    """Zero-shot accuracy by group before and after an ablation, beside draws of as many other heads of its layers.
+    """Return zero-shot accuracy by group before and after an ablation, and after random ablations of as many heads.
 
-    draw_from: heads that the draws take from, default all that the terms keep; a draw replaces the heads alone, MLPs
-    and tokens are ablated alike. means: where the means come from, default the evaluated images. only_others: False
-    also draws heads of the ablation, a stricter null.
+    draw_from: the heads from which draws are made, default all that the terms keep. A draw replaces only the heads;
+    MLPs and tokens are ablated as in the original. means: the images whose means are used, default the evaluated ones.
+    only_others: False also draws heads of the ablation itself, which is a stricter null.
     """
     means = ablate.means_of(terms) if means is None and ablation.how == "mean" else means
 

@@ -51,7 +51,7 @@ def halves(n_images: int, seed: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def _true_of(session: Session, text: str, pictures: Sequence[int]) -> str:
-    """Return of how many of the pictures a text is true according to the world; "" if that is unknown."""
+    """State for how many of the pictures a text is true according to the world; return "" if that is unknown."""
     bundle = session.model.bundle
     if bundle is None or bundle.truths is None:
         return ""

@@ -219,22 +219,22 @@ def predict(
     """Ask one question that is answered before its answer is shown; use it as the last line of a lesson's cell.
 
     Args:
-        session: the session that is asked about.
+        session: the session that the question is about.
         words: the question.
-        choices: what can be chosen; or
+        choices: the options to choose from; or
         scale: the lowest and the highest value of a slider, and its step.
-        measured: what is true: one of the choices, or a number, which the nearest step of the slider stands for.
-        because: what is said of it once the answer has been committed.
-        form: how a number is written, as for str.format: "{:.0%}" for a share.
-        slack: steps of the slider away from what was measured that still count as right.
+        measured: the right answer: one of the choices, or a number, which is rounded to the nearest step of the slider.
+        because: the explanation shown after the answer.
+        form: the format of a number, as for str.format: "{:.0%}" for a share.
+        slack: the number of steps of the slider by which a right answer may differ from the measured one.
         pictures: images to show with the question, by their indices.
-        truth: what the world itself says, where that is known.
+        truth: the truth in the world, if it is known.
 
     Returns:
         A Quiz of one question.
 
     Raises:
-        ValueError: where neither or both of choices and scale are given, or what was measured is none of them.
+        ValueError: if neither or both of choices and scale are given, or the measured answer is none of the choices.
     """
     if (choices is None) == (scale is None):
         raise ValueError("expected either choices or a scale, got both or neither; leave one of them out")

@@ -48,12 +48,12 @@ LOOK = 0.5  # seconds between two updates of the progress message
 class Session(traitlets.HasTraits):
     """One model, its images and texts, and the selection that all panels share.
 
-    model: from clipviz.load or clipviz.wrap. images: a folder, list of paths, PIL images, arrays, a data set
-    (see clipviz.data.images.open_images); default those of the model's bundle. texts: "general", the bundle's name, a
-    file, or a list. index: an open Index or its folder, read instead of the images, which need not be there any more
-    (their thumbnails stand in). layers: whose heads are kept for the collection (default all, or the last 4 when
-    memory is short). background=False reads the whole collection before returning.
-    A notebook cell that is run again closes the session that it made before from the same model.
+    model: from clipviz.load or clipviz.wrap. images: a folder, list of paths, PIL images, arrays, a data set (see
+    clipviz.data.images.open_images); default those of the model's bundle. texts: "general", the bundle's name, a file,
+    or a list. index: an open Index or its folder, read instead of the images; its thumbnails are shown for images that
+    no longer exist. layers: the layers whose heads are kept for the collection (default all, or the last 4 when memory
+    is short). background=False reads the whole collection before returning. A notebook cell that is run again closes
+    the session that it made before from the same model.
     """
 
     selection = traitlets.Instance(Selection)
@@ -209,11 +209,11 @@ class Session(traitlets.HasTraits):
 
         The file holds the view, your roles of heads, the images that were added, and where the model, images and texts
         are: by name or address, with their fingerprints. Images and texts that were given as objects (arrays, a data
-        set), and dictionaries, have to be given again. A picture that a generator painted is kept as a picture,
+        set), and dictionaries, must be given again. A picture that a generator painted is kept as a picture,
         without its latent.
 
         Args:
-            path: The file to write. It is replaced whole where it exists.
+            path: The file to write. An existing file is replaced.
 
         Returns:
             The path that was written.
@@ -236,14 +236,15 @@ class Session(traitlets.HasTraits):
     ) -> Session:
         """Open a session that `save` wrote: the same model, images, texts, roles and view.
 
-        The saved roles of heads stay in this session and leave those that are kept on this computer as they are.
+        The saved roles of heads stay in this session and do not change the roles kept on this computer.
 
         Args:
             path: The file.
-            model: The model, where it cannot be opened by its name.
-            images, texts: Where they are now, or themselves; default the addresses that the file has.
-            dictionaries: Name -> clipviz.Dictionary or its path, of those that were added to the session.
-            device: Where a model that is opened by its name computes.
+            model: The model, if it cannot be opened by its name.
+            images: The images or their present address; by default the address in the file.
+            texts: The texts or their present address; by default the address in the file.
+            dictionaries: The dictionaries that had been added to the session: name -> clipviz.Dictionary or its path.
+            device: The device of a model that is opened by its name.
             background: As in `Session`.
 
         Raises:

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 class Task(Table):
     """One task. classes: names; prompts: the texts of each class; labels: [image] class, -1 = none.
 
-    groups: [image] a group's name, "" where there is no label; by: what the groups are. examples: [class] the images
-    that the classes are learnt from, none of them labelled; empty where the classes are what their prompts say. note:
-    the examples in words. shortcut: two names with their texts, for what goes with the classes without being them.
-    classifiers: what the classes are made of ("names", "examples") -> their directions [class, d_embed], once they
-    have been made (analysis.collection.classifiers).
+    groups: [image] a group's name, "" where there is no label; by: the attribute by which images are grouped. examples:
+    [class] the images from which the classes are learnt, none of them labelled; empty if the classes are defined by
+    their prompts. note: a description of the examples. shortcut: two names with their texts, for an attribute that is
+    correlated with the classes without defining them. classifiers: the source of the directions ("names" or "examples")
+    -> the classes' directions [class, d_embed], as far as analysis.collection.classifiers has computed them.
     """
 
     name: str

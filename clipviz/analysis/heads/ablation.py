@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from clipviz.models.clip import ClipModel
 
 N_DRAWS = 20
-MIN_GROUP = 8  # images below which a group's accuracy is chance
-SHORTCUT_SHARE = 5  # one in so many of the late heads is removed with a shortcut
+MIN_GROUP = 8  # images; the accuracy of a smaller group is too uncertain to show
+SHORTCUT_SHARE = 5  # one in this many late heads is removed with a shortcut
 MOST_TRACED = 1024  # images traced again for an ablation of single MLPs or tokens
 LARGE = 1 << 29  # larger unablated logits are recomputed for each ablation
 
@@ -39,9 +39,9 @@ LARGE = 1 << 29  # larger unablated logits are recomputed for each ablation
 @dataclass(frozen=True, eq=False, repr=False)
 class Desk(Table):
     """One image and one task, ready for toggling (lens.subsets): mean and zero ablation of every kept head and of
-    the rest, and of every MLP if they are separate. logits, squared_norm: for the whole embedding, even where tokens
-    are removed on the sides. label: the image's class, -1 if it has none; n_images: number of images averaged for
-    the means.
+    the rest, and of every MLP if they are separate. logits, squared_norm: those of the whole embedding, even if tokens
+    can be removed too. label: the image's class, -1 if it has none; n_images: number of images
+    averaged for the means.
     """
 
     mean: SubsetLogits

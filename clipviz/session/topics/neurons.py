@@ -32,7 +32,7 @@ from clipviz.values import Task, neuron_layers
 from clipviz.values.tables import Listing, Lookup, NamedArray, Table, named
 
 MOST_BINS = 1_000
-"""The largest number of intervals of a histogram, more than a screen can show."""
+"""The largest number of intervals of a histogram; a screen cannot show more."""
 
 
 UnitsOf: TypeAlias = int | str | Dictionary
@@ -81,11 +81,11 @@ class NeuronTopic:
 
         Args:
             dictionary: A clipviz.Dictionary, or the path of one.
-            name: What it is called from now on; "L3 features" if nothing is given.
+            name: Its name in this session, for example "L3 features", which is the default for features of layer 3.
 
         Returns:
-            Its name, and how well it stands for its point on the session's own images. Look at that first: a dictionary
-            that is read by the wrong convention explains little of the variance.
+            Its name, and how well it reconstructs its point on the session's own images. Look at that first: a
+            dictionary that is read by the wrong convention explains little of the variance.
 
         Raises:
             ValueError: The dictionary belongs to another model, or the name is taken by another one.

@@ -206,7 +206,7 @@ class RosettaTopic:
         options: MiningOptions,
     ) -> int:
         """Return the rows that an untrained copy of the session's model has on the same images."""
-        what, state = "The same with an untrained copy of the model", self._state
+        what, state = "Matching units of an untrained copy of the model", self._state
         with tqdm(total=control_passes(len(partners)), desc=what, unit="pass") as bar:
             return dictionaries.untrained_rows(
                 state.model,
