@@ -1,8 +1,8 @@
 """The positions of files in an uncompressed tar, read by tarfile within bounds.
 
-No tar can make this hang or fill the memory: a header may read at most HEADERS bytes (a pax header of megabytes
-takes tarfile a time that grows with its square), and each header must come after the previous one (a negative
-size would send tarfile backwards).
+No tar can make the reader hang or fill the memory. A header may read at most HEADERS bytes, because the time that
+tarfile takes for a pax header grows with the square of its size. Each header must come after the previous one,
+because a negative size would send tarfile backwards.
 
 All bytes of a tar belong to a header, a file, its zero padding, or the zeros at the end; other bytes are
 reported. Two kinds of damage look like intact tars to every reader: a size, checksum included, that grew to the

@@ -50,7 +50,7 @@ class Table:
 
         Raises:
             ValueError: for any other kind.
-            ImportError: where the library is not installed.
+            ImportError: if the library is not installed.
         """
         if kind != "dict" and kind not in KINDS:
             raise ValueError(f"expected kind to be one of {', '.join(KINDS)} or dict, got {kind!r}")
@@ -233,7 +233,7 @@ class NamedArray(Table, np.ndarray):
         """Return the array as an xarray.DataArray with the names of its axes.
 
         Raises:
-            ImportError: where xarray is not installed.
+            ImportError: if xarray is not installed.
         """
         return _library("xarray", "to_xarray()").DataArray(
             np.asarray(self), dims=self.axes, name=self.about or None
@@ -258,7 +258,7 @@ class Maps(Lookup[str, NamedArray]):
         """Return the arrays as an xarray.Dataset, by their names.
 
         Raises:
-            ImportError: where xarray is not installed.
+            ImportError: if xarray is not installed.
         """
         return _library("xarray", "to_xarray()").Dataset(
             {key: item.to_xarray() for key, item in self.items()}

@@ -145,11 +145,12 @@ def nearest_texts(
 ) -> dict[str, list[int]]:
     """Return how often the texts nearest to a picture are true of it.
 
-    units: [image, d_embed] and text_units: [text, d_embed], unit length. Returns for "first" and "class" how
-    often and of how many scenes, for "five" how many scenes have 0, 1, ... 5 true ones among their nearest five.
-    "class": the true texts among these name the class of a scene with one kind of thing, where a text of the pool
-    names it. "of another picture" is the chance level: the same texts judged on the next scene. Unknown counts as
-    not true.
+    units: [image, d_embed] and text_units: [text, d_embed], unit length. The result for "first" and "class" is a
+    pair: the number of scenes for which it holds, and the number of scenes counted. "first": the nearest text is true.
+    "class": a true text among the nearest five names the class of the scene; only scenes with one kind of thing, whose
+    class a text of the pool names, are counted. "five": the numbers of scenes with 0, 1, ... 5 true texts among the
+    nearest five. "of another picture" is the chance level: the same texts judged on the next scene. A text whose truth
+    is unknown counts as not true.
     """
     known = truth.truths(texts, scenes.attributes) == truth.TRUE
     nearest = (units @ text_units.T).topk(N_NEAREST, 1).indices.numpy()

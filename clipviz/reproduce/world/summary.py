@@ -109,7 +109,7 @@ def recognition_rows(families: dict[str, dict[str, FamilyScore]]) -> list[list[s
 
 
 def text_rows(nearest: dict[str, Estimate]) -> list[list[str]]:
-    """Return rows on how often the nearest texts of the pool are true, of a picture and of another one."""
+    """Return rows on how often the texts nearest to a picture are true of it, and of another picture."""
     n = evaluate.N_NEAREST
     wanted = [
         ("nearest of all texts: true of the picture", "first", "scenes"),

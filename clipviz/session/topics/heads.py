@@ -44,7 +44,7 @@ class HeadEffects(Table):
         """Return the effects of the heads as an xarray.DataArray with the axes layer and head.
 
         Raises:
-            ImportError: where xarray is not installed.
+            ImportError: if xarray is not installed.
         """
         return named(self.heads, ("layer", "head"), "effect").to_xarray()
 

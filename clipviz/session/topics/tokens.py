@@ -64,7 +64,7 @@ class TokenMaps(Table):
         """Return the scores as an xarray.DataArray with the axes layer, head and token.
 
         Raises:
-            ImportError: where xarray is not installed.
+            ImportError: if xarray is not installed.
         """
         return self._named().to_xarray()
 
