@@ -76,8 +76,8 @@ class RosettaTopic:
         """Open the dictionary of units that the model shares with others.
 
         Args:
-            folder: Folder of a dictionary that was mined; default the one mined last here, else the one that is
-                embedded.
+            folder: Folder of a dictionary that was mined; default the one mined last here, or else the
+                embedded one.
             partners: Model name -> network, for models that are not embedded.
             pivot: The model whose units are the rows of the embedded dictionary, "clip" or "generator" (Eq.
                 4.4).
@@ -125,10 +125,9 @@ class RosettaTopic:
         Args:
             folder: Where the dictionary is saved.
             partners: Names that clipviz.load_partner knows, or models with .maps.
-            n_images: Images to draw; a quarter of them is held out for the correlations that are shown.
-            control: Also count the rows that an untrained copy of the model has on the same images, which takes
-                about two thirds of the time again; SharedUnits.n_untrained and the panel show them beside the
-                rows found.
+            n_images: Number of images to draw; a quarter of them is held out for the correlations that are shown.
+            control: Also count the rows of an untrained copy of the model on the same images, which adds about two
+                thirds of the time; SharedUnits.n_untrained and the panel show that number beside the rows found.
             features: Names of dictionaries of directions in use (see neurons.use), whose features are units
                 beside the neurons, so that a row may begin with one.
             **options: at_least (partners that a row needs, default all), above (what a correlation must exceed
