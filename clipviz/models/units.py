@@ -57,10 +57,10 @@ class Units(Protocol):
         """Return their effects through later heads on some images."""
 
     def activations(self, stream: Float[Tensor, "image token d_in"]) -> Float[Tensor, "image token unit"]:
-        """Return a of every unit from the values at the point."""
+        """Return the activation a of every unit from the values at the point."""
 
     def outputs(self, chosen: Sequence[int]) -> Float[Tensor, "chosen d_model"]:
-        """Return d of some units."""
+        """Return the directions d of some units."""
 
     def replaced(
         self,

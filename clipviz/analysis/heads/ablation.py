@@ -88,9 +88,10 @@ class Row(NamedTuple):
 class Outcome(Table):
     """A collection before and after an ablation, and under random draws of as many other heads.
 
-    drawn_from: the layers of the draws: those of the removed heads if they have enough other heads.
+    drawn_from: the layers from which heads are drawn, which are those of the removed heads if these layers have enough
+    other heads.
 
-    change: of the accuracy over all images, paired; changes: the same by group.
+    change: the change of the accuracy over all images, from pairs; changes: the change by group.
     """
 
     before: Accuracy

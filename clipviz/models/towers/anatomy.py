@@ -42,12 +42,12 @@ def unsupported(what: str, hint: str = "") -> UnsupportedTower:
 class Block:
     """The modules of one layer at which a pass is read.
 
-    norm: its output is what the attention reads; None where the attention reads the residual stream (post-norm).
+    norm: the module whose output the attention reads; None if the attention reads the residual stream (post-norm).
     attention: the module in which queries and keys can be observed. hidden: the MLP's second matrix, whose input
-    is the neurons' activations. mlp_write: its output is what the MLP adds. inner_norm: a LayerNorm over the
-    heads' outputs; write_norm, mlp_norm: LayerNorms of what the attention and the MLP add. reads: "weights" where
-    queries and keys are the input times the matrices; "calls" where the tower rotates or normalises them, so that
-    its call of scaled dot-product attention must be intercepted; "either" where both work.
+    is the neurons' activations. mlp_write: the module whose output the MLP adds to the residual stream. inner_norm:
+    a LayerNorm over the heads' outputs. write_norm, mlp_norm: LayerNorms of the outputs that the attention and the
+    MLP add. reads: "weights" if queries and keys are the input times the matrices; "calls" if the tower rotates or
+    normalises them, so that its call of scaled dot-product attention must be intercepted; "either" if both work.
     """
 
     module: nn.Module

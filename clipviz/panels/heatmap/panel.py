@@ -38,9 +38,9 @@ OURS, NEURONS = get_args(Own), get_args(Neural)
 class Heatmap(Panel):
     """Token effects on text A, or on A minus B, over the image (thesis 2.5). The browser sums over heads.
 
-    Hover reads a token; a click selects it and lists the heads that write there; arrows move it. Below, what
-    the cosine is compared with (the pool, the collection), and the texts of the selected head that the image agrees
-    with most and least, with where they come from (Fig. 2.6).
+    Hovering shows the value of a token. A click selects the token and lists the heads that write there; the arrow
+    keys move the selection. Below the map, the panel compares the cosine with those of other texts and other images.
+    It also shows the texts of the selected head with which the image agrees most and least, and their maps (Fig. 2.6).
     """
 
     name = "heatmap"

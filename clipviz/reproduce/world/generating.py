@@ -1,5 +1,7 @@
-"""The report card's section on the embedded generator: its pictures named by the model and located, beside its
-teacher's.
+"""The report card's section on the embedded generator.
+
+The model names the objects in the generator's pictures, and a locator finds their places. The same is done for the
+teacher's pictures of the same latents. The teacher is the world's own renderer.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ def _as_values(encoder: Encoder, n: int) -> dict[str, Any]:
 
 
 def generator_section(report: Report, found: Quality) -> None:
-    """The embedded generator's pictures, beside the teacher's pictures of the same latents."""
+    """Measurements of the embedded generator's pictures, and of the teacher's pictures of the same latents."""
     report.section(
         "The embedded generator",
         f"{found.n} samples of its prior (seed {SEED}), judged by this model's zero-shot names and by the locator, "

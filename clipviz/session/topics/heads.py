@@ -321,7 +321,7 @@ class HeadTopic:
         Args:
             layer: Number of the layer, counted from 0.
             head: Number of the head within its layer, counted from 0.
-            role: What the head is to be called, such as "background"; "" removes the role.
+            role: The head's role in your words, such as "background"; "" removes it.
 
         Raises:
             ValueError: The head does not exist.
