@@ -139,7 +139,7 @@ def test_a_member_that_would_grow_large_is_refused(model, saved, tmp_path, monke
 
 def test_a_folder_that_is_not_there_is_named(model, saved, tmp_path):
     session = clipviz.Session.load(saved[0], model, background=False)
-    with pytest.raises(ValueError, match=r"make .* first"):
+    with pytest.raises(ValueError, match=r"create .* first"):
         session.save(tmp_path / "nowhere" / "mine.clipviz")
     session.close()
 
