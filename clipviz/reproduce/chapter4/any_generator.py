@@ -162,8 +162,9 @@ def outside(
     loss: Perceptual,
     sizes: TargetSizes,
 ) -> Result:
-    """Invert images of a collection, evenly spaced, by pairs alone; return pictures, and the judge's distances to
-    the image itself ("own") and to the next image ("other").
+    """Invert evenly spaced images of a collection by the maps of pairs alone.
+
+    Returns the pictures, and the judge's distances to the image itself ("own") and to the next image ("other").
     """
     chosen = spaced(len(images), max(2, sizes.crossed))
     shown = np.stack([model.shown(model.prepare(images[i]))[0] for i in chosen])

@@ -32,7 +32,7 @@ def _as_values(encoder: Encoder, n: int) -> dict[str, Any]:
 
 
 def generator_section(report: Report, found: Quality) -> None:
-    """Measurements of the embedded generator's pictures, and of the teacher's pictures of the same latents."""
+    """Add measurements of the embedded generator's pictures, and of the teacher's pictures of the same latents."""
     report.section(
         "The embedded generator",
         f"{found.n} samples of its prior (seed {SEED}), judged by this model's zero-shot names and by the locator, "

@@ -107,8 +107,9 @@ def pooled(parts: Sequence[Mapping[str, dict[str, Any]]]) -> dict[str, FamilySco
 
 
 def nearest_texts(encoder: Encoder, sizes: HeldOutSizes, steps: Steps) -> dict[str, Estimate]:
-    """Return how often the world's texts nearest to a picture are true of it, all seeds pooled, and of another
-    picture.
+    """Return how often the world's texts nearest to a picture are true of it, and of another picture.
+
+    The counts of all seeds are added up.
     """
     pool = list(demo.texts())
     directions = encoder.texts(pool)
