@@ -1,7 +1,7 @@
 // A plane of points on the screen: a camera with one scale for both axes, the nearest point, loops, labels
 // that fit.
 
-export const PLANE_MARGIN = 34;
+export const PLANE_MARGIN = 50; // half a picture beyond the names of the axes
 export const CLOSEST = 2000;
 export const FARTHEST = 0.5;
 
@@ -63,17 +63,11 @@ export class PlaneCamera {
   point(i) {
     return this.at(this.places[2 * i], this.places[2 * i + 1]);
   }
-  /**
-   * @param {number} x
-   * @param {number} y
-   */
+  /** @param {number} x @param {number} y */
   at(x, y) {
     return [this.width / 2 + (x - this.x) * this.scale, this.height / 2 - (y - this.y) * this.scale];
   }
-  /**
-   * @param {number} dx
-   * @param {number} dy
-   */
+  /** @param {number} dx @param {number} dy */
   pan(dx, dy) {
     this.x -= dx / this.scale;
     this.y += dy / this.scale;
