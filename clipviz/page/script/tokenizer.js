@@ -76,10 +76,7 @@ class Cleaning {
     );
   }
 
-  /**
-   * HTML's names, also in capitals, if the text has no other sign of HTML.
-   * @param {string} text
-   */
+  /** HTML's names, also in capitals, if the text has no other sign of HTML. @param {string} text */
   #named(text) {
     if (text.includes("<")) return text;
     return text.replace(/&#?[0-9A-Za-z]{1,24};/g, (whole) => {

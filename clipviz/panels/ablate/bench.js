@@ -17,11 +17,7 @@ export const bench = (api, removed) => {
   let key = null;
   /** @param {Float64Array} values */
   const ranked = (values) => [...values.keys()].sort((a, b) => values[b] - values[a]);
-  /**
-   * @param {boolean[]} out
-   * @param {Float32Array} logits
-   * @param {Float32Array} norm
-   */
+  /** @param {boolean[]} out @param {Float32Array} logits @param {Float32Array} norm */
   const after = (out, logits, norm) => {
     const { names, scale, bias } = D;
     const side = removed.how;

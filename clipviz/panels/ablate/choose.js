@@ -5,10 +5,7 @@ import { headKey, roving, segmented } from "../kit/grid.js";
 
 /** @import { Removed } from "./removed.js" */
 
-/**
- * The classes: those of the collection's tasks, or typed names.
- * @param {AblateApi} api
- */
+/** The classes: those of the collection's tasks, or typed names. @param {AblateApi} api */
 export const taskChooser = (api) => {
   const box = h("div", { class: "tasks" });
   const hint = h("small", { class: "typing", role: "status" });
@@ -59,11 +56,7 @@ export const taskChooser = (api) => {
   return { parts: [box, form], set };
 };
 
-/**
- * Sets of heads worth removing.
- * @param {AblateApi} api
- * @param {Removed} removed
- */
+/** Sets of heads worth removing. @param {AblateApi} api @param {Removed} removed */
 export const presetButtons = (api, removed) => {
   const token = clickable(
     {
@@ -120,10 +113,7 @@ export const presetButtons = (api, removed) => {
 
 /** Two texts whose heads form a separate set: "heads that tell … from …". @param {AblateApi} api */
 export const shortcutForm = (api) => {
-  /**
-   * @param {string} placeholder
-   * @param {string} label
-   */
+  /** @param {string} placeholder @param {string} label */
   const box = (placeholder, label) =>
     h("input", { type: "text", placeholder, "aria-label": label, spellcheck: "false", maxlength: 300 });
   const first = box("the sea", "First text of the shortcut");

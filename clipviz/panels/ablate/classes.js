@@ -45,10 +45,7 @@ const rowOf = (api, D, c) => {
 const judge = (desk, now, p, q) => {
   const D = desk.data;
   const first = desk.ranked(p)[0];
-  /**
-   * @param {number} c
-   * @param {number} share
-   */
+  /** @param {number} c @param {number} share */
   const strong = (c, share) => [h("strong", {}, D.names[c]), ` (${percent(share)})`];
   if (!now) return ["Nothing remains of the embedding."];
   if (first !== D.first)
@@ -60,11 +57,7 @@ const judge = (desk, now, p, q) => {
   ];
 };
 
-/**
- * The image's classes before and now.
- * @param {AblateApi} api
- * @param {Bench} desk
- */
+/** The image's classes before and now. @param {AblateApi} api @param {Bench} desk */
 export const classBars = (api, desk) => {
   const picture = h("span", { class: "tile picture" });
   const verdict = h("p", { class: "verdict", role: "status" });
@@ -78,10 +71,7 @@ export const classBars = (api, desk) => {
     rows = new Map();
     bars.replaceChildren();
   };
-  /**
-   * @param {Float64Array} p
-   * @param {Float64Array} q
-   */
+  /** @param {Float64Array} p @param {Float64Array} q */
   const chosen = (p, q) => {
     if (desk.data.names.length <= SHOWN_CLASSES) return desk.ranked(p);
     return [

@@ -80,10 +80,7 @@ export const collectionPlot = () => {
     { class: "kept", hidden: true },
     "The collection's numbers are for the heads that were removed when this page was saved.",
   );
-  /**
-   * @param {OutcomeShown} given
-   * @param {number} shown
-   */
+  /** @param {OutcomeShown} given @param {number} shown */
   const say = ({ worst, everything, groups, by, n_heads: k, drawn_from: from, removed: out }, shown) => {
     const row = worst ?? everything;
     const draws = row.random;

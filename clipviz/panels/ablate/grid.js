@@ -16,17 +16,9 @@ import { largest } from "../kit/maps.js";
 /** The row of an MLP term, from above. @param {number} mlp @param {number} L */
 const rowOfTerm = (mlp, L) => (mlp === 0 ? L : mlp > L ? mlp : L - mlp);
 
-/**
- * What is said of each term.
- * @param {AblateApi} api
- * @param {Removed} removed
- * @param {Bench} desk
- */
+/** What is said of each term. @param {AblateApi} api @param {Removed} removed @param {Bench} desk */
 const termNames = (api, removed, desk) => {
-  /**
-   * @param {number} mlp
-   * @param {number} L
-   */
+  /** @param {number} mlp @param {number} L */
   const mlpName = (mlp, L) =>
     mlp === 0 ? "the input term" : mlp > L ? "the MLP of the pool" : `the MLP of layer ${mlp - 1}`;
   /** @param {number} mlp */

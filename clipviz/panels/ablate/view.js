@@ -23,10 +23,7 @@ const inWords = ({ heads, rest, mlps, token }) => {
     : "click heads or MLPs to remove them";
 };
 
-/**
- * @param {AblateApi} api
- * @returns {Draw<AblateView, AblateArrays>}
- */
+/** @param {AblateApi} api @returns {Draw<AblateView, AblateArrays>} */
 function build(api) {
   const hint = h("small", {});
   const task = taskChooser(api);

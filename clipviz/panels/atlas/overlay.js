@@ -68,19 +68,13 @@ export const overlay = (api, canvas, camera, small, shade) => {
   const g = canvas.getContext("2d");
   /** @param {string} name */
   const ink = (name) => getComputedStyle(api.root).getPropertyValue(name).trim();
-  /**
-   * @param {number} i
-   * @param {number} radius
-   */
+  /** @param {number} i @param {number} radius */
   const dot = (i, radius) => {
     const [left, top] = camera.point(i);
     g.beginPath();
     g.arc(left, top, radius, 0, 7);
   };
-  /**
-   * @param {number[]} tiles
-   * @param {ReadonlySet<number>} set
-   */
+  /** @param {number[]} tiles @param {ReadonlySet<number>} set */
   const pictures = (tiles, set) => {
     const { ids, colours } = api.arrays;
     const side = Math.max(20, Math.min(LARGE, camera.width / 26));
@@ -142,10 +136,7 @@ export const overlay = (api, canvas, camera, small, shade) => {
  * @param {any} tip
  */
 export const hovering = (api, camera, small, tip) => {
-  /**
-   * @param {number} left
-   * @param {number} top
-   */
+  /** @param {number} left @param {number} top */
   const around = (left, top) =>
     camera
       .spread(24)
@@ -178,10 +169,7 @@ export const hovering = (api, camera, small, tip) => {
     });
     tip.classList.toggle("below", top < 140);
   };
-  /**
-   * @param {number} left
-   * @param {number} top
-   */
+  /** @param {number} left @param {number} top */
   const point = (left, top) => {
     const [i, distance] = camera.nearest(left, top);
     const next = distance < 12 ? i : -1;

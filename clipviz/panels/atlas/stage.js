@@ -163,10 +163,7 @@ export const planeStage = (api, choose) => {
   const moved = inFrames(api, painter, over, settled);
   const loop = handle(api, canvas, camera, hover, moved, choose);
   keys(api, canvas, camera, moved);
-  /**
-   * @param {AtlasView} view
-   * @param {AtlasArrays} arrays
-   */
+  /** @param {AtlasView} view @param {AtlasArrays} arrays */
   const draw = (view, arrays) => {
     const fresh = view.plane !== plane;
     plane = view.plane;

@@ -18,12 +18,7 @@ export const thumbnails = (api, changed) => {
   let wanted = /** @type {number[]} */ ([]);
   let waiting = 0;
   let timer = 0;
-  /**
-   * @param {number[]} ids
-   * @param {any} sheet
-   * @param {number} columns
-   * @param {string[]} [names]
-   */
+  /** @param {number[]} ids @param {any} sheet @param {number} columns @param {string[]} [names] */
   const keep = (ids, sheet, columns, names = []) => {
     const side = sheet.width / columns;
     ids.forEach((/** @type {number} */ id, /** @type {number} */ i) =>
@@ -45,10 +40,7 @@ export const thumbnails = (api, changed) => {
     waiting = now;
     api.model.send({ thumbnails: ids });
   };
-  /**
-   * @param {any} message
-   * @param {DataView[]} buffers
-   */
+  /** @param {any} message @param {DataView[]} buffers */
   const heard = async (message, buffers) => {
     if (!message?.thumbnails) return;
     waiting = 0;
@@ -69,17 +61,9 @@ export const thumbnails = (api, changed) => {
   return {
     /** @param {number} id */
     get: (id) => known.get(id),
-    /**
-     * @param {number[]} ids
-     * @param {Uint8Array} bytes
-     * @param {number} columns
-     * @param {string[]} names
-     */
+    /** @param {number[]} ids @param {Uint8Array} bytes @param {number} columns @param {string[]} names */
     give: (ids, bytes, columns, names) => load(bytes, (sheet) => keep(ids, sheet, columns, names)),
-    /**
-     * Requests pictures after the last movement.
-     * @param {number[]} ids
-     */
+    /** Requests pictures after the last movement. @param {number[]} ids */
     ask: (ids) => {
       const missing = ids.filter((/** @type {number} */ id) => !known.has(id));
       clearTimeout(timer);

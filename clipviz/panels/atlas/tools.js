@@ -6,11 +6,7 @@ import { OTHER } from "../kit/points.js";
 
 /** @import { PlaneStage } from "./stage.js" */
 
-/**
- * What is drawn and how: the tools above the plane.
- * @param {AtlasApi} api
- * @param {PlaneStage} stage
- */
+/** What is drawn and how: the tools above the plane. @param {AtlasApi} api @param {PlaneStage} stage */
 export const planeTools = (api, stage) => {
   const legend = h("div", { class: "legend", role: "list", "aria-label": "Groups" });
   const [ways, setWay] = segmented(

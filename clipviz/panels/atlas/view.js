@@ -9,17 +9,11 @@ import { planeTools } from "./tools.js";
 
 const MOST_CHOSEN = 5000;
 
-/**
- * @param {AtlasApi} api
- * @returns {Draw<AtlasView, AtlasArrays>}
- */
+/** @param {AtlasApi} api @returns {Draw<AtlasView, AtlasArrays>} */
 function build(api) {
   const told = h("span", {});
   const chosen = h("span", { role: "status" });
-  /**
-   * @param {number[]} found
-   * @returns {void}
-   */
+  /** @param {number[]} found @returns {void} */
   const choose = (found) => {
     if (found.length < 2)
       return void (chosen.textContent = found.length

@@ -44,10 +44,7 @@ const arrayReader =
     return { dtype: "float32", bytes: new Uint8Array(values.buffer) };
   };
 
-/**
- * Arrays as a panel gets them: one buffer, and where each begins.
- * @param {Record<string, Kept>} arrays
- */
+/** Arrays as a panel gets them: one buffer, and where each begins. @param {Record<string, Kept>} arrays */
 const packArrays = (arrays) => {
   /** @type {Record<string, any>} */
   const places = {};
@@ -83,10 +80,7 @@ const answering = (store, content, tell) => {
     layer: (layer, changes) => heads.has([layer, changes.head ?? selection.head].join()),
     head: (head, changes) => heads.has([changes.layer ?? selection.layer, head].join()),
   };
-  /**
-   * @param {Partial<PanelRequest>} request
-   * @returns {Record<string, any> | null}
-   */
+  /** @param {Partial<PanelRequest>} request @returns {Record<string, any> | null} */
   const wanted = ({ changes = {}, action = "", head = null } = {}) =>
     action === "visit" && head ? { layer: head[0], head: head[1] } : action ? null : changes;
   /** @param {Partial<PanelRequest>} request */
@@ -101,10 +95,7 @@ const answering = (store, content, tell) => {
       )
     );
   };
-  /**
-   * @param {One} one
-   * @param {number} ack
-   */
+  /** @param {One} one @param {number} ack */
   const show = (one, ack) => {
     if (!one.parts) return one.fixed(JSON.stringify(selection) !== JSON.stringify(store.selection));
     const view = { ...one.values.view };

@@ -16,10 +16,7 @@ const TITLES = {
   "second order": ["Words from neurons", "The texts with the highest contribution score"],
 };
 
-/**
- * The two classes, and a button that swaps them.
- * @param {CuesApi} api
- */
+/** The two classes, and a button that swaps them. @param {CuesApi} api */
 const pairChooser = (api) => {
   const names = h("datalist", { id: `cv-cues-${Math.random().toString(36).slice(2)}` });
   const choose = () => {
@@ -27,10 +24,7 @@ const pairChooser = (api) => {
     if (a && b && (a !== api.view.drawn || b !== api.view.mistaken))
       api.ask({}, { options: { drawn: a, mistaken: b } });
   };
-  /**
-   * @param {string} label
-   * @param {string} placeholder
-   */
+  /** @param {string} label @param {string} placeholder */
   const field = (label, placeholder) =>
     h("input", {
       type: "text",
@@ -125,10 +119,7 @@ const wordRow = (
     ),
   );
 
-/**
- * The words, their scores, and the neurons behind each.
- * @param {CuesApi} api
- */
+/** The words, their scores, and the neurons behind each. @param {CuesApi} api */
 const wordList = (api) => {
   const list = h("div", { class: "words", role: "list", "aria-label": "Spurious words" });
   const note = h("p", { class: "note" });
@@ -141,10 +132,7 @@ const wordList = (api) => {
   });
   /** @param {HTMLElement} row */
   const buttonsOf = (row) => [...row.querySelectorAll("button")];
-  /**
-   * @param {any} button
-   * @returns {[number, number]}
-   */
+  /** @param {any} button @returns {[number, number]} */
   const placeOf = (button) => {
     const row = button.closest(".word");
     return [[...list.children].indexOf(row), buttonsOf(row).indexOf(button)];
@@ -267,10 +255,7 @@ const pictureStrips = (api, look) => {
     if (tile) look("look", tile.dataset.method, Number(tile.dataset.place));
   });
   walk(strips, () => [...strips.querySelectorAll(".tile")], { columns: perRow });
-  /**
-   * @param {CuesView} view
-   * @param {CuesArrays} arrays
-   */
+  /** @param {CuesView} view @param {CuesArrays} arrays */
   const draw = (view, arrays) => {
     const url = address(arrays.sprite);
     const seen = view.look;
@@ -328,10 +313,7 @@ const closeLook = (api, look) => {
     );
     api.root.dataset.looked = `${seen.method}/${seen.place}`;
   };
-  /**
-   * @param {CuesView} given
-   * @param {CuesArrays} arrays
-   */
+  /** @param {CuesView} given @param {CuesArrays} arrays */
   const draw = ({ look: seen, drawn, mistaken }, arrays) => {
     element.hidden = !seen;
     if (!seen) return;
@@ -355,21 +337,14 @@ const closeLook = (api, look) => {
   return { element, draw };
 };
 
-/**
- * @param {CuesApi} api
- * @returns {Draw<CuesView, CuesArrays>}
- */
+/** @param {CuesApi} api @returns {Draw<CuesView, CuesArrays>} */
 function build(api) {
   const hint = h("small", {});
   const [meter, tell] = readingMeter(api, hint);
   const [pair, setPair] = pairChooser(api);
   const [layers, setLayers] = layersChooser((chosen) => api.ask({}, { options: { layers: chosen } }));
   const [sizes, setSize] = sizeChooser((m) => api.ask({}, { options: { m } }));
-  /**
-   * @param {string} action
-   * @param {string} method
-   * @param {number} place
-   */
+  /** @param {string} action @param {string} method @param {number} place */
   const look = (action, method, place) => api.ask({}, { action, method, place });
   const words = wordList(api);
   const strips = pictureStrips(api, look);

@@ -8,10 +8,7 @@ const verdicts = (view) =>
   view.before.map((before, i) => {
     const after = view.after[i] ?? before;
     const same = before.answer === after.answer;
-    /**
-     * @param {SaidShown} said
-     * @param {boolean} [other]
-     */
+    /** @param {SaidShown} said @param {boolean} [other] */
     const cell = (said, other) =>
       h(
         "td",
@@ -50,18 +47,10 @@ const progressOf = (view) => {
 
 /** Copy, remove, amplify; reset, keep, add. @param {GenerateApi} api */
 const tools = (api) => {
-  /**
-   * @param {string} name
-   * @param {string} text
-   * @param {string} hint
-   */
+  /** @param {string} name @param {string} text @param {string} hint */
   const change = (name, text, hint) =>
     link(text, () => api.ask({}, { action: "change", change: name }), { title: hint, "data-change": name });
-  /**
-   * @param {string} name
-   * @param {string} text
-   * @param {string} hint
-   */
+  /** @param {string} name @param {string} text @param {string} hint */
   const act = (name, text, hint) =>
     link(text, () => api.ask({}, { action: name }), { title: hint, "data-action": name });
   return h(
@@ -153,11 +142,7 @@ export const benchOf = (api, stage, list) => {
     side,
     list,
   );
-  /**
-   * @param {GenerateView} view
-   * @param {GenerateArrays} arrays
-   * @param {any} addresses
-   */
+  /** @param {GenerateView} view @param {GenerateArrays} arrays @param {any} addresses */
   const set = (view, arrays, addresses) => {
     const [share, text] = progressOf(view);
     way.style.width = percent(share);

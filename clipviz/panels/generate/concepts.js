@@ -34,11 +34,7 @@ export const concepts = (api) => {
       h("span", { class: sure ? "name" : "name guess" }, title),
       h("span", { class: "units" }, under),
     );
-  /**
-   * @param {GenerateView} view
-   * @param {GenerateArrays} arrays
-   * @param {string} url
-   */
+  /** @param {GenerateView} view @param {GenerateArrays} arrays @param {string} url */
   const set = (view, arrays, url) => {
     const chosen = api.option("concept");
     const size = view.side * view.side;

@@ -41,11 +41,7 @@ export const hand = (api, stage, moved) => {
     at = [0, 0, 1];
     shown = at;
   };
-  /**
-   * @param {number} right
-   * @param {number} down
-   * @param {number} zoom
-   */
+  /** @param {number} right @param {number} down @param {number} zoom */
   const go = (right, down, zoom) => {
     at = [right, down, clampZoom(zoom)];
     moved();
@@ -101,10 +97,7 @@ export const hand = (api, stage, moved) => {
     { passive: false },
   );
   return {
-    /**
-     * The map on show was made when the hand was here.
-     * @param {number[]} given
-     */
+    /** The map on show was made when the hand was here. @param {number[]} given */
     settle: ([held, ...place]) => {
       shown = held === grip ? place : at;
     },

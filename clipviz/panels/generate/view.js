@@ -40,10 +40,7 @@ const starts = (api) => {
   return [h("div", { class: "starts" }, random, h("label", {}, "Class ", classes), image), set];
 };
 
-/**
- * @param {GenerateApi} api
- * @returns {Draw<GenerateView, GenerateArrays>}
- */
+/** @param {GenerateApi} api @returns {Draw<GenerateView, GenerateArrays>} */
 function build(api) {
   const [begins, setBegins] = starts(api);
   const [list, setConcepts] = concepts(api);
@@ -89,11 +86,7 @@ function build(api) {
     sized.disconnect();
     cancelAnimationFrame(due);
   });
-  /**
-   * @param {GenerateView} view
-   * @param {GenerateArrays} arrays
-   * @param {any} made
-   */
+  /** @param {GenerateView} view @param {GenerateArrays} arrays @param {any} made */
   const show = (view, arrays, made) => {
     if (view.seq !== drawn) frames += 1;
     [picture, drawn] = [made, view.seq];

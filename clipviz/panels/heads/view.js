@@ -18,15 +18,9 @@ const SETTLED = 250; // ms after which a word counts as typed
 
 /** @param {HeadsApi} api what one cell shows, in numbers and in words */
 const reader = (api) => {
-  /**
-   * @param {number} layer
-   * @param {number} head
-   */
+  /** @param {number} layer @param {number} head */
   const summary = (layer, head) => api.view.summaries?.[headKey(layer, head)];
-  /**
-   * @param {number} layer
-   * @param {number} head
-   */
+  /** @param {number} layer @param {number} head */
   const value = (layer, head) => {
     const quantity = api.option("quantity");
     const { kept, n_heads: H, cosine } = api.view;
@@ -36,10 +30,7 @@ const reader = (api) => {
       return api.arrays.variance && at >= 0 ? api.arrays.variance[at * H + head] : null;
     return summary(layer, head)?.label ?? null;
   };
-  /**
-   * @param {number} layer
-   * @param {number} head
-   */
+  /** @param {number} layer @param {number} head */
   const words = (layer, head) => {
     const v = value(layer, head);
     const about = summary(layer, head);
@@ -191,10 +182,7 @@ const painter =
           : "";
     /** @param {string} text */
     const what = (text) => [h("span", { class: "what" }, text)];
-    /**
-     * @param {string} text
-     * @param {string} background
-     */
+    /** @param {string} text @param {string} background */
     const key = (text, background) => h("span", { class: "key" }, h("b", { style: { background } }), text);
     legend.replaceChildren(
       ...(quantity === "effect"
@@ -311,10 +299,7 @@ const publish = (
     cosineBefore: before?.toFixed(6) ?? "",
   });
 
-/**
- * @param {HeadsApi} api
- * @returns {Draw<HeadsView, HeadsArrays>}
- */
+/** @param {HeadsApi} api @returns {Draw<HeadsView, HeadsArrays>} */
 function build(api) {
   const hint = h("small", {});
   const [removed, drawRemoved] = removalLine(api);
@@ -330,18 +315,12 @@ function build(api) {
     ],
     (quantity) => api.put({ quantity }),
   );
-  /**
-   * @param {number} layer
-   * @param {number} head
-   */
+  /** @param {number} layer @param {number} head */
   const select = (layer, head) => {
     mark(layer, head);
     api.ask({ layer, head });
   };
-  /**
-   * @param {number} layer
-   * @param {number} head
-   */
+  /** @param {number} layer @param {number} head */
   const toggle = (layer, head) => {
     if (api.standalone) return api.ask({ ablation: "toggle" }); // a saved page reports that it cannot
     const { ablation } = api.view.selection;
@@ -355,10 +334,7 @@ function build(api) {
   const said = reader(api);
   const paint = painter(api, grid, legend, said);
   const [find, filter] = headSearch(api, cells, select);
-  /**
-   * @param {any} cell
-   * @returns {[number, number]}
-   */
+  /** @param {any} cell @returns {[number, number]} */
   const place = (cell) => [Number(cell.dataset.layer), Number(cell.dataset.head)];
   api.body.append(
     h("h2", {}, "Heads", hint),

@@ -11,10 +11,7 @@ import { textButton } from "../kit/links.js";
 export const comparison = (api) => {
   const part = h("div", { class: "part context" });
   const banner = h("p", { class: "stranger", role: "status", hidden: true });
-  /**
-   * @param {PercentilesShown} given
-   * @param {SelectionShown} given
-   */
+  /** @param {PercentilesShown} given @param {SelectionShown} given */
   const stands = ({ rank, n_texts: pool, share, n_images: n }, { text, text_b: other }) => {
     const what = other ? "A − B" : `“${text}”`;
     const among =
@@ -33,10 +30,7 @@ export const comparison = (api) => {
     if (!about) return;
     const { nearest, percentiles, far, true: known } = about;
     const tick = () => h("span", { class: "tick", "aria-hidden": "true" }, "✓");
-    /**
-     * @param {[string, number]} given
-     * @param {number} i
-     */
+    /** @param {[string, number]} given @param {number} i */
     const one = ([text, cosine], i) =>
       textButton(
         api,

@@ -44,10 +44,7 @@ const mapWords = (api, maker, view, show) => {
             : `effect on ${quoted}${show === "centred" ? ", mean text subtracted" : ""}${number}`;
 };
 
-/**
- * Reports that the head of this map is removed, with a button to restore it.
- * @param {HeatmapApi} api
- */
+/** Reports that the head of this map is removed, with a button to restore it. @param {HeatmapApi} api */
 const removalNote = (api) => {
   const gone = h("p", { class: "gone", role: "status", hidden: true });
   /** @param {Drawn} m */
@@ -104,11 +101,7 @@ const nameScopes = (api, scopes, maker) => {
         : "";
 };
 
-/**
- * The menu of what is shown.
- * @param {HeatmapApi} api
- * @param {Maker} maker
- */
+/** The menu of what is shown. @param {HeatmapApi} api @param {Maker} maker */
 const showMenu = (api, maker) => {
   /** @param {string[]} given */
   const option = ([value, text]) => h("option", { value }, text);
@@ -202,10 +195,7 @@ export const mapControls = (api, stage, maker) => {
     fixed.checked = api.option("scale") !== null;
     outlined.hidden = !api.arrays.mask;
   };
-  /**
-   * @param {HeatmapView} view
-   * @param {Drawn} m
-   */
+  /** @param {HeatmapView} view @param {Drawn} m */
   const say = (view, m) => {
     bar.replaceChildren(...scaleOf(m));
     what.textContent = mapWords(api, maker, view, m.show);

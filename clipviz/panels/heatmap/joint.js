@@ -9,11 +9,7 @@ import { passing } from "./map.js";
 
 /** @import { Stage } from "./stage.js" */
 
-/**
- * A head's texts on this image (Fig. 2.6).
- * @param {HeatmapApi} api
- * @param {Stage} stage
- */
+/** A head's texts on this image (Fig. 2.6). @param {HeatmapApi} api @param {Stage} stage */
 export const headTexts = (api, stage) => {
   const part = h("div", { class: "part joint" });
   const [counts, setCount] = segmented(
@@ -48,10 +44,7 @@ export const headTexts = (api, stage) => {
     const all = api.arrays.joint_maps;
     const size = rows * cols;
     const limit = largest(all);
-    /**
-     * @param {string} text
-     * @param {number} i
-     */
+    /** @param {string} text @param {number} i */
     const tile = (text, i) => {
       const small = h("canvas", { "aria-hidden": "true" });
       const value = about.values[i];

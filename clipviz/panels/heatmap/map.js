@@ -59,22 +59,14 @@ export const mapMaker = (api) => {
     const plain = show === "attention" || !scores;
     const a = plain ? attention : scores;
     const b = !plain && show === "centred" && !api.view.selection.text_b ? shared : null;
-    /**
-     * @param {number} layer
-     * @param {number} head
-     * @param {number} i
-     */
+    /** @param {number} layer @param {number} head @param {number} i */
     const at = (layer, head, i) => {
       const j = (layer * H + head) * T + i;
       return a[j] - (b ? b[j] : 0);
     };
     return { at, plain };
   };
-  /**
-   * @param {Float32Array} values
-   * @param {Drawn["kind"]} kind
-   * @param {string} show
-   */
+  /** @param {Float32Array} values @param {Drawn["kind"]} kind @param {string} show */
   const finish = (values, kind, show, gone = false) => ({
     values,
     kind,
@@ -136,17 +128,11 @@ export const mapMaker = (api) => {
 
 export const passing = new OffscreenCanvas(1, 1); // for maps that are drawn at once
 
-/**
- * @param {HeatmapApi} api
- * @param {Drawn} m
- */
+/** @param {HeatmapApi} api @param {Drawn} m */
 export const layerOf = (api, m) =>
   mapLayer(m.values, api.view.rows, api.view.cols, m.limit, m.kind, m.floor, passing);
 
-/**
- * @param {HeatmapApi} api
- * @param {Drawn} m
- */
+/** @param {HeatmapApi} api @param {Drawn} m */
 export const scoreOf = (api, m) =>
   api.arrays.mask && api.view.fits !== false && !m.gone && m.largest > 1e-9
     ? maskScores(

@@ -21,12 +21,7 @@ const frameToken = (api, box) => {
     });
 };
 
-/**
- * Says what is drawn.
- * @param {HeatmapApi} api
- * @param {any} canvas
- * @param {Drawn} map
- */
+/** Says what is drawn. @param {HeatmapApi} api @param {any} canvas @param {Drawn} map */
 const publish = (api, canvas, { values, show }) => {
   const { selection, cols } = api.view;
   const peak = values.indexOf(Math.max(...values));

@@ -6,11 +6,7 @@ import { roving } from "../kit/grid.js";
 
 const TOKEN_HEADS = 5;
 
-/**
- * Which heads write at the chosen token.
- * @param {HeatmapApi} api
- * @param {any} given
- */
+/** Which heads write at the chosen token. @param {HeatmapApi} api @param {any} given */
 export const tokenHeads = (api, { reader }) => {
   const part = h("div", { class: "part token" });
   const draw = () => {

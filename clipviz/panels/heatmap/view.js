@@ -9,10 +9,7 @@ import { methodStrip } from "./methods.js";
 import { mapStage } from "./stage.js";
 import { tokenHeads } from "./token.js";
 
-/**
- * @param {HeatmapApi} api
- * @returns {Draw<HeatmapView, HeatmapArrays>}
- */
+/** @param {HeatmapApi} api @returns {Draw<HeatmapView, HeatmapArrays>} */
 function build(api) {
   const hint = h("small", {});
   const spoken = h("div", { class: "sr", role: "status" });

@@ -6,15 +6,9 @@ import { mount } from "../kit/protocol.js";
 
 const LARGEST = 40e6; // bytes of an uploaded file
 
-/**
- * A subset by attribute: two lists, and a button for all images.
- * @param {ImagesApi} api
- */
+/** A subset by attribute: two lists, and a button for all images. @param {ImagesApi} api */
 const subsetChooser = (api) => {
-  /**
-   * @param {string} column
-   * @param {string} value
-   */
+  /** @param {string} column @param {string} value */
   const filter = (column, value) => api.ask({}, { options: { column, value, page: 0 } });
   const column = h("select", {
     class: "pick",
@@ -102,10 +96,7 @@ const imageList = (api, k, tiles) => {
   );
 };
 
-/**
- * Thumbnails in one list or two. Ctrl-click gathers a set.
- * @param {ImagesApi} api
- */
+/** Thumbnails in one list or two. Ctrl-click gathers a set. @param {ImagesApi} api */
 const thumbnails = (api) => {
   const galleries = h("div", { class: "galleries" });
   const address = pictureUrl(api);
@@ -141,10 +132,7 @@ const thumbnails = (api) => {
       api.ask({ image: Number(tile.dataset.image) });
     },
   });
-  /**
-   * @param {ImagesView} view
-   * @param {ImagesArrays} arrays
-   */
+  /** @param {ImagesView} view @param {ImagesArrays} arrays */
   const draw = (view, arrays) => {
     const url = address(arrays.sprite);
     const focused = galleries.contains(document.activeElement)
@@ -177,10 +165,7 @@ const thumbnails = (api) => {
   return [galleries, draw];
 };
 
-/**
- * A picture of the user's: a button, and dropping on the panel.
- * @param {ImagesApi} api
- */
+/** A picture of the user's: a button, and dropping on the panel. @param {ImagesApi} api */
 const uploader = (api) => {
   const file = h("input", { type: "file", accept: "image/*", hidden: true });
   /** @param {File} given */
@@ -214,10 +199,7 @@ const uploader = (api) => {
   return [file, link("upload", () => file.click())];
 };
 
-/**
- * The label of the button at the bottom.
- * @param {ImagesView} view
- */
+/** The label of the button at the bottom. @param {ImagesView} view */
 const describing = (view) => {
   if (view.order === "near" && view.lists.length > 1)
     return `describe these ${view.lists[1].count} neighbours`;
@@ -275,10 +257,7 @@ const orderChooser = (api) => {
   return [orders, bys, set];
 };
 
-/**
- * @param {ImagesApi} api
- * @returns {Draw<ImagesView, ImagesArrays>}
- */
+/** @param {ImagesApi} api @returns {Draw<ImagesView, ImagesArrays>} */
 function build(api) {
   const hint = h("small", {});
   const [orders, bys, setOrder] = orderChooser(api);

@@ -13,10 +13,7 @@ import { segmented } from "./grid.js";
  */
 export const tileStyle = (url, place, columns, n) => {
   const rows = Math.ceil(n / columns);
-  /**
-   * @param {number} i
-   * @param {number} all
-   */
+  /** @param {number} i @param {number} all */
   const at = (i, all) => (all > 1 ? `${(100 * i) / (all - 1)}%` : "0%");
   return {
     backgroundImage: `url(${url})`,
@@ -173,10 +170,7 @@ export const layerChooser = (choose) => {
   /** @param {string} value "layer:3", or "dictionary:" and its name */
   const chosen = (value) =>
     choose(value.startsWith("layer:") ? Number(value.slice(6)) : value.slice("dictionary:".length));
-  /**
-   * @param {number} n
-   * @param {string[]} names
-   */
+  /** @param {number} n @param {string[]} names */
   const make = (n, names) => {
     const layers = Array.from({ length: n - 1 }, (_, layer) => layer);
     const options = [

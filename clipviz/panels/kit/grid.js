@@ -100,11 +100,7 @@ export const segmented = (label, options, choose) => {
  * @param {(item: any) => boolean} isOn
  */
 export const markSelected = (items, isOn) => {
-  /**
-   * @param {HTMLElement} item
-   * @param {string} name
-   * @param {string} value
-   */
+  /** @param {HTMLElement} item @param {string} name @param {string} value */
   const put = (item, name, value) => {
     if (item.getAttribute(name) !== value) item.setAttribute(name, value);
   }; // writing styles an item anew

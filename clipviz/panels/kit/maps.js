@@ -83,11 +83,7 @@ export const drawMap = (
   context.imageSmoothingQuality = "high";
   context.drawImage(picture, 0, 0, canvas.width, canvas.height);
   if (!layer) return;
-  /**
-   * @param {string} mode
-   * @param {string} colour
-   * @param {number} alpha
-   */
+  /** @param {string} mode @param {string} colour @param {number} alpha */
   const cover = (mode, colour, alpha) => {
     context.globalCompositeOperation = mode;
     context.globalAlpha = alpha;
@@ -110,10 +106,7 @@ export const drawMap = (
 export const drawOutline = (canvas, mask, [rows, cols]) => {
   const context = canvas.getContext("2d");
   const [dx, dy] = [canvas.width / cols, canvas.height / rows];
-  /**
-   * @param {number} row
-   * @param {number} col
-   */
+  /** @param {number} row @param {number} col */
   const inside = (row, col) => row >= 0 && col >= 0 && row < rows && col < cols && mask[row * cols + col] > 0;
   const path = new Path2D();
   for (let row = 0; row <= rows; row++)
@@ -148,11 +141,7 @@ export const drawOutline = (canvas, mask, [rows, cols]) => {
  */
 export const growMap = (values, rows, cols, height, width) => {
   const out = new Float32Array(height * width);
-  /**
-   * @param {number} n
-   * @param {number} size
-   * @returns {number[][]}
-   */
+  /** @param {number} n @param {number} size @returns {number[][]} */
   const places = (n, size) =>
     Array.from({ length: size }, (_, i) => {
       const at = Math.max(0, ((i + 0.5) * n) / size - 0.5);
@@ -197,10 +186,7 @@ export const maskScores = (values, rows, cols, mask, [height, width], share = nu
     counts[mask[i] > 0 ? 1 : 0][value > cut ? 1 : 0] += 1;
   });
   const [[tn, fp], [fn, tp]] = counts;
-  /**
-   * @param {number} part
-   * @param {number} whole
-   */
+  /** @param {number} part @param {number} whole */
   const ratio = (part, whole) => (whole ? part / whole : 0);
   return {
     accuracy: (tn + tp) / grown.length,

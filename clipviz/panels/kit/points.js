@@ -12,10 +12,7 @@ export const OTHER = 254; // the byte of values without a colour of their own; o
  */
 export const canvasPainter = (canvas, camera) => {
   const g = canvas.getContext("2d");
-  /**
-   * @param {number[]} indices
-   * @param {Scene} given
-   */
+  /** @param {number[]} indices @param {Scene} given */
   const dots = (indices, { colours, shade, ringed }) => {
     const few = indices.length < 4000;
     const groups = new Map();
@@ -40,10 +37,7 @@ export const canvasPainter = (canvas, camera) => {
       }
     }
   };
-  /**
-   * @param {Scene} given
-   * @param {number} ratio
-   */
+  /** @param {Scene} given @param {number} ratio */
   const pixels = ({ colours, shade }, ratio) => {
     const wide = canvas.width;
     const tall = canvas.height;
@@ -155,10 +149,7 @@ export const cardPainter = (api, camera) => {
     URL.revokeObjectURL(url);
     api.redraw();
   };
-  /**
-   * Draws and tells whether it could.
-   * @param {Scene} given
-   */
+  /** Draws and tells whether it could. @param {Scene} given */
   const paint = ({ colours, shade, bytes, key }) => {
     const on = camera.places.length / 2 > MANY && able();
     if (on && state === "none") load();

@@ -7,10 +7,7 @@ import { noun } from "./names.js";
 
 const SIDE = 240;
 
-/**
- * The neuron's second-order effect on the image beside its indirect effect.
- * @param {NeuronsApi} api
- */
+/** The neuron's second-order effect on the image beside its indirect effect. @param {NeuronsApi} api */
 const effectTable = (api) => {
   const table = h("div", {
     class: "effects",
@@ -22,10 +19,7 @@ const effectTable = (api) => {
   const ask = link("", () => api.ask({}, { options: { indirect: !api.option("indirect") } }), {
     title: "Run the model again with this neuron at its mean: the indirect effect (thesis 3.3)",
   });
-  /**
-   * @param {string} role
-   * @param {any[]} cells
-   */
+  /** @param {string} role @param {any[]} cells */
   const line = (role, ...cells) =>
     h(
       "div",
@@ -53,11 +47,7 @@ const effectTable = (api) => {
   return { parts: [table, note, ask], draw };
 };
 
-/**
- * The neuron on the selected image.
- * @param {NeuronsApi} api
- * @param {any} profile
- */
+/** The neuron on the selected image. @param {NeuronsApi} api @param {any} profile */
 export const onThisImage = (api, profile) => {
   const effects = effectTable(api);
   const canvas = h("canvas", { role: "img" });
@@ -86,10 +76,7 @@ export const onThisImage = (api, profile) => {
     );
     api.root.dataset.mapOf = String(current.image);
   };
-  /**
-   * @param {NeuronsView} given
-   * @param {NeuronsArrays} arrays
-   */
+  /** @param {NeuronsView} given @param {NeuronsArrays} arrays */
   const draw = ({ current, neuron }, arrays) => {
     element.hidden = !current;
     if (!current) return;

@@ -107,11 +107,7 @@ const galleryNote = (view, n_groups) => {
   }[how];
 };
 
-/**
- * The neuron's images with their activation maps.
- * @param {NeuronsApi} api
- * @param {any} paint
- */
+/** The neuron's images with their activation maps. @param {NeuronsApi} api @param {any} paint */
 export const neuronImages = (api, paint) => {
   const [shows, setShow] = segmented(
     "Images of the neuron",
@@ -145,10 +141,7 @@ export const neuronImages = (api, paint) => {
     paint();
   });
   slider.addEventListener("change", () => api.put({ opacity: slider.value / 100 }));
-  /**
-   * @param {NeuronsView} view
-   * @param {NeuronsArrays} arrays
-   */
+  /** @param {NeuronsView} view @param {NeuronsArrays} arrays */
   const draw = (view, arrays) => {
     const { how, ids, norms } = view.gallery;
     const groups = how === "intervals" ? intervals(view.gallery, arrays) : view.gallery.groups;

@@ -17,10 +17,7 @@ import { onThisImage } from "./image.js";
 import { neuronImages } from "./images.js";
 import { named } from "./names.js";
 
-/**
- * Ways to find neurons: a text, the image, their strength, a layer, a number.
- * @param {NeuronsApi} api
- */
+/** Ways to find neurons: a text, the image, their strength, a layer, a number. @param {NeuronsApi} api */
 const finder = (api) => {
   /** @param {string} text */
   const lookFor = (text) => text && api.ask({ text, neuron: null }, { options: { find: "text" } });
@@ -73,10 +70,7 @@ const finder = (api) => {
   return { element, set, lookFor };
 };
 
-/**
- * The neurons found, with their first words.
- * @param {NeuronsApi} api
- */
+/** The neurons found, with their first words. @param {NeuronsApi} api */
 const neuronList = (api) => {
   const title = h("h3", {});
   const list = h("div", { class: "list", role: "listbox", "aria-label": "Neurons" });
@@ -97,10 +91,7 @@ const neuronList = (api) => {
       h("em", { class: minusOrPlus(weight) }, weight < 0 ? "−" : "+"),
       `\u00a0${word}`,
     ]);
-  /**
-   * @param {NeuronRow} given
-   * @param {number} most
-   */
+  /** @param {NeuronRow} given @param {number} most */
   const row = ({ neuron, score, note, words }, most) =>
     clickable(
       { class: "item", role: "option", "data-neuron": neuron, title: note || null },
@@ -144,10 +135,7 @@ const neuronAbout = (api, lookFor) => {
   );
   walk(code, () => [...code.querySelectorAll("button")]);
   const [sizes, setSize] = sizeChooser((m) => api.ask({}, { options: { m } }));
-  /**
-   * @param {[string, number]} given
-   * @param {number} widest
-   */
+  /** @param {[string, number]} given @param {number} widest */
   const row = ([word, weight], widest) =>
     h(
       "div",
@@ -241,10 +229,7 @@ const profilePlot = (api) => {
   };
 };
 
-/**
- * @param {NeuronsApi} api
- * @returns {Draw<NeuronsView, NeuronsArrays>}
- */
+/** @param {NeuronsApi} api @returns {Draw<NeuronsView, NeuronsArrays>} */
 function build(api) {
   const hint = h("small", {});
   const [meter, tell] = readingMeter(api, hint);

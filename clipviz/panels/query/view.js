@@ -55,10 +55,7 @@ const textField = (api, field, letter, label, placeholder, cut) => {
 /** The dashboard that the bar is part of. @param {QueryApi} api */
 const boardOf = (api) => api.root.closest(".cv-dashboard");
 
-/**
- * A button that fills the screen with the board, as the key F does.
- * @param {QueryApi} api
- */
+/** A button that fills the screen with the board, as the key F does. @param {QueryApi} api */
 const fullScreen = (api) => {
   const fill = () =>
     document.fullscreenElement ? document.exitFullscreen() : boardOf(api)?.requestFullscreen?.();
@@ -186,10 +183,7 @@ const exampleTexts = (api, show) => {
   return [examples, set];
 };
 
-/**
- * @param {QueryApi} api
- * @returns {Draw<QueryView, QueryArrays>}
- */
+/** @param {QueryApi} api @returns {Draw<QueryView, QueryArrays>} */
 function build(api) {
   const cut = h("p", { class: "cut", role: "status", hidden: true });
   /** @param {string} text */

@@ -12,12 +12,7 @@ const SAID = { open: "not answered", right: "answered rightly", wrong: "answered
 /** The letter of an option. @param {number} option */
 const letter = (option) => String.fromCharCode(65 + option);
 
-/**
- * Pictures of the sheet in a row.
- * @param {QuizView} view
- * @param {string} url
- * @param {number[]} tiles
- */
+/** Pictures of the sheet in a row. @param {QuizView} view @param {string} url @param {number[]} tiles */
 const gallery = (view, url, tiles) =>
   h(
     "span",
@@ -162,11 +157,7 @@ const steps = (api, { at, states }) => {
   );
 };
 
-/**
- * What is said once a question has been answered.
- * @param {QuizView} view
- * @returns {Child[]}
- */
+/** What is said once a question has been answered. @param {QuizView} view @returns {Child[]} */
 const verdict = ({ answer, options, on_scale: onScale }) => {
   if (!answer) return [];
   const best = onScale ? options[answer.best].words : letter(answer.best);
@@ -236,10 +227,7 @@ const handIn = () => {
   return /** @type {const} */ ([line, set]);
 };
 
-/**
- * @param {QuizApi} api
- * @returns {Draw<QuizView, QuizArrays>}
- */
+/** @param {QuizApi} api @returns {Draw<QuizView, QuizArrays>} */
 function build(api) {
   /** @type {number | null} */
   let chosen = null;

@@ -82,10 +82,7 @@ const receipts = (api, view) => {
   return parts;
 };
 
-/**
- * @param {ReceiptsApi} api
- * @returns {Draw<ReceiptsView, ReceiptsArrays>}
- */
+/** @param {ReceiptsApi} api @returns {Draw<ReceiptsView, ReceiptsArrays>} */
 function build(api) {
   const items = h("div", { class: "items num" });
   const said = h("span", { role: "status", class: "said" });
@@ -103,10 +100,7 @@ function build(api) {
     );
     copy.hidden = view.asSaved === false;
     const { share, before } = view;
-    /**
-     * @param {Share | null} values
-     * @param {"cosine" | "late"} name
-     */
+    /** @param {Share | null} values @param {"cosine" | "late"} name */
     const fixed = (values, name) => values?.[name]?.toFixed(6) ?? "";
     Object.assign(api.root.dataset, {
       sumCheck: view.sum_check,

@@ -40,10 +40,7 @@ const modelChoice = (put) => {
   return [slot, set];
 };
 
-/**
- * The view, the model, the order, the filter.
- * @param {RosettaApi} api
- */
+/** The view, the model, the order, the filter. @param {RosettaApi} api */
 export const chooser = (api) => {
   /** @param {Record<string, any>} options */
   const put = (options) => api.ask({}, { options: { ...options, page: 0 } });

@@ -15,11 +15,7 @@ import { fixed, neuronName, unitPlace, unitScore } from "./words.js";
 const modelFigures = (view, about, arrays, url) => {
   const area = arrays.now.length / view.columns.length;
   const side = Math.sqrt(area);
-  /**
-   * @param {any} map
-   * @param {Child} first
-   * @param {Child} second
-   */
+  /** @param {any} map @param {Child} first @param {Child} second */
   const shown = (map, first, second) =>
     h(
       "figure",
@@ -34,11 +30,7 @@ const modelFigures = (view, about, arrays, url) => {
       ),
       h("figcaption", {}, h("b", {}, first), second),
     );
-  /**
-   * @param {string} name
-   * @param {string} text
-   * @param {any} [more]
-   */
+  /** @param {string} name @param {string} text @param {any} [more] */
   const none = (name, text, more = null) =>
     h(
       "figure",
@@ -103,10 +95,7 @@ const conceptFacts = (api, view, about) => {
   ];
 };
 
-/**
- * One concept on the selected image, through every model; its name can be typed.
- * @param {RosettaApi} api
- */
+/** One concept on the selected image, through every model; its name can be typed. @param {RosettaApi} api */
 export const conceptDetail = (api) => {
   const label = h("input", {
     type: "text",
@@ -139,10 +128,7 @@ export const conceptDetail = (api) => {
     "aria-label": "The concept on the selected image",
   });
   const element = h("div", { class: "detail" }, h("div", { class: "about" }, label, facts, missed), stage);
-  /**
-   * @param {RosettaView} view
-   * @param {ConceptDetail} about
-   */
+  /** @param {RosettaView} view @param {ConceptDetail} about */
   const say = (view, about) => {
     if (document.activeElement !== label || label.dataset.concept !== String(about.concept))
       label.value = about.label;
@@ -152,11 +138,7 @@ export const conceptDetail = (api) => {
     missed.textContent = view.missed;
     missed.hidden = !view.missed;
   };
-  /**
-   * @param {RosettaView} view
-   * @param {RosettaArrays} arrays
-   * @param {string} url
-   */
+  /** @param {RosettaView} view @param {RosettaArrays} arrays @param {string} url */
   const draw = (view, arrays, url) => {
     const about = view.detail;
     element.hidden = !about;

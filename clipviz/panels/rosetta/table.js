@@ -126,10 +126,7 @@ const unitCell = (api, view, url, maps, row, about, cell, model) => {
   return h("div", { class: "cell", role: "gridcell" }, h("div", { class: "shots" }, ...shots), under);
 };
 
-/**
- * One page of concepts by models.
- * @param {RosettaApi} api
- */
+/** One page of concepts by models. @param {RosettaApi} api */
 export const conceptTable = (api) => {
   const head = h("div", { class: "row head", role: "row" });
   const rows = h("div", { class: "rows", role: "rowgroup" });
@@ -140,10 +137,7 @@ export const conceptTable = (api) => {
     h("div", { role: "rowgroup" }, head),
     rows,
   );
-  /**
-   * @param {RosettaView} view
-   * @param {RosettaArrays} arrays
-   */
+  /** @param {RosettaView} view @param {RosettaArrays} arrays */
   const draw = (view, arrays) => {
     const url = address(arrays.sprite);
     /** @param {any[]} children */

@@ -11,11 +11,7 @@ import { called, neuronName, pivotOf, unitLine, whatUnit } from "./words.js";
 /** Every concept on the selected image. */
 const conceptTiles = () => {
   const tiles = h("div", { class: "tiles", role: "listbox", "aria-label": "Concepts on this image" });
-  /**
-   * @param {RosettaView} view
-   * @param {RosettaArrays} arrays
-   * @param {string} url
-   */
+  /** @param {RosettaView} view @param {RosettaArrays} arrays @param {string} url */
   const draw = (view, arrays, url) => {
     const side = view.tiles.length ? Math.sqrt(arrays.here.length / view.tiles.length) : 0;
     const area = side * side;
@@ -68,20 +64,13 @@ const pickConcepts = (api, lists, items) => {
   }
 };
 
-/**
- * An explanation of names in italics, if there are any.
- * @param {RosettaView} view
- */
+/** An explanation of names in italics, if there are any. @param {RosettaView} view */
 const italic = (view) =>
   (view.rows ?? view.tiles).some((one) => one.hint && !one.label)
     ? " Names in italics are guesses: the text fits most of the unit's strongest images, including held-out ones. A concept with a number has no such text."
     : "";
 
-/**
- * The line below.
- * @param {RosettaApi} api
- * @param {RosettaView} view
- */
+/** The line below. @param {RosettaApi} api @param {RosettaView} view */
 const noteOf = (api, view) => {
   const n = count(view.n_found);
   if (view.show !== "image")
@@ -92,10 +81,7 @@ const noteOf = (api, view) => {
   return `${n} concepts exceed their mean on this image, the strongest first; ${view.tiles.length} shown. Full brightness: as strong as on the unit's best images.${italic(view)}`;
 };
 
-/**
- * @param {RosettaApi} api
- * @returns {Draw<RosettaView, RosettaArrays>}
- */
+/** @param {RosettaApi} api @returns {Draw<RosettaView, RosettaArrays>} */
 function build(api) {
   const hint = h("small", {});
   const note = h("p", { class: "note" });

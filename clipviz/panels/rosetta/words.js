@@ -61,10 +61,7 @@ export const unitPlace = (cell) =>
     `${layerName(cell.layer)} · ${cell.unit}`,
   );
 
-/**
- * @param {CellShown} cell
- * @param {boolean} pivot
- */
+/** @param {CellShown} cell @param {boolean} pivot */
 export const unitScore = (cell, pivot) =>
   pivot
     ? null

@@ -53,10 +53,7 @@ const textRow = (api, url, view, i, widest) => {
   );
 };
 
-/**
- * How much variance the texts explain, and of which images.
- * @param {TextSpanView} view
- */
+/** How much variance the texts explain, and of which images. @param {TextSpanView} view */
 const explained = (view) => {
   const set = view.selection.images.length;
   const n = view.rows.length;
@@ -140,10 +137,7 @@ const ownRole = (api) => {
   return { part: h("span", { class: "owned" }, shown, input, known), draw };
 };
 
-/**
- * @param {TextSpanApi} api
- * @returns {Draw<TextSpanView, TextSpanArrays>}
- */
+/** @param {TextSpanApi} api @returns {Draw<TextSpanView, TextSpanArrays>} */
 function build(api) {
   const title = h("span", {}, "TextSpan");
   const label = h("span", { class: "label" });

@@ -51,10 +51,7 @@ const bring = (panel, grows) => {
   if (grows || top < 60 || bottom > window.innerHeight) panel.scrollIntoView({ block: "start" });
 };
 
-/**
- * @param {TourApi} api
- * @returns {Draw<TourView, TourArrays>}
- */
+/** @param {TourApi} api @returns {Draw<TourView, TourArrays>} */
 function build(api) {
   /** @type {any} */
   let panel = null;

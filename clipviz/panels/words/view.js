@@ -30,10 +30,7 @@ const textColumn = (api, { title, unit, rows, most }, others) => {
   return h("div", { class: "column" }, h("h3", {}, title, h("small", {}, unit)), list);
 };
 
-/**
- * @param {WordsApi} api
- * @returns {Draw<WordsView, WordsArrays>}
- */
+/** @param {WordsApi} api @returns {Draw<WordsView, WordsArrays>} */
 function build(api) {
   const hint = h("small", {});
   const [meter, tell] = readingMeter(api, hint);
