@@ -6,6 +6,7 @@ never raises: what it cannot do it shows in the panel.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import math
@@ -30,6 +31,7 @@ from clipviz.data.images import open_images
 from clipviz.data.texts import class_texts, open_texts
 from clipviz.lens import segment, sparse, textspan
 from clipviz.panels.core import standalone
+from clipviz.values.tables import Table
 
 from .tally import Tally
 
@@ -243,6 +245,8 @@ def finite(answer: Any, depth: int = 0) -> bool:
         return all(finite(part, depth + 1) for part in answer)
     if isinstance(answer, dict) and depth < 4:
         return all(finite(part, depth + 1) for part in answer.values())
+    if dataclasses.is_dataclass(answer) and isinstance(answer, Table) and depth < 4:
+        return all(finite(part, depth + 1) for part in vars(answer).values())
     return True
 
 

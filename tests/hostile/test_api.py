@@ -196,7 +196,7 @@ def test_a_long_list_of_something_else_is_refused_at_once(session, door):
             lambda s: s.rosetta.mine("nowhere", [3]),
             "partners as a list of names or of models with .maps, got 3",
         ),
-        (lambda s: s.rosetta.mine("nowhere", "cnn"), r"partners as a list .*got 'cnn'; write"),
+        (lambda s: s.rosetta.mine("nowhere", "cnn"), r"partners as a list .*got 'cnn'; for example"),
         (lambda s: clipviz.wrap([s.model.network]), "open_clip or Hugging Face model, got list"),
         (lambda s: open_images(range(9)), "got range"),
         (lambda s: open_texts("a \ud83d dog"), r"which does not exist|check the path"),
