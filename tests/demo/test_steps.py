@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tools.demo import __main__ as demo
-from tools.demo import cards
+from tools.demo import cards, steps
 from tools.demo.steps import Ledger, Step, run
 
 
@@ -90,6 +90,20 @@ More words.
 
 ## Elsewhere
 """
+
+
+def test_words_about_code_are_no_change_of_it_and_code_is(tmp_path):
+    path = tmp_path / "made.py"
+
+    def digest(source: str) -> str:
+        path.write_text(source)
+        return steps.digest(tmp_path, ["*.py"])
+
+    plain = digest("def f(a):\n    return a + 1\n")
+    assert digest('"""About."""\n\ndef f(a):\n    """Add."""  # one\n    return (a + 1)\n') == plain
+    assert digest("def f(a):\n    return a + 2\n") != plain
+    assert digest("def f(a):\n    return a + 1\nX = 'a text'\n") != plain
+    assert steps.code_of('class A:\n    """Nothing else."""\n') == "class A:\n    pass"
 
 
 def test_tables_of_a_report_take_their_places():

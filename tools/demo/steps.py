@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import time
@@ -54,7 +55,10 @@ class Ledger:
 
 
 def digest(root: Path, patterns: Iterable[str]) -> str:
-    """Return a hash of the names and contents of all files that the patterns find."""
+    """Return a hash of the names and contents of all files that the patterns find.
+
+    Of Python files the code counts, and neither layout, comments nor docstrings do.
+    """
     total = hashlib.sha256()
     for pattern in patterns:
         paths = sorted(
@@ -62,8 +66,27 @@ def digest(root: Path, patterns: Iterable[str]) -> str:
         )
         for path in paths:
             total.update(path.relative_to(root).as_posix().encode() + b"\0")
-            total.update(hashlib.sha256(path.read_bytes()).digest())
+            content = code_of(path.read_text("utf-8")).encode() if path.suffix == ".py" else path.read_bytes()
+            total.update(hashlib.sha256(content).digest())
     return total.hexdigest()[:16]
+
+
+def code_of(source: str) -> str:
+    """Return Python code in one layout, without comments and docstrings."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [one for one in body if not _is_text(one)] or [ast.Pass()]
+    return ast.unparse(tree)
+
+
+def _is_text(statement: ast.AST) -> bool:
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
 
 
 def run(steps: Sequence[Step], ledger: Ledger, named: Sequence[str] = (), print: Callable = print) -> int:
