@@ -41,10 +41,10 @@ class Score:
         right = self.right
         if not right.n:
             return "No question has been answered."
-        judged = "which is above chance" if self.above_chance else "which guessing alone can explain"
+        judged = "which is less" if self.above_chance else "which may explain it"
         return (
             f"{round(right.value * right.n)} of {right.n} right: {right.value:.0%} "
-            f"({right.low:.0%} to {right.high:.0%}) where guessing gives {self.chance:.0%}, {judged}."
+            f"({right.low:.0%} to {right.high:.0%}). Guessing gives {self.chance:.0%}, {judged}."
         )
 
 

@@ -27,9 +27,9 @@ def test_a_score_is_the_exact_binomial_test_and_wilsons_interval(n_right, n, n_o
 
 def test_a_score_says_what_it_is_compared_with():
     assert str(score([True] * 9 + [False] * 3, 0.25)) == (
-        "9 of 12 right: 75% (47% to 91%) where guessing gives 25%, which is above chance."
+        "9 of 12 right: 75% (47% to 91%). Guessing gives 25%, which is less."
     )
-    assert "which guessing alone can explain" in str(score([True, False], 0.5))
+    assert "Guessing gives 50%, which may explain it." in str(score([True, False], 0.5))
     assert str(score([], 0.25)) == "No question has been answered."
     with pytest.raises(ValueError, match=r"a chance between 0 and 1 for each of 1 answers, got \[1\]"):
         score([True], 1)
