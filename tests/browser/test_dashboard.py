@@ -390,7 +390,7 @@ def test_a_removed_head_that_is_selected_is_said_and_not_scored(dashboard):
     dashboard.kernel("session.select(ablation=Ablation(heads=frozenset({(5, 0)}))); session.wait(60)")
     expect(panel.get_by_text("L5·H0 is removed")).to_be_visible()
     expect(panel.locator(".truth")).to_be_hidden()
-    panel.get_by_role("button", name="Put it back").click()
+    panel.get_by_role("button", name="Restore it").click()
     dashboard.panel("heads", ablated=0).wait_for()
     expect(panel.get_by_text("L5·H0 is removed")).to_be_hidden()
     expect(panel.locator(".truth")).to_be_visible()
