@@ -14,7 +14,7 @@ import importlib
 import io
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 
@@ -70,7 +70,7 @@ class Table:
 
     def _row(self) -> dict[str, Any]:
         """Return a summary of the answer for one row of a longer table."""
-        shown = [one for one in dataclasses.fields(self) if one.repr and not one.name.startswith("_")]  # type: ignore[arg-type]
+        shown = [one for one in dataclasses.fields(cast(Any, self)) if one.repr and one.name[:1] != "_"]
         return {one.name: getattr(self, one.name) for one in shown}
 
     def _order(self, columns: Columns) -> Sequence[int]:
@@ -222,7 +222,8 @@ class NamedArray(Table, np.ndarray):
         return {"value": f"[{' x '.join(map(str, self.shape))}]"}
 
     def _order(self, columns: Columns) -> Sequence[int]:
-        return np.argsort(-np.abs(np.asarray(self, np.float64)).ravel(), kind="stable").tolist()  # type: ignore[no-any-return]
+        order: list[int] = np.argsort(-np.abs(np.asarray(self, np.float64)).ravel(), kind="stable").tolist()
+        return order
 
     def _repr_html_(self) -> str:
         if self._is_picture:
