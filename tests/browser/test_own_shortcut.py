@@ -61,7 +61,7 @@ def test_groups_shortcut_and_role_of_ones_own(desk):
     expect(page.get_by_role("button", name="yours: background")).to_be_visible()
     given = ablate.locator('.preset[data-kind="role"]')
     expect(given).to_have_text("heads you called background1")
-    assert desk.kernel("print(session.heads.roles())").strip() == "{(5, 3): 'background'}"
+    assert desk.kernel("print(dict(session.heads.roles()))").strip() == "{(5, 3): 'background'}"
     desk.kernel("session.heads.set_role(5, 3, '')")
     expect(given).to_have_count(0)
     assert not desk.console

@@ -75,7 +75,7 @@ def test_all_chapters_are_run_once_and_shown_on_one_page(model, calls, tmp_path)
     assert "needs <code>--segmentation FOLDER</code>" in text
     assert "Needs <code>--partners NAMES</code>, models to match with" in text
     assert re.search(
-        r"quick version: \d+ s in all .* on cpu, \d+ threads?, [\d.]+ GiB of memory at most", text
+        r"quick version: \d+ s in all .* on cpu, \d+ threads?, at most [\d.]+ GiB of memory", text
     )
     assert re.search(r"Made in \d+ s on cpu, \d+ threads?\.", (tmp_path / "chapter2.md").read_text())
 

@@ -98,7 +98,7 @@ def test_features_are_matched_with_a_partner_that_has_them_and_shown_in_the_pane
     shown = panel.data()
     assert session.selection.dictionary == NAME
     assert shown["concept"] == concept
-    assert shown["detail"]["neuron"] == [NAME, feature]
+    assert shown["detail"]["neuron"] == (NAME, feature)
     panel.close()
 
 
