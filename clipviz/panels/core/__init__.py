@@ -1,1 +1,0 @@
-"""The common parts of all panels: base class, requests, scripts, saved pages."""

@@ -1,1 +1,0 @@
-"""A quiz: a question, its options, and the answer after it has been committed."""
