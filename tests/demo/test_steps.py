@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tools.demo import __main__ as demo
@@ -104,6 +106,20 @@ def test_words_about_code_are_no_change_of_it_and_code_is(tmp_path):
     assert digest("def f(a):\n    return a + 2\n") != plain
     assert digest("def f(a):\n    return a + 1\nX = 'a text'\n") != plain
     assert steps.code_of('class A:\n    """Nothing else."""\n') == "class A:\n    pass"
+
+
+def test_the_order_of_names_in_a_header_is_no_change_of_a_file_and_a_number_is(tmp_path):
+    path = tmp_path / "made.safetensors"
+
+    def digest(names: dict[str, str], number: int) -> str:
+        header = json.dumps({"__metadata__": names}).encode()
+        path.write_bytes(len(header).to_bytes(8, "little") + header + bytes([number]))
+        return steps.digest(tmp_path, ["*.safetensors"])
+
+    plain = digest({"a": "1", "b": "2"}, 7)
+    assert digest({"b": "2", "a": "1"}, 7) == plain
+    assert digest({"a": "1", "b": "2"}, 8) != plain
+    assert digest({"a": "1", "b": "3"}, 7) != plain
 
 
 def test_tables_of_a_report_take_their_places():

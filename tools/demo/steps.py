@@ -57,7 +57,8 @@ class Ledger:
 def digest(root: Path, patterns: Iterable[str]) -> str:
     """Return a hash of the names and contents of all files that the patterns find.
 
-    Of Python files the code counts, and neither layout, comments nor docstrings do.
+    Of Python files the code counts, and neither layout, comments nor docstrings do. Of safetensors the order of names
+    in the header does not count, which differs from one writing to the next.
     """
     total = hashlib.sha256()
     for pattern in patterns:
@@ -66,9 +67,19 @@ def digest(root: Path, patterns: Iterable[str]) -> str:
         )
         for path in paths:
             total.update(path.relative_to(root).as_posix().encode() + b"\0")
-            content = code_of(path.read_text("utf-8")).encode() if path.suffix == ".py" else path.read_bytes()
-            total.update(hashlib.sha256(content).digest())
+            total.update(hashlib.sha256(content_of(path)).digest())
     return total.hexdigest()[:16]
+
+
+def content_of(path: Path) -> bytes:
+    """Return what counts of a file."""
+    if path.suffix == ".py":
+        return code_of(path.read_text("utf-8")).encode()
+    content = path.read_bytes()
+    if path.suffix == ".safetensors":
+        end = 8 + int.from_bytes(content[:8], "little")
+        return json.dumps(json.loads(content[8:end]), sort_keys=True).encode() + content[end:]
+    return content
 
 
 def code_of(source: str) -> str:
