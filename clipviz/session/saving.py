@@ -28,6 +28,8 @@ FORMAT = 1
 DESCRIPTION = "session.json"
 LARGEST = 64 << 20
 """The largest size of one member of a file, in bytes."""
+LARGEST_ALL = 1 << 30
+"""Bytes that all members of a file may have together, unpacked."""
 
 
 class Saved(NamedTuple):
@@ -77,6 +79,8 @@ def read(path: str | Path) -> Saved:
     advice = f"expected a file that Session.save wrote, got {str(source)!r}"
     try:
         with zipfile.ZipFile(source) as archive:
+            if sum(member.file_size for member in archive.infolist()) > LARGEST_ALL:
+                raise ValueError(f"its members have more than {LARGEST_ALL >> 20} MB together")
             facts = _checked(json.loads(_member(archive, DESCRIPTION)))
             pictures = [_member(archive, _picture(place)) for place in range(len(facts["added"]))]
     except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError, RecursionError) as error:
@@ -193,7 +197,8 @@ def _checked(facts: Any) -> dict[str, Any]:
         if not (isinstance(layer, int) and isinstance(head, int) and isinstance(word, str)):
             raise ValueError("a role is not a layer, a head and a text")
     facts["images"].setdefault("index", None)
-    facts["model"].setdefault("pretrained", None)
+    if not isinstance(facts["model"].setdefault("pretrained", None), str | None):
+        raise ValueError("the weights of its model have no name")
     return facts
 
 

@@ -110,6 +110,7 @@ def test_images_that_were_objects_have_to_be_given_again(model, tmp_path):
         lambda facts: facts.pop("view"),
         lambda facts: facts.update(model=[]),
         lambda facts: facts["model"].update(name=3),
+        lambda facts: facts["model"].update(pretrained=3),
         lambda facts: facts.update(roles=[["5", 2, "x"]]),
         lambda facts: facts.update(added=[{"name": "x"}]),
         lambda facts: facts.update(added=[{"name": "x", "drawn": False}] * 3),
@@ -134,6 +135,12 @@ def test_a_file_of_anything_else_is_refused(model, tmp_path):
 def test_a_member_that_would_grow_large_is_refused(model, saved, tmp_path, monkeypatch):
     monkeypatch.setattr(saving, "LARGEST", 100)
     with pytest.raises(ValueError, match="more than"):
+        clipviz.Session.load(saved[0], model)
+
+
+def test_many_members_that_would_grow_large_together_are_refused(model, saved, tmp_path, monkeypatch):
+    monkeypatch.setattr(saving, "LARGEST_ALL", 1000)
+    with pytest.raises(ValueError, match="MB together"):
         clipviz.Session.load(saved[0], model)
 
 
