@@ -37,7 +37,14 @@ session.select(ablation=clipviz.Ablation(heads=heads))""",
     "words": "",
     "cues": "",
     "rosetta": "",
-    "generate": "",
+    "generate": """from clipviz.session.topics.workbench import EVERY, Goal
+bench = session.generator.workbench
+for _ in range(40):
+    bench.random("house")
+    for frame in bench.follow(Goal(bench.latents, EVERY, right=0.25, down=0.0)):
+        pass
+    if bench.verdict().done:
+        break""",
     "features": """[name] = session.neurons.dictionaries
 image = session.neurons.layer(name).top(201, 24).ids[-1]
 chosen = session.selection.replace(layer=2, neuron=201, dictionary=name, image=image, text="in the sea")
@@ -96,7 +103,7 @@ def gallery() -> None:
         page.wait_for_timeout(1500)
         keep(place.screenshot(), GALLERY / "board-dark.webp")
         page.evaluate(THEME, THEMES["light"])
-        desks(opened, list(DESKS))
+        desks(opened, [name for name in DESKS if name != "ablate"])  # which is the tour's last step
 
 
 def desks(opened: Notebook, names: list[str]) -> None:
