@@ -8,7 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import clipviz
-from clipviz.lens import textspan
+from clipviz.lens import pursuit, textspan
 from clipviz.lens.covariance import augmented_codes
 from clipviz.lens.decompose import effects_from_codes
 
@@ -281,8 +281,8 @@ def test_every_draw_of_the_null_is_the_search_of_a_rotated_head(monkeypatch, nor
     span = torch.linalg.svd(data, full_matrices=False)[2][:12].T[None].repeat(2, 1, 1)
     covariance = (span[0].T @ data.T @ data @ span[0] / len(data))[None].repeat(2, 1, 1)
     monkeypatch.setattr(textspan, "DRAWS_AT_ONCE", 3)
-    monkeypatch.setattr(textspan, "NUMBERS_AT_ONCE", 12 * 13 // 2 * 7)  # of seven texts
-    monkeypatch.setattr(textspan, "REFRESH", 2)
+    monkeypatch.setattr(pursuit, "NUMBERS_AT_ONCE", 12 * 13 // 2 * 7)  # of seven texts
+    monkeypatch.setattr(pursuit, "REFRESH", 2)
     shares, order = textspan.null_explained(
         covariance, span, pool, 5, n_draws=7, seed=2, centre_pool=True, normalised=normalised
     )

@@ -43,7 +43,7 @@ MUTATIONS = [
     _of("Equation 2.5", "lens/decompose", "return _read(torch.stack(writes, 1), mean", "return _read(torch.stack(writes, 1).flip(2), mean", "heads are numbered from the last"),
     _of("Equation 2.6", "lens/heatmap", "paths[:, :, 0] * projected[:, :, :, 0]", "paths[:, :, 0].roll(1, -1) * projected[:, :, :, 0]", "each token has its neighbour's attention"),
     _of("Equation 2.7", "lens/textspan", "return gains.cumsum(-1) / total.to(chosen)[:, None]", "return (gains.cumsum(-1) / total.to(chosen)[:, None]).sqrt()", "explained shares are square roots"),
-    _of("Algorithm 1", "lens/textspan", "position = exact.masked_fill_(~known, -torch.inf).argmax(", "position = exact.masked_fill_(~known, torch.inf).argmin(", "the worst of the leading texts is chosen"),
+    _of("Algorithm 1", "lens/pursuit", "position = exact.masked_fill_(~known, -torch.inf).argmax(", "position = exact.masked_fill_(~known, torch.inf).argmin(", "the worst of the leading texts is chosen"),
     _of("Table 2.1", "reproduce/chapter2/chapter", '"MLPs": ablate.all_mlps(model.weights.n_mlp_terms)', '"MLPs": Ablation()', "no MLP is ablated"),
     _of("Table 2.2", "analysis/heads/labels", "0.05, 200", "1.0, 200", "heads have roles that any rotation has"),
     _of("Table 2.3", "lens/spurious", "class_directions, labels, groups", "class_directions, [*labels[1:], labels[0]], groups", "labels are rolled by one"),
