@@ -22,14 +22,13 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from clipviz.analysis.generation.guides import fingerprint
 from clipviz.analysis.rosetta.mining import maps_of_units
 from clipviz.analysis.rosetta.text_labels import LEAST
 from clipviz.data import dictionary as saved
 from clipviz.data.images import Images
 from clipviz.data.recent import Recent
 from clipviz.lens.unit_thumbnails import drawn
-from clipviz.models.feature_maps import digest, featured_partner
+from clipviz.session.shared_networks import CLIP, SharedNetworks
 from clipviz.values.tables import Columns, Table
 
 if TYPE_CHECKING:
@@ -37,14 +36,11 @@ if TYPE_CHECKING:
     from clipviz.models.bundle import Bundle
     from clipviz.models.clip import ClipModel
     from clipviz.models.dictionaries import Dictionary as Features
-    from clipviz.models.zoo import Partner
     from clipviz.values import Concepts
 
 SORTS = ("named", "heldout", "correlation", "size", "layer")
 SIDE = 48
 """Rows and columns of a unit's map on the selected image."""
-CLIP = "clip"
-"""The name of a session's CLIP in a dictionary."""
 PIVOTS = (CLIP, "generator")
 KEPT = 8  # images whose maps are cached
 _BLOCK = re.compile(r"resblocks\.(\d+)\.")
@@ -190,8 +186,8 @@ class SharedUnits(Table):
                     int(concepts.n_chance[i]),
                     float(concepts.threshold[i]),
                     float(heldout[there, i].mean()) if there.any() else 0.0,
-                    self.partners.get(name) is not None,
-                    not self.reads(name) and i > 0,
+                    self.networks.get(name) is not None,
+                    not self.networks.reads(name) and i > 0,
                 )
             )
         return tuple(found)
@@ -212,64 +208,10 @@ class SharedUnits(Table):
         return self.source.model.bundle
 
     @cached_property
-    def partners(self) -> dict[str, Any]:
-        """Model name -> network to read, or None if it is not loaded."""
-        generator = self._generator
-        device, hashes = self.source.model.device, self.opened.about.get("partners", {})
-        found: dict[str, Any] = {}
-        for name in self.concepts.models:
-            if name == self.clip:
-                found[name] = self._own(name)
-                continue
-            if generator is not None and name == generator.name:
-                found[name] = generator
-                continue
-            found[name] = self._given.get(name)
-            bundled = self._bundle.partners.get(name) if self._bundle else None
-            if found[name] is None and bundled is not None and bundled.digest == hashes.get(name):
-                found[name] = bundled.load(device)
-        return found
-
-    def _own(self, name: str) -> Partner | None:
-        """Return the session's model with the dictionaries of directions that units of it are features of; None if
-        one of them is not in use.
-        """
-        asked, known = self._named_features, self._features
-        if any(called not in known or digest(known[called]) != mark for called, mark in asked.items()):
-            return None
-        return featured_partner(self.source.model, name, {called: known[called] for called in asked})
-
-    @property
-    def _named_features(self) -> Mapping[str, str]:
-        """What dictionaries of directions are called whose features are units here, and the hashes of these."""
-        found = self.opened.about.get("features", {})
-        return found if isinstance(found, Mapping) else {}
-
-    @property
-    def clip(self) -> str:
-        """The name of the session's model here: "clip", or else the pivot."""
-        return CLIP if CLIP in self.concepts.models else self.concepts.models[0]
-
-    @cached_property
-    def _generator(self) -> Any:
-        """The given generator, or that of the model's bundle if the dictionary is about one with its name and
-        weights.
-        """
-        given = [one for one in self._given.values() if hasattr(one, "sample") and hasattr(one, "images")]
-        if given:
-            return given[0]
-        known = {self.clip, *self._given, *(self._bundle.partners if self._bundle else ())}
-        make = self._bundle.generator if self._bundle else None
-        if make is None or known.issuperset(self.concepts.models):
-            return None
-        generator = make(self.source.model.device)
-        digest = self.opened.about.get("partners", {}).get(generator.name)
-        fits = generator.name in self.concepts.models and digest in (None, fingerprint(generator.module))
-        return generator if fits else None
-
-    def reads(self, model: str) -> bool:
-        """Return whether a model reads pictures; a generator only paints them."""
-        return self._generator is None or model != self._generator.name
+    def networks(self) -> SharedNetworks:
+        """The models by name, and which of them is the session's own."""
+        about = self.opened.about
+        return SharedNetworks(self.source.model, self.concepts.models, about, self._given, self._features)
 
     @cached_property
     def sizes(self) -> np.ndarray:
@@ -370,14 +312,14 @@ class SharedUnits(Table):
         """Return the title of a concept: a person's name, else its hint, else the pivot's unit."""
         place = self.neuron(concept)
         own = self.concepts.where(concept, 0)
-        pivots = f"{own[0]} · {own[1]}" if own and self.clip != self.concepts.models[0] else ""
+        pivots = f"{own[0]} · {own[1]}" if own and self.networks.clip != self.concepts.models[0] else ""
         neuron = unit_name(place) if place else f"unit {int(self.concepts.units[concept][0])}"
         return self.label(concept) or self.hint(concept)[0] or pivots or neuron
 
     def neuron(self, concept: int) -> tuple[int | str, int] | None:
         """Return (layer, neuron) of the session's CLIP for a concept; None if its layers are not its MLPs."""
-        place = self.concepts.where(concept, self.concepts.models.index(self.clip))
-        if place is not None and place[0] in self._named_features:
+        place = self.concepts.where(concept, self.concepts.models.index(self.networks.clip))
+        if place is not None and place[0] in self.networks.named_features:
             return place
         block = _BLOCK.search(place[0]) if place else None
         return None if place is None or block is None else (int(block[1]), place[1])
@@ -448,7 +390,7 @@ class SharedUnits(Table):
         """Return the caption of an example image."""
         source = self._examples
         if source is None:
-            return f"image {image}" if self.reads(self.concepts.models[0]) else f"sample {image}"
+            return f"image {image}" if self.networks.reads(self.concepts.models[0]) else f"sample {image}"
         return (source.captions or source.names)[image]
 
     def sprite(self, images: Sequence[int], size: int, columns: int = 8) -> tuple[bytes, int]:
@@ -517,7 +459,7 @@ class SharedUnits(Table):
         side = min(self.source.images[image].size)
         picture = ImageOps.fit(self.source.images[image].convert("RGB"), (side, side))
         for i, name in enumerate(concepts.models):
-            partner = self.partners.get(name)
+            partner = self.networks.get(name)
             if partner is None:
                 continue
             units = torch.as_tensor(np.asarray(concepts.units)[:, i])
@@ -526,7 +468,7 @@ class SharedUnits(Table):
                 for part in ("floor", "peak")
             )
             seen: Any = [picture]
-            if not self.reads(name):
+            if not self.networks.reads(name):
                 seen = self._painted(image) if self._painted is not None else None
                 if seen is None:
                     continue

@@ -161,7 +161,7 @@ def test_the_strongest_come_first(book):
     found, concepts = book.strongest(3, book.listed(), "two"), book.concepts
     assert [one.strength for one in found] == sorted((one.strength for one in found), reverse=True)
     assert all(concepts.units[one.concept, 2] >= 0 for one in found)
-    maps = book.partners["two"].maps([book.source.images[3]])
+    maps = book.networks["two"].maps([book.source.images[3]])
     size = max(one.shape[2] for one in maps.values())
     assert len({one.map.tobytes() for one in found}) > 4
     for one in found:
@@ -250,7 +250,7 @@ def test_entries_are_a_page_of_the_dictionary(book):
                 continue
             assert entry.units[i] == f"{concepts.heldout[row, i]:.2f}"
             used, unit = concepts.where(row, i)
-            maps = book.partners[name].maps([book.source.images[image] for image in examples])[used][
+            maps = book.networks[name].maps([book.source.images[image] for image in examples])[used][
                 :, [unit]
             ]
             floor, peak = (

@@ -81,7 +81,10 @@ def detail(
     if image is None:
         return {"concept": concept, "detail": said}, {}
     seen = book.on_image(image)
-    shows = [book.reads(name) or bool(seen.maps[:, i].any()) for i, name in enumerate(book.concepts.models)]
+    shows = [
+        book.networks.reads(name) or bool(seen.maps[:, i].any())
+        for i, name in enumerate(book.concepts.models)
+    ]
     said |= {
         "image": image,
         "caption": pictures.title(board.images, image),
@@ -112,7 +115,7 @@ def about(book: SharedUnits, concept: int) -> ConceptShown:
 def _unit(book: SharedUnits, concept: int) -> str:
     """Return the pivot's unit: "L3 · 288" for CLIP, "fine2 · 16" for a generator."""
     neuron, place = book.neuron(concept), book.concepts.where(concept, 0)
-    if book.clip == book.concepts.models[0] and neuron:
+    if book.networks.clip == book.concepts.models[0] and neuron:
         return unit_name(neuron)
     return f"{place[0]} · {place[1]}" if place else ""
 

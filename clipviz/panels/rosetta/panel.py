@@ -175,7 +175,7 @@ class Rosetta(Desk):
         return self.other if self.other in names[1:] else names[1]
 
     def _whose(self, book: SharedUnits) -> str:
-        return self.whose if self.whose in book.concepts.models else book.clip
+        return self.whose if self.whose in book.concepts.models else book.networks.clip
 
     def _concept(
         self, book: SharedUnits, selection: Selection

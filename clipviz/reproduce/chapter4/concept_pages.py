@@ -85,12 +85,12 @@ def painted_section(report: Report, mining: Any, book: SharedUnits, generator: A
     latents = generator.sample(N_PAINTED, seed=SEED)
     painted = as_bytes(generator.images(latents))
     source = dataclasses.replace(mining, images=open_images([Image.fromarray(one) for one in painted]))
-    lookers = {name: one for name, one in book.partners.items() if book.reads(name)}
+    lookers = {name: one for name, one in book.networks.items() if book.networks.reads(name)}
     shown = SharedUnits(
         source,
         book.opened,
         lookers,
-        None if book.reads(generator.name) else lambda image: latents[image : image + 1],
+        None if book.networks.reads(generator.name) else lambda image: latents[image : image + 1],
     )
     report.section(
         "All concepts on generated pictures (Figures C.7-C.11)",

@@ -16,7 +16,8 @@ from clipviz.analysis.rosetta.mining import control_passes, n_passes
 from clipviz.data import dictionary as saved
 from clipviz.loading import load_partner
 from clipviz.session import checks
-from clipviz.session.shared_units import CLIP, SharedUnits, open_shared
+from clipviz.session.shared_networks import CLIP
+from clipviz.session.shared_units import SharedUnits, open_shared
 from clipviz.session.state import State
 
 if TYPE_CHECKING:
