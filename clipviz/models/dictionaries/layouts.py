@@ -1,37 +1,24 @@
-"""File formats of sparse autoencoders: each project's names and conventions, in one place.
-
-Nothing in a file is run: tensors are read with weights_only or as safetensors, configurations as JSON. A pickled
-object is refused, and the message says how to convert it.
-"""
+"""File formats of sparse autoencoders: each project's names and conventions, in one place."""
 
 from __future__ import annotations
 
-import io
 import json
-import pickle
 import re
-import struct
-import warnings
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from clipviz.files import write_whole
+from clipviz.models.dictionaries import plain
 from clipviz.models.dictionaries.kinds import Activation, Gate, Norm, Point
 from clipviz.values.training import TrainingLog
 
 LARGEST = 16 << 30
 """A file larger than this many bytes cannot be a dictionary."""
-CONVERT = (
-    "in an environment where you trust the file, save its parts as plain data: "
-    "torch.save({'cfg': dict_of_plain_values, 'state_dict': sae.state_dict()}, 'plain.pt')"
-)
 KNOWN = (
     "ViT-Prisma (weights.pt beside config.json, or {cfg, state_dict}), saev (sae.pt), patchsae ({cfg, state_dict}), "
     "SAELens (cfg.json beside sae_weights.safetensors), dictionary_learning (ae.pt beside config.json)"
@@ -43,37 +30,8 @@ HOOKS: dict[str, Point] = {
     "hook_attn_out": "attention output",
 }
 """TransformerLens's names of hook points."""
-State = dict[str, Tensor]
 Fields = dict[str, Any]
 """The tensors of a Dictionary, by the names of its fields."""
-
-
-SETTINGS = frozenset(
-    (
-        *("cfg", "state_dict", "trainer", "metadata", "activation", "params", "cls", "activation_fn_kwargs"),
-        *(
-            "hook_point_layer",
-            "layer_subtype",
-            "hook_point",
-            "hook_name",
-            "hook_layer",
-            "block_layer",
-            "module_name",
-        ),
-        *(
-            "layer",
-            "submodule_name",
-            "activation_fn",
-            "activation_fn_str",
-            "architecture",
-            "k",
-            "top_k",
-            "topk",
-        ),
-        *("normalize_activations", "cls_token_only", "apply_b_dec_to_input"),
-    )
-)
-"""Names of settings that determine how a dictionary is read."""
 
 
 def read(path: Path, layer: int | None, point: Point | None) -> Fields:
@@ -111,20 +69,28 @@ def _read(path: Path, layer: int | None, point: Point | None) -> Fields:
         if "ae.pt" in there:
             return _dictionary_learning(folder / "ae.pt", layer, point)
         if {"weights.pt", "config.json"} <= there:
-            return _prisma(_state(folder / "weights.pt"), _json(folder / "config.json"), folder, layer, point)
+            return _prisma(
+                plain.state_dict(folder / "weights.pt"),
+                plain.settings_in(folder / "config.json"),
+                folder,
+                layer,
+                point,
+            )
         single = [
             folder / name for name in ("sae.pt", *sorted(there)) if name in there and name.endswith(".pt")
         ]
         if not single:
-            raise ValueError(f"expected a dictionary in {folder}, got {_some(there)}; known formats: {KNOWN}")
+            raise ValueError(
+                f"expected a dictionary in {folder}, got {plain.some(there)}; known formats: {KNOWN}"
+            )
         path = single[0]
     if path.stat().st_size > LARGEST:
         raise ValueError(f"expected a dictionary, got {path.stat().st_size / 1e9:,.0f} GB at {path}")
     if path.name == "ae.pt":
         return _dictionary_learning(path, layer, point)
     if path.name == "weights.pt" and "config.json" in there:
-        return _prisma(_state(path), _json(folder / "config.json"), path, layer, point)
-    header = _header(path)
+        return _prisma(plain.state_dict(path), plain.settings_in(folder / "config.json"), path, layer, point)
+    header = plain.header(path)
     if header is not None:
         return _saev(path, *header, layer, point)
     return _of_one_file(path, layer, point)
@@ -132,32 +98,32 @@ def _read(path: Path, layer: int | None, point: Point | None) -> Fields:
 
 def _of_one_file(path: Path, layer: int | None, point: Point | None) -> Fields:
     """Read {cfg, state_dict} from one file: patchsae, or ViT-Prisma's older files."""
-    stored = _unpickled(path)
+    stored = plain.unpickled(path)
     if not isinstance(stored, Mapping) or not {"cfg", "state_dict"} <= set(stored):
-        found = _some(stored) if isinstance(stored, Mapping) else type(stored).__name__
+        found = plain.some(stored) if isinstance(stored, Mapping) else type(stored).__name__
         raise ValueError(f"expected cfg and state_dict in {path}, got {found}; known formats: {KNOWN}")
-    config, state = stored["cfg"], _tensors(stored["state_dict"], path)
+    config, state = stored["cfg"], plain.tensors(stored["state_dict"], path)
     if not isinstance(config, Mapping):
         raise ValueError(
-            f"expected cfg as a dict of plain values in {path}, got {type(config).__name__}; {CONVERT}"
+            f"expected cfg as a dict of plain values in {path}, got {type(config).__name__}; {plain.CONVERT}"
         )
-    _check_names(config, path)
+    plain.check_names(config, path)
     if "block_layer" in config or "module_name" in config:
         return _patchsae(state, config, path, layer, point)
     return _prisma(state, config, path, layer, point)
 
 
 def _prisma(
-    state: State, config: Mapping[str, Any], path: Path, layer: int | None, point: Point | None
+    state: plain.State, config: Mapping[str, Any], path: Path, layer: int | None, point: Point | None
 ) -> Fields:
     """Read ViT-Prisma's format: W_enc [d_in, d_sae]; b_dec is subtracted; gated files add b_gate, r_mag and b_mag."""
     where = f"ViT-Prisma, {path.name}"
     named = "layer_subtype" if "layer_subtype" in config else "hook_point"
-    subtype = _word(config, named, "hook_resid_post", where).rsplit("blocks.", 1)[-1]
+    subtype = plain.word(config, named, "hook_resid_post", where).rsplit("blocks.", 1)[-1]
     norm = _prisma_norm(config.get("normalize_activations"), where)
-    kind, k = _kind(config, _word(config, "activation_fn_str", "relu", where), where)
+    kind, k = _kind(config, plain.word(config, "activation_fn_str", "relu", where), where)
     gate = None
-    if _word(config, "architecture", "standard", where) == "gated" or "b_gate" in state:
+    if plain.word(config, "architecture", "standard", where) == "gated" or "b_gate" in state:
         _need(state, ("b_gate", "r_mag", "b_mag"), where)
         kind, gate = "gated", Gate(state["b_gate"], state["r_mag"], state["b_mag"])
     found = config.get("hook_point_layer")
@@ -170,7 +136,7 @@ def _prisma(
         k=k,
         gate=gate,
         norm=norm,
-        cls_token_only=_flag(config, "cls_token_only", where),
+        cls_token_only=plain.flag(config, "cls_token_only", where),
     )
 
 
@@ -190,16 +156,16 @@ def _saev(
 ) -> Fields:
     """Read saev's format: a line of JSON, then a state dict. The layer is not stored, and b_dec is not subtracted."""
     where = f"saev, {path.name}"
-    state = _tensors(_unpickled(path, start), path)
-    settings = _mapping(config, "cfg", where) if "cfg" in config else config
+    state = plain.tensors(plain.unpickled(path, start), path)
+    settings = plain.mapping(config, "cfg", where) if "cfg" in config else config
     named = settings.get("activation")
-    said = {"cls": named} if isinstance(named, str) else _mapping(settings, "activation", where)
-    name = _word(said, "cls" if "cls" in said else "key", "relu", where)
+    said = {"cls": named} if isinstance(named, str) else plain.mapping(settings, "activation", where)
+    name = plain.word(said, "cls" if "cls" in said else "key", "relu", where)
     threshold = next((state[key] for key in ("activation.threshold", "threshold") if key in state), None)
     if threshold is not None:
         kind, k = "jumprelu", None
     else:
-        kind, k = _kind({**said, **_mapping(said, "params", where)}, name, where)
+        kind, k = _kind({**said, **plain.mapping(said, "params", where)}, name, where)
     return _made(
         state,
         where,
@@ -213,14 +179,14 @@ def _saev(
 
 
 def _patchsae(
-    state: State, config: Mapping[str, Any], path: Path, layer: int | None, point: Point | None
+    state: plain.State, config: Mapping[str, Any], path: Path, layer: int | None, point: Point | None
 ) -> Fields:
     """Read patchsae's format: block_layer and module_name "resid"; b_dec is subtracted."""
     where = f"patchsae, {path.name}"
-    name = _word(config, "module_name", "resid", where)
+    name = plain.word(config, "module_name", "resid", where)
     if point is None and name != "resid":
         raise ValueError(f"expected module_name 'resid' in {where}, got {name!r}; pass point=")
-    kind, k = _kind(config, _word(config, "activation_fn", "relu", where), where)
+    kind, k = _kind(config, plain.word(config, "activation_fn", "relu", where), where)
     layer = _place(layer, config.get("block_layer"), where)
     return _made(state, where, layer=layer, point=point or "residual", activation=kind, k=k)
 
@@ -232,13 +198,13 @@ def _saelens(folder: Path, layer: int | None, point: Point | None) -> Fields:
     from clipviz.models.checksummed import read_weights
 
     where = f"SAELens, {folder.name}"
-    config = _json(folder / "cfg.json")
+    config = plain.settings_in(folder / "cfg.json")
     state, _ = read_weights(folder / "sae_weights.safetensors", "a SAELens dictionary", "download it again")
-    hook = _word(
-        config if "hook_name" in config else _mapping(config, "metadata", where), "hook_name", "?", where
+    hook = plain.word(
+        config if "hook_name" in config else plain.mapping(config, "metadata", where), "hook_name", "?", where
     )
     place = re.search(r"(?:blocks\.)?(\d+)\.(hook_\w+|mlp\.hook_\w+|attn\.hook_\w+)$", hook)
-    kind, k = _kind(config, _word(config, "architecture", "standard", where), where)
+    kind, k = _kind(config, plain.word(config, "architecture", "standard", where), where)
     gate = None
     if kind == "gated":
         _need(state, ("b_gate", "r_mag", "b_mag"), where)
@@ -253,10 +219,10 @@ def _saelens(folder: Path, layer: int | None, point: Point | None) -> Fields:
         threshold=state.get("threshold"),
         gate=gate,
         norm=_prisma_norm(config.get("normalize_activations"), where),
-        subtracts_bias=_flag(config, "apply_b_dec_to_input", where),
-        cls_token_only=_flag(config, "cls_token_only", where),
-        model=_word(_mapping(config, "metadata", where), "model", "", where, needed=False),
-        log=_log(_mapping(config, "log", where), where),
+        subtracts_bias=plain.flag(config, "apply_b_dec_to_input", where),
+        cls_token_only=plain.flag(config, "cls_token_only", where),
+        model=plain.word(plain.mapping(config, "metadata", where), "model", "", where, needed=False),
+        log=_log(plain.mapping(config, "log", where), where),
     )
 
 
@@ -266,7 +232,7 @@ def _log(told: Mapping[str, Any], where: str) -> TrainingLog | None:
         return None
     columns = [told.get(name) for name in ("steps", "explained", "dead")]
     if not all(isinstance(column, list) and len(column) == len(columns[0] or ()) for column in columns):
-        raise ValueError(f"expected a log of equally long columns in {where}, got {_some(told)}")
+        raise ValueError(f"expected a log of equally long columns in {where}, got {plain.some(told)}")
     steps, explained, dead = (tuple(map(float, column)) for column in columns if column is not None)
     return TrainingLog(
         tuple(map(int, steps)), explained, dead, int(told.get("tokens", 0)), float(told.get("seconds", 0))
@@ -320,25 +286,25 @@ def _dictionary_learning(path: Path, layer: int | None, point: Point | None) -> 
     JumpReLU.
     """
     where = f"dictionary_learning, {path.name}"
-    state = _state(path)
+    state = plain.state_dict(path)
     beside = path.with_name("config.json")
     trainer: Mapping[str, Any] = {}
     if beside.exists():
-        config = _json(beside)
-        trainer = _mapping(config, "trainer", where) if "trainer" in config else config
-    found, name = trainer.get("layer"), _word(trainer, "submodule_name", "resid", where)
+        config = plain.settings_in(beside)
+        trainer = plain.mapping(config, "trainer", where) if "trainer" in config else config
+    found, name = trainer.get("layer"), plain.word(trainer, "submodule_name", "resid", where)
     submodules: dict[str, Point] = {"resid": "residual", "mlp": "mlp output", "attn": "attention output"}
     place = point or next((one for part, one in submodules.items() if part in name), "residual")
     gate = None
-    plain = {}
+    turned = {}
     if "encoder.weight" in state:
         _need(state, ("decoder.weight",), where)
         _check_matrices(where, **{name: state[name] for name in ("encoder.weight", "decoder.weight")})
         bias = next((state[key] for key in ("b_dec", "bias", "decoder_bias") if key in state), None)
         if bias is None:
-            raise ValueError(f"expected b_dec, bias or decoder_bias in {where}, got {_some(state)}")
+            raise ValueError(f"expected b_dec, bias or decoder_bias in {where}, got {plain.some(state)}")
         encoder = state["encoder.weight"]
-        plain = {
+        turned = {
             "W_enc": encoder.T,
             "b_enc": state.get("encoder.bias", encoder.new_zeros(encoder.shape[0])),
             "W_dec": state["decoder.weight"].T,
@@ -353,7 +319,7 @@ def _dictionary_learning(path: Path, layer: int | None, point: Point | None) -> 
     elif "k" in state or trainer.get("k") is not None:
         kind, k = "topk", int(state["k"] if "k" in state else trainer["k"])
     return _made(
-        plain or state,
+        turned or state,
         where,
         layer=_place(layer, found, where),
         point=place,
@@ -361,11 +327,11 @@ def _dictionary_learning(path: Path, layer: int | None, point: Point | None) -> 
         k=k,
         threshold=threshold,
         gate=gate,
-        subtracts_bias="encoder.weight" in state or _flag(trainer, "apply_b_dec_to_input", where),
+        subtracts_bias="encoder.weight" in state or plain.flag(trainer, "apply_b_dec_to_input", where),
     )
 
 
-def _made(state: State, where: str, **said: Any) -> Fields:
+def _made(state: plain.State, where: str, **said: Any) -> Fields:
     """Convert W_enc [d_in, d_sae] and W_dec [d_sae, d_in] to the fields of a dictionary, in float32."""
     _need(state, ("W_enc", "W_dec", "b_dec"), where)
     _check_matrices(where, W_enc=state["W_enc"], W_dec=state["W_dec"])
@@ -408,7 +374,7 @@ def _floats(gate: Gate | None) -> Gate | None:
 def _kind(config: Mapping[str, Any], name: str, where: str) -> tuple[Activation, int | None]:
     """Return the activation that a configuration names, with its k."""
     name = name.lower().replace("_", "").replace("-", "")
-    inner = _mapping(config, "activation_fn_kwargs", where)
+    inner = plain.mapping(config, "activation_fn_kwargs", where)
     k = next(
         (source[key] for source in (inner, config) for key in ("k", "top_k", "topk") if key in source), None
     )
@@ -449,163 +415,9 @@ def _place(given: int | None, found: Any, where: str) -> int:
     return chosen
 
 
-def _need(state: State, names: tuple[str, ...], where: str) -> None:
+def _need(state: plain.State, names: tuple[str, ...], where: str) -> None:
     missing = [name for name in names if name not in state]
     if missing:
         raise ValueError(
-            f"expected {', '.join(names)} in {where}, got {_some(state)}; known formats: {KNOWN}"
+            f"expected {', '.join(names)} in {where}, got {plain.some(state)}; known formats: {KNOWN}"
         )
-
-
-def _header(path: Path) -> tuple[Mapping[str, Any], int] | None:
-    """Return saev's first line and where the state dict begins, or None for other files."""
-    with path.open("rb") as stream:
-        line = stream.readline(1 << 20)
-    if not line.startswith(b"{") or not line.endswith(b"\n"):
-        return None
-    config = _parsed(line.decode("utf-8", "replace"), path)
-    return config, len(line)
-
-
-def _json(path: Path) -> Mapping[str, Any]:
-    if path.stat().st_size > 1 << 24:
-        raise ValueError(f"expected a configuration, got {path.stat().st_size / 1e6:,.0f} MB at {path}")
-    return _parsed(path.read_text(encoding="utf-8", errors="replace"), path)
-
-
-def _parsed(text: str, path: Path) -> Mapping[str, Any]:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"expected JSON in {path}, got {error}; download the file again") from error
-    if not isinstance(found, Mapping):
-        raise ValueError(
-            f"expected a configuration of names and values in {path}, got {type(found).__name__}"
-        )
-    _check_names(found, path)
-    return found
-
-
-def _check_names(settings: Mapping[str, Any], path: Path) -> None:
-    """Raise ValueError for a name that differs by one letter from a missing one of SETTINGS, since the file is then
-    damaged.
-    """
-    for name, value in settings.items():
-        if name not in SETTINGS:
-            meant = next(
-                (one for one in SETTINGS if one not in settings and _one_letter_apart(name, one)), None
-            )
-            if meant is not None:
-                raise ValueError(
-                    f"expected the setting {meant!r} in {path}, got {name!r}; download the file again"
-                )
-        if isinstance(value, Mapping):
-            _check_names(value, path)
-
-
-def _one_letter_apart(name: Any, other: str) -> bool:
-    if not isinstance(name, str) or len(name) != len(other) or len(other) < 3:
-        return False
-    return sum(a != b for a, b in zip(name.lower(), other, strict=True)) <= 1
-
-
-def _mapping(holder: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
-    """Return the settings under a name, or an empty mapping."""
-    found = holder.get(name)
-    if found is None:
-        return {}
-    if not isinstance(found, Mapping):
-        raise ValueError(f"expected settings under {name} in {where}, got {type(found).__name__}")
-    return found
-
-
-def _flag(settings: Mapping[str, Any], name: str, where: str) -> bool:
-    """Return a boolean setting, False if it is missing."""
-    found = settings.get(name, False)
-    if not isinstance(found, bool):
-        raise ValueError(f"expected {name} to be true or false in {where}, got {found!r}")
-    return found
-
-
-def _word(settings: Mapping[str, Any], name: str, usual: str, where: str, needed: bool = True) -> str:
-    """Return a setting that is a name; if `needed`, it may not be empty."""
-    found = settings.get(name, usual)
-    if not isinstance(found, str) or (needed and not found):
-        raise ValueError(f"expected a name as {name} in {where}, got {found!r}")
-    return found
-
-
-def _state(path: Path) -> State:
-    stored = _unpickled(path)
-    if isinstance(stored, Mapping) and isinstance(stored.get("state_dict"), Mapping):
-        stored = stored["state_dict"]
-    return _tensors(stored, path)
-
-
-def _tensors(stored: Any, path: Path) -> State:
-    if not isinstance(stored, Mapping):
-        _refuse(path, f"got {type(stored).__name__}")
-    found = {str(name): value.detach() for name, value in stored.items() if isinstance(value, Tensor)}
-    if any(value.is_meta or value.layout != torch.strided or value.is_quantized for value in found.values()):
-        raise ValueError(f"expected plain tensors in {path}; {CONVERT}")
-    return found
-
-
-def _unpickled(path: Path, start: int = 0) -> Any:
-    """Return what torch reads from a file without running any code in it."""
-    try:
-        with path.open("rb") as stream, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns about pickles that it refuses
-            stream.seek(start)
-            source: Any = io.BytesIO(stream.read()) if start else stream
-            _check_sums(source)
-            return torch.load(source, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        _refuse(path, f"got {named[1]}" if named else "got a file that torch cannot read safely", error)
-    except (
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        KeyError,
-        AttributeError,
-        TypeError,
-        IndexError,
-    ) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-        raise ValueError(
-            f"expected a file of torch at {path}, got one that cannot be read ({reason})"
-        ) from error
-
-
-def _check_sums(source: Any) -> None:
-    """Raise ValueError if an archive of torch does not match the checksums in it, which torch does not verify.
-
-    A checksum of 0 means that none was stored. Files older than torch 1.6 are not archives.
-    """
-    if not zipfile.is_zipfile(source):
-        source.seek(0)
-        return
-    try:
-        with zipfile.ZipFile(source) as archive:
-            for member in archive.infolist():
-                if member.CRC:
-                    with archive.open(member) as stream:
-                        while stream.read(1 << 20):
-                            pass
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, struct.error) as error:
-        raise ValueError(f"a damaged archive: {error}") from error
-    source.seek(0)
-
-
-def _refuse(path: Path, found: str, error: Exception | None = None) -> NoReturn:
-    raise ValueError(
-        f"expected tensors and plain values in {path}, {found}, a pickled object, which clipviz does "
-        f"not load; {CONVERT}"
-    ) from error
-
-
-def _some(names: Any, n: int = 6) -> str:
-    listed = sorted(map(str, names))
-    return (", ".join(listed[:n]) or "nothing") + (f" ... ({len(listed)} in all)" if len(listed) > n else "")
