@@ -253,11 +253,22 @@ def test_fact_contrast_is_zero_for_a_model_that_knows():
     assert wrong.item() == pytest.approx(100, abs=1)
 
 
-def test_plain_attention_equals_the_fused_kernel():
-    query, key, value = torch.randn(3, 2, 4, 7, 8, generator=torch.Generator().manual_seed(1))
-    mask = torch.zeros(7, 7).masked_fill(torch.ones(7, 7).triu(1).bool(), float("-inf"))
-    expected = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    torch.testing.assert_close(objective.attention(query, key, value, mask), expected)
+@pytest.mark.parametrize("masked", [False, True])
+def test_written_out_attention_equals_torchs_with_its_gradients(masked):
+    torch.manual_seed(1)
+    module = torch.nn.MultiheadAttention(24, 3, batch_first=True).double()
+    torch.nn.init.normal_(module.in_proj_bias)
+    tokens = torch.randn(2, 7, 24, dtype=torch.float64, requires_grad=True)
+    mask = torch.full((7, 7), -math.inf, dtype=torch.float64).triu(1) if masked else None
+    weights = torch.randn(2, 7, 24, dtype=torch.float64)
+    found, _ = objective.self_attention(module, tokens, tokens, tokens, attn_mask=mask)
+    expected, _ = module(tokens, tokens, tokens, need_weights=False, attn_mask=mask)
+    torch.testing.assert_close(found, expected)
+    wanted = [tokens, *module.parameters()]
+    torch.testing.assert_close(
+        torch.autograd.grad((found * weights).sum(), wanted),
+        torch.autograd.grad((expected * weights).sum(), wanted),
+    )
 
 
 def test_short_texts_encode_like_padded_ones():
@@ -353,19 +364,20 @@ def test_the_truth_loss_equals_its_definition_and_is_least_at_pointwise_mutual_i
     assert first == 1
 
 
-def test_a_rare_true_sentence_comes_before_a_common_one():
+@pytest.mark.parametrize("rarity", [1.0, 0.6])
+def test_a_rare_true_sentence_comes_before_a_common_one(rarity):
     """What the correction is for: two sentences are always true, and the rarer one is to be nearest."""
     images = torch.ones(4, 1)
     texts = torch.zeros(2, 1, requires_grad=True)
     truth, frequency = torch.full((4, 2), TRUE), torch.tensor([0.9, 0.01])
     optimizer = torch.optim.Adam([texts], lr=0.1)
     for _ in range(200):
-        loss, _ = objective.truth_contrast(images, texts, torch.ones(()), truth, frequency)
+        loss, _ = objective.truth_contrast(images, texts, torch.ones(()), truth, frequency, rarity)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     difference = (texts[1] - texts[0]).item()
-    assert difference == pytest.approx(math.log(0.9 / 0.01), abs=0.05)
+    assert difference == pytest.approx(rarity * math.log(0.9 / 0.01), abs=0.05)
 
 
 def test_sentences_of_a_batch_come_with_their_truth():

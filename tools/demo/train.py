@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import functools
 import json
 import math
 import signal
@@ -35,7 +36,7 @@ from clipviz.demo.model.network import (
 )
 from clipviz.files import replacing
 from tools.demo.batches import Batch, Mixture, stream
-from tools.demo.objective import attention, caption_contrast, fact_contrast, truth_contrast
+from tools.demo.objective import caption_contrast, fact_contrast, self_attention, truth_contrast
 
 BACKGROUND_FIRST, WHOLE = 0.4, 0.75
 """Until when, as shares of a run, patches without things are left out first; from when on none is left out."""
@@ -100,6 +101,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--truth-weight", type=float, default=1.5, help="weight of the sentences of all families"
     )
     parser.add_argument(
+        "--rarity", type=float, default=1.0, help="how far rare sentences come before common ones (0 to 1)"
+    )
+    parser.add_argument(
         "--reference", type=int, default=6000, help="free scenes that say how common a sentence is"
     )
     parser.add_argument("--seed", type=int, default=0)
@@ -156,6 +160,9 @@ class Trainer:
         self.dropout = BackgroundDropout(self.config["vision_cfg"]["patch_size"])
         self.model.visual.patch_dropout = self.dropout  # open_clip leaves it out where the config says 0
         self.model.to(options.device).train()
+        for module in self.model.modules() if options.device == "cpu" else ():
+            if isinstance(module, torch.nn.MultiheadAttention):
+                module.forward = functools.partial(self_attention, module)  # type: ignore[method-assign]
         self.optimizers = optimizers(self.model, options)
         self.progress = Progress()
         self.averages: dict[str, float] = {}
@@ -194,9 +201,6 @@ class Trainer:
     def run(self) -> None:
         options, progress = self.options, self.progress
         saved_at = watched_at = time.monotonic()
-        plain_attention = options.device == "cpu"
-        fused = F.scaled_dot_product_attention
-        F.scaled_dot_product_attention = attention if plain_attention else fused
         batches = stream(
             options.seed,
             progress.step,
@@ -219,7 +223,6 @@ class Trainer:
                     self.watch()
                     watched_at = time.monotonic()
         finally:
-            F.scaled_dot_product_attention = fused
             batches.close()
             signal.signal(signal.SIGTERM, previous)
         self.save()
@@ -272,6 +275,7 @@ class Trainer:
             scale,
             batch.truth.to(device),
             batch.frequency.to(device),
+            self.options.rarity,
         )
         measured = {"caption loss": contrast.item(), "fact loss": fact.item(), "truth loss": truth.item()}
         measured["true first"] = true_first
