@@ -33,8 +33,9 @@ def tokens_of(model: ClipModel) -> Tokens:
         return _byte_pairs(given)
     if isinstance(given, HfTokenizer):
         return _from_json(given.tokenizer, given.context_length, "")
-    if isinstance(given, HFTokenizer) and not given.tokenizer_mode and not given.strip_sep_token:
-        return _from_json(given.tokenizer, given.context_length, given.clean_fn.__name__)
+    if isinstance(given, HFTokenizer) and not given.tokenizer_mode:
+        erased = given.tokenizer.sep_token_id if given.strip_sep_token else None
+        return _from_json(given.tokenizer, given.context_length, given.clean_fn.__name__, erased)
     return _none(f"the tokenizer {type(given).__name__} is only available in Python")
 
 
@@ -57,8 +58,10 @@ def _entities() -> bytes:
     return json.dumps(html.entities.html5, ensure_ascii=False).encode()
 
 
-def _from_json(tokenizer: Any, context: int, clean: str) -> Tokens:
-    """Return a fast tokenizer of the package tokenizers, whose JSON tokenizers.js reads."""
+def _from_json(tokenizer: Any, context: int, clean: str, erased: int | None = None) -> Tokens:
+    """Return a fast tokenizer of the package tokenizers, whose JSON tokenizers.js reads. erased: an id that becomes 0,
+    as CLIPA's separator does.
+    """
     fast = getattr(tokenizer, "backend_tokenizer", None)
     if fast is None:
         return _none(f"the tokenizer {type(tokenizer).__name__} has no tokenizer.json")
@@ -66,16 +69,17 @@ def _from_json(tokenizer: Any, context: int, clean: str) -> Tokens:
     if clean not in ("", "whitespace", "lower", "canonicalize"):
         return _none(f"texts are cleaned by {clean}, which is only available in Python")
     said = json.loads(fast.to_str())
-    kind = said["model"].get("type")
-    if kind not in ("BPE", "Unigram"):  # words with accented letters are split differently
-        return _none(f"its tokenizer is of the kind {kind}, not byte pairs or sentence pieces")
+    kind, splits = said["model"].get("type"), (said.get("pre_tokenizer") or {}).get("type")
+    # Other rules for words split accented letters differently.
+    if kind not in ("BPE", "Unigram") and (kind, splits) != ("WordPiece", "BertPreTokenizer"):
+        return _none(f"its tokenizer is of the kind {kind}, not byte pairs, sentence pieces or BERT's word pieces")
     said["truncation"] = said["padding"] = None
     config = {
         "model_max_length": context,
         "tokenizer_class": type(tokenizer).__name__.removesuffix("Fast"),
         **{
             f"{name}_token": getattr(tokenizer, f"{name}_token")
-            for name in ("bos", "eos", "pad", "unk")
+            for name in ("bos", "eos", "pad", "unk", "cls", "sep", "mask")
             if getattr(tokenizer, f"{name}_token", None)
         },
     }
@@ -84,6 +88,7 @@ def _from_json(tokenizer: Any, context: int, clean: str) -> Tokens:
         "pad": tokenizer.pad_token_id,
         "clean": clean,
         "side": tokenizer.padding_side,
+        "erased": erased,
     }
     files = {
         "tokenizer": json.dumps(said, ensure_ascii=False).encode(),

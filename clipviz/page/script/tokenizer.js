@@ -176,8 +176,8 @@ export class BytePairs {
 export class FromJson {
   /**
    * @param {any} tokenizer of tokenizers.js
-   * @param {{ context: number, pad: number, clean: "" | "whitespace" | "lower" | "canonicalize", side: string
-   *   }} facts
+   * @param {{ context: number, pad: number, clean: "" | "whitespace" | "lower" | "canonicalize", side: string,
+   *   erased: number | null }} facts erased: an id that becomes 0
    * @param {Record<string, string>} entities
    */
   constructor(tokenizer, facts, entities) {
@@ -188,7 +188,7 @@ export class FromJson {
 
   /** @param {string} text */
   ids(text) {
-    const { context, pad, clean, side } = this.facts;
+    const { context, pad, clean, side, erased } = this.facts;
     const given = clean ? this.cleaning[clean](text) : text;
     const whole = this.tokenizer.encode(given).ids;
     const bare = this.tokenizer.encode(given, { add_special_tokens: false }).ids;
@@ -196,7 +196,8 @@ export class FromJson {
     const at = this.#place(whole, bare); // special tokens are kept when a text is truncated
     const found = [...whole.slice(0, at), ...bare.slice(0, room), ...whole.slice(at + bare.length)];
     const padding = Array(Math.max(0, context - found.length)).fill(pad);
-    return Int32Array.from(side === "left" ? [...padding, ...found] : [...found, ...padding]);
+    const ids = side === "left" ? [...padding, ...found] : [...found, ...padding];
+    return Int32Array.from(ids, (id) => (id === erased ? 0 : id));
   }
 
   /** The position of the text among its special tokens. @param {number[]} whole @param {number[]} bare */
