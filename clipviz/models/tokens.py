@@ -72,7 +72,9 @@ def _from_json(tokenizer: Any, context: int, clean: str, erased: int | None = No
     kind, splits = said["model"].get("type"), (said.get("pre_tokenizer") or {}).get("type")
     # Other rules for words split accented letters differently.
     if kind not in ("BPE", "Unigram") and (kind, splits) != ("WordPiece", "BertPreTokenizer"):
-        return _none(f"its tokenizer is of the kind {kind}, not byte pairs, sentence pieces or BERT's word pieces")
+        return _none(
+            f"its tokenizer is of the kind {kind}, not byte pairs, sentence pieces or BERT's word pieces"
+        )
     said["truncation"] = said["padding"] = None
     config = {
         "model_max_length": context,

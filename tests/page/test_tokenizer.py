@@ -250,4 +250,6 @@ def test_a_tokenizer_that_the_page_would_read_otherwise_is_declined():
     pytest.importorskip("transformers")
     tokens = module._from_json(trained("words"), 20, "")
     assert tokens.kind == "none"
-    assert "of the kind WordLevel, not byte pairs, sentence pieces or BERT's word pieces" in tokens.facts["why"]
+    assert (
+        "of the kind WordLevel, not byte pairs, sentence pieces or BERT's word pieces" in tokens.facts["why"]
+    )

@@ -1,79 +1,106 @@
 // Run by compare.py in node: the page's numbers for every image and text beside those that Python wrote down.
 import { readFile } from "node:fs/promises";
 import path from "node:path";
-import { asked, open, tell } from "../../tests/page/open.mjs";
+import { asked, open, page, tell } from "../../tests/page/open.mjs";
 
 const began = performance.now();
 const engine = await open();
 const opened = performance.now() - began;
-const { tower } = engine;
+const { tower, collection, pool } = engine;
+const { textspan } = await page("script/textspan.js");
+const { accuracy } = await page("script/collection.js");
 const { d_embed: E, n_layers: L, n_heads: H, n_tokens: T, has_tail } = tower.facts;
 const M = 1 + L + Number(has_tail);
 const N = asked.texts.length;
-const worst = {};
-const most = {};
-const passes = [];
-const scores = [];
-const note = (name, found, wanted) =>
-  found.forEach((x, i) => {
-    worst[name] = Math.max(worst[name] ?? 0, Math.abs(x - wanted[i]));
-    most[name] = Math.max(most[name] ?? 0, Math.abs(wanted[i]));
-  });
-const readings = [];
-const readingTimes = [];
-for (const text of asked.texts) {
-  const direction = await engine.direction(text);
-  const at = performance.now();
-  readings.push(tower.reading(direction));
-  readingTimes.push(performance.now() - at);
-}
-for (let image = 0; image < asked.images; image++) {
-  const file = await readFile(path.join(asked.site, `${image}.ref`));
-  const wanted = new Float32Array(file.buffer.slice(file.byteOffset, file.byteOffset + file.length));
-  let at = performance.now();
-  const trace = await engine.pass(engine.picture(image));
-  passes.push(performance.now() - at);
-  note("embedding", trace.embedding, wanted.subarray(0, E));
-  let from = E;
-  const part = (size) => wanted.subarray(from, (from += size));
-  const heads = part(N * L * H);
-  const mlps = part(N * M);
-  const tokens = part(N * L * H * T);
-  readings.forEach((reading, j) => {
-    note("heads", tower.headEffects(trace, reading), heads.subarray(j * L * H, (j + 1) * L * H));
-    note("mlps", tower.mlpEffects(trace, reading), mlps.subarray(j * M, (j + 1) * M));
-    at = performance.now();
-    const found = tower.tokenScores(trace, reading);
-    scores.push(performance.now() - at);
-    note("tokens", found, tokens.subarray(j * L * H * T, (j + 1) * L * H * T));
-    const cosine =
-      reading.direction.reduce((sum, x, k) => sum + x * trace.embedding[k], 0) /
-      Math.hypot(...trace.embedding);
-    const said =
-      reading.direction.reduce((sum, x, k) => sum + x * wanted[k], 0) / Math.hypot(...wanted.subarray(0, E));
-    note("cosine", [cosine], [said]);
-  });
-}
-const typed = [];
-if (engine.typed)
-  for (let i = 0; i < 5; i++) {
-    const at = performance.now();
-    await engine.direction(`a text that nobody has typed before, number ${i}`);
-    typed.push(performance.now() - at);
+
+/** The largest difference and the largest number of each quantity. */
+class Worst {
+  constructor() {
+    this.far = {};
+    this.most = {};
   }
-const median = (all) => [...all].sort((a, b) => a - b)[all.length >> 1] ?? null;
-const round = (x) => (x === null ? null : Math.round(x * 10) / 10);
+
+  note(name, found, wanted) {
+    if (found.length !== wanted.length) throw new Error(`${name}: ${found.length} of ${wanted.length} numbers`);
+    let [far, most] = [this.far[name] ?? 0, this.most[name] ?? 0];
+    for (let i = 0; i < found.length; i++) {
+      const difference = Math.abs(found[i] - wanted[i]);
+      if (!(difference <= far)) far = difference; // also if one is no number
+      most = Math.max(most, Math.abs(wanted[i]));
+    }
+    [this.far[name], this.most[name]] = [far, most];
+  }
+
+  /** Cosines as they are, the others as shares of the largest. */
+  get differences() {
+    const share = (name) => (name === "cosine" ? 1 : this.most[name]);
+    return Object.fromEntries(Object.keys(this.far).map((name) => [name, this.far[name] / share(name)]));
+  }
+}
+
+const cosine = (direction, embedding) => {
+  let [sum, square] = [0, 0];
+  for (let k = 0; k < E; k++) {
+    sum += direction[k] * embedding[k];
+    square += embedding[k] * embedding[k];
+  }
+  return sum / Math.sqrt(square);
+};
+
+const times = { pass: [], text: [], reading: [], scores: [] };
+const timed = async (name, work) => {
+  const at = performance.now();
+  const found = await work();
+  times[name].push(performance.now() - at);
+  return found;
+};
+
+const directions = [];
+const readings = [];
+for (const text of asked.texts) {
+  directions.push(await timed("text", () => engine.direction(text)));
+  readings.push(await timed("reading", () => tower.reading(directions[directions.length - 1])));
+}
+const worst = Object.fromEntries(asked.kinds.map((kind) => [kind, new Worst()]));
+for (let image = 0; image < asked.images; image++) {
+  const trace = await timed("pass", () => engine.pass(engine.picture(image)));
+  const found = [];
+  for (const [j, reading] of readings.entries())
+    found.push({
+      heads: tower.headEffects(trace, reading),
+      mlps: tower.mlpEffects(trace, reading),
+      tokens: await timed("scores", () => tower.tokenScores(trace, reading)),
+      cosine: [cosine(directions[j], trace.embedding)],
+    });
+  for (const kind of asked.kinds) {
+    const file = await readFile(path.join(asked.site, `${image}.${kind}`));
+    const wanted = new Float32Array(file.buffer.slice(file.byteOffset, file.byteOffset + file.length));
+    let from = 0;
+    const part = (size) => wanted.subarray(from, (from += size));
+    const embedding = part(E);
+    worst[kind].note("embedding", trace.embedding, embedding);
+    for (const [name, size] of [
+      ["heads", L * H],
+      ["mlps", M],
+      ["tokens", L * H * T],
+    ])
+      for (let j = 0; j < N; j++) worst[kind].note(name, found[j][name], part(size));
+    for (let j = 0; j < N; j++)
+      worst[kind].note("cosine", found[j].cosine, [cosine(asked.directions[kind][j], embedding)]);
+  }
+}
+
+const median = (all) => [...all].sort((a, b) => a - b)[all.length >> 1];
 tell({
-  images: asked.images,
-  texts: N,
-  difference: Object.fromEntries(
-    Object.keys(worst).map((name) => [name, Number((worst[name] / most[name]).toExponential(1))]),
+  difference: Object.fromEntries(asked.kinds.map((kind) => [kind, worst[kind].differences])),
+  spans: Array.from(
+    { length: L * H },
+    (_, i) => textspan(collection, pool, Math.floor(i / H), i % H, { n_draws: 0 }),
   ),
-  ms: {
-    open: round(opened),
-    pass: round(median(passes)),
-    text: round(median(typed)),
-    reading: round(median(readingTimes)),
-    scores: round(median(scores)),
-  },
+  accuracies: asked.ablations.map(
+    (ablation) =>
+      accuracy(collection.after(ablation), Float32Array.from(asked.classes.flat()), asked.labels, asked.groups)
+        .top1,
+  ),
+  ms: { open: opened, ...Object.fromEntries(Object.entries(times).map(([name, all]) => [name, median(all)])) },
 });

@@ -1,0 +1,42 @@
+"""tools/page/compare.py, with which larger models are compared, on a tiny CLIPA and a tiny SigLIP."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.models.families import with_texts
+from tools.page import compare
+
+pytest.importorskip("onnx", reason="the page's export needs the extra web")
+pytest.importorskip("onnxscript", reason="the page's export needs the extra web")
+
+CLOSE = 1e-5
+
+
+def pictures(n: int) -> list[Image.Image]:
+    draw = np.random.default_rng(3)
+    return [Image.fromarray(draw.integers(0, 256, (32, 32, 3), dtype=np.uint8)) for _ in range(n)]
+
+
+@pytest.mark.parametrize(("family", "precision"), [("CLIPA", "float32"), ("SigLIP", "float16")])
+def test_page_and_python_agree(family, precision):
+    pool = [f"{thing} number {i}" for i in range(6) for thing in ("a swan", "the sea", "a red boat", "two owls")]
+    found = compare.compare(with_texts(family), pictures(24), pool, 4, precision)
+    for name in ("embedding", "heads", "mlps", "tokens", "cosine"):
+        assert found.difference[name] < CLOSE, name
+    same, n_heads = found.heads_described
+    assert same == n_heads
+    assert found.gain < CLOSE
+    assert len(found.accuracies) == 6
+    assert found.n_same_accuracies == 6
+    assert len({python for python, _ in found.accuracies}) > 1
+    if precision == "float16":  # rounding the weights changes more than the page does
+        assert CLOSE < found.rounded["tokens"] < 0.1
+        assert found.rounded["cosine"] > found.difference["cosine"]
+    else:
+        assert found.rounded == {}
+    cells = compare.row(family, precision, found)
+    assert len(cells) == len(compare.COLUMNS)
+    assert cells[-3:-1] == (f"{found.gain:.0e}", "6 of 6")
