@@ -1,17 +1,19 @@
-"""The documentation site: every Python block runs, and the site is built without a warning or a dead link."""
+"""The documentation site: every Python block runs, and what is wrong with a built site is found (.ci/run builds it)."""
 
 from __future__ import annotations
 
+import argparse
 import functools
 import re
-import subprocess
-import sys
+import shlex
 from pathlib import Path
 
 import pytest
 
 import clipviz
+from clipviz.page.command import add_arguments
 from clipviz.session import Session
+from tools.docs import __main__ as built
 from tools.docs import pages
 from tools.docs.__main__ import dead_links
 
@@ -57,17 +59,70 @@ def test_every_block_of_a_page_runs(page, one_demo, monkeypatch, tmp_path):
             print(f"{page}: a block was compiled and not run, because it needs {needs}")
 
 
-@pytest.mark.slow
-def test_the_site_is_built_without_a_warning(tmp_path):
-    made = subprocess.run(
-        [sys.executable, "-m", "tools.docs", "--no-board"], cwd=pages.ROOT, capture_output=True, text=True
+def test_pages_are_written_with_the_board_in_a_place_of_its_own(tmp_path, monkeypatch):
+    """.ci/run builds the site; here are the pages that the generator is given."""
+    monkeypatch.setattr(pages, "BOARD", tmp_path / "board")
+    pages.BOARD.mkdir()
+    (pages.BOARD / "index.html").write_text("the board")
+    folder = tmp_path / "docs"
+    pages.write(folder)
+    assert (folder / "board" / "index.html").read_text() == "the board"
+    places = [
+        page for page in folder.rglob("*.md") if page.relative_to(folder).parts[0] in ("board", "board.md")
+    ]
+    assert places == []
+    assert 'src="board/index.html' in (folder / "index.md").read_text("utf-8")
+    heads = (folder / "topics" / "heads.md").read_text("utf-8")
+    assert "<math" in heads
+    assert "$$" not in heads
+    assert (folder / "thesis.md").read_text("utf-8").startswith("---\nhide: [toc]\n---\n\n# ")
+
+
+def test_what_is_wrong_with_a_built_site_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(built, "BOARD", tmp_path / "build" / "board")
+    site = tmp_path / "site"
+    for folder, words in ((built.BOARD, "the board"), (site / "board", "the board"), (site / "a", "a page")):
+        folder.mkdir(parents=True)
+        (folder / "index.html").write_text(words)
+    assert built.problems(site) == []
+    (site / "board" / "index.html").write_text("a page of the same name")
+    (site / "a" / "index.html").write_text('$$x$$ <a href="../b/"></a>')
+    assert built.problems(site) == [
+        "nothing is at a/index.html: ../b/",
+        "a/index.html: a formula is left between $$",
+        "board/index.html: another page is in the board's place",
+    ]
+
+
+def test_long_names_in_tables_may_be_broken():
+    row = "| `session.maps.tokens` | [`a|b`](x.md) | `<b>` |".replace("a|b", "a\\|b")
+    assert pages.breakable(row) == (
+        "| <code>session.<wbr>maps.<wbr>tokens</code> | [<code>a&#124;b</code>](x.md) | <code>&lt;b&gt;</code> |"
     )
-    assert made.returncode == 0, made.stdout + made.stderr
-    assert "No issues found" in made.stdout + made.stderr
-    site = pages.ROOT / "build" / "site"
-    formulas = (site / "topics" / "heads" / "index.html").read_text("utf-8")
-    assert "<math" in formulas
-    assert "$$" not in formulas
+
+
+@pytest.mark.parametrize(("host", "folder"), [("github", "site/"), ("gitlab", "public/")])
+def test_a_hosts_workflow_publishes_the_folder_that_it_serves(host, folder):
+    yaml = pytest.importorskip("yaml")
+    text = (DOCS / "hosts" / f"{host}.yml").read_text("utf-8")
+    said = yaml.safe_load(text)
+    assert "secrets." not in text
+    if host == "github":
+        steps = said["jobs"]["publish"]["steps"]
+        commands = [step["run"] for step in steps if "run" in step]
+        served = next(step["with"]["path"] for step in steps if "upload" in step.get("uses", ""))
+    else:
+        commands, served = said["pages"]["script"], said["pages"]["artifacts"]["paths"][0] + "/"
+    assert served == folder
+    assert 'pip install "clipviz[web]"' in commands
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    written = [line.strip(" #-") for line in text.splitlines() if "clipviz publish" in line]
+    for command in (*commands, *written):
+        _, publish, arguments = command.partition("clipviz publish ")
+        if publish:
+            assert parser.parse_args(shlex.split(arguments)).folder == folder
+    assert any("clipviz publish" in command for command in commands)
 
 
 def test_the_readme_is_a_front_door():
@@ -89,10 +144,10 @@ def test_addresses_without_a_file_are_found(tmp_path):
     (tmp_path / "a" / "index.html").write_text(
         '<a href="../b/"></a><img src="c.png"><a href="https://x.y/z"></a>'
     )
-    (tmp_path / "index.html").write_text('<a href="a/#x"></a><iframe src="demo/index.html#v"></iframe>')
+    (tmp_path / "index.html").write_text('<a href="a/#x"></a><iframe src="board/index.html#v"></iframe>')
     dead = ["a/index.html: ../b/", "a/index.html: c.png"]
-    assert dead_links(tmp_path, without=("demo/",)) == dead
-    assert dead_links(tmp_path) == [*dead, "index.html: demo/index.html"]
+    assert dead_links(tmp_path, without=("board/",)) == dead
+    assert dead_links(tmp_path) == [*dead, "index.html: board/index.html"]
 
 
 def test_links_that_leave_docs_lead_to_pages_or_become_words():
@@ -104,7 +159,7 @@ def test_links_that_leave_docs_lead_to_pages_or_become_words():
 
 @pytest.mark.parametrize(
     ("page", "start"),
-    [("index.md", "demo/"), ("topics/heads.md", "../demo/"), ("topics/index.md", "../demo/")],
+    [("index.md", "board/"), ("topics/heads.md", "../board/"), ("topics/index.md", "../board/")],
 )
 def test_a_board_is_found_from_every_page(page, start):
     assert f'src="{start}index.html#text=a swan&amp;head=4.6"' in pages.board("text=a swan&head=4.6", page)

@@ -14,6 +14,8 @@ type texts and drop pictures, and every head and token responds; nothing leaves 
   clipviz publish site/
   clipviz publish site/ --model ViT-B-32 --pretrained laion2b_s34b_b79k --images photos/ --precision float16
   python -m http.server --directory site/
+
+The documentation's page "Publish a page" has workflow files for GitHub Pages and GitLab Pages.
 """
 
 

@@ -1,7 +1,8 @@
 """Make the documentation site: python -m tools.docs [--serve PORT] [--no-board].
 
-The board of the demo is published once, into build/board, and shared by the pages; then mkdocs writes build/site, and
-every warning is an error. Any web server shows the folder.
+The board of the demo is published once, into build/board, and shared by the pages; then zensical writes build/site.
+Every warning, every dead link and every formula that was left as it is written is an error. Any web server shows the
+folder.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def dead_links(site: Path, without: tuple[str, ...] = ()) -> list[str]:
     """Addresses within the site at which there is no file, but those that begin with one of `without`."""
     dead = []
     for page in sorted(site.rglob("*.html")):
-        if page.is_relative_to(site / "demo") or page.name == "404.html":
+        if page.is_relative_to(site / BOARD.name) or page.name == "404.html":
             continue
         for address in re.findall(r'(?:href|src)="([^"#?]+)', page.read_text("utf-8")):
             if re.match(r"[a-z]+:|//", address):
@@ -45,6 +46,22 @@ def dead_links(site: Path, without: tuple[str, ...] = ()) -> list[str]:
     return dead
 
 
+def problems(site: Path) -> list[str]:
+    """What is wrong with the site that was built: dead links, formulas left as written, a page in the board's place."""
+    found = [
+        f"nothing is at {one}" for one in dead_links(site, () if BOARD.exists() else (f"{BOARD.name}/",))
+    ]
+    found += [
+        f"{page.relative_to(site)}: a formula is left between $$"
+        for page in site.rglob("*.html")
+        if "$$" in page.read_text("utf-8")
+    ]
+    shown = site / BOARD.name / "index.html"
+    if BOARD.exists() and shown.read_bytes() != (BOARD / "index.html").read_bytes():
+        found.append(f"{shown.relative_to(site)}: another page is in the board's place")
+    return found
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--no-board", action="store_true", help="leave the board as it was published before")
@@ -55,8 +72,8 @@ def main(arguments: list[str] | None = None) -> None:
     write(ROOT / "build" / "docs")
     subprocess.run([sys.executable, "-m", "zensical", "build", "--strict", "--clean"], cwd=ROOT, check=True)
     site = Path(ROOT, "build", "site")
-    if dead := dead_links(site, without=() if BOARD.exists() else ("demo/",)):
-        sys.exit("nothing is at these addresses:\n" + "\n".join(dead))
+    if wrong := problems(site):
+        sys.exit("\n".join(wrong))
     print(f"{site}: {sum(1 for _ in site.rglob('*.html'))} pages")
     if options.serve:
         handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(site))

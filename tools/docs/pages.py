@@ -26,11 +26,19 @@ PAGES = {
 }
 """Files outside docs/ that have a page, from the repository's root; README's place is the site's first page."""
 
+WIDE = ("thesis.md", "stage.md", "nulls.md", "towers.md", "compare.md")
+"""Pages of wide tables, which take the place of the list of headings."""
+
 BOARD = ROOT / "build" / "board"
-"""Where `python -m tools.docs` publishes the board."""
+"""Where `python -m tools.docs` publishes the board, and its folder in the site."""
+
+WITHOUT_HEADINGS = "---\nhide: [toc]\n---\n\n"
 
 _FORMULA = re.compile(r"\$\$(.+?)\$\$", re.DOTALL)
 _BOARD = re.compile(r"^\[board: *(.*?)\]$", re.MULTILINE)
+_TABLE = re.compile(r"^\|.*$", re.MULTILINE)
+_BREAKS = re.compile(r"(::|[._/(,=])(?=.)")
+_CODE = re.compile(r"`([^`]+)`")
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s]+)\)")
 
 
@@ -47,13 +55,15 @@ def write(folder: Path) -> None:
         text = _BOARD.sub(lambda found, page=page: board(found[1], page), text)
         target = folder / page
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(_FORMULA.sub(lambda found: formula(found[1]), text), encoding="utf-8")
+        text = _TABLE.sub(lambda found: breakable(found[0]), text)
+        text = _FORMULA.sub(lambda found: formula(found[1]), text)
+        target.write_text(WITHOUT_HEADINGS + text if page in WIDE else text, encoding="utf-8")
     for notebook in sorted((ROOT / "notebooks").glob("lesson*.ipynb")):
         page = f"lessons/{notebook.stem}.md"
         text = _relinked(lesson(notebook), f"notebooks/{notebook.name}", page)
         (folder / page).write_text(text, encoding="utf-8")
     if BOARD.exists():
-        shutil.copytree(BOARD, folder / "demo")
+        shutil.copytree(BOARD, folder / BOARD.name)
 
 
 def lesson(notebook: Path) -> str:
@@ -91,12 +101,22 @@ def _relinked(markdown: str, source: str, page: str) -> str:
 def board(view: str, page: str) -> str:
     """Return the published board at a view, such as `text=a swan&head=4.6`, addressed from the document at `page`."""
     fragment = f"#{html.escape(view, quote=True)}" if view else ""
-    address = f"{'../' * (len(Path(page).parts) - 1)}demo/index.html{fragment}"
+    address = f"{'../' * (len(Path(page).parts) - 1)}{BOARD.name}/index.html{fragment}"
     return (
         f'<div class="board"><iframe src="{address}" title="The board, live in this page" loading="lazy"></iframe>'
         f'<p><a href="{address}" target="_top">Open the board on a page of its own</a>. It computes in your browser; '
         "texts and pictures stay on your machine.</p></div>"
     )
+
+
+def breakable(row: str) -> str:
+    """Return a table's row whose long names may be broken after a dot, an underscore, a slash or a colon."""
+
+    def code(found: re.Match[str]) -> str:
+        name = html.escape(found[1].replace("\\|", "|")).replace("|", "&#124;")
+        return "<code>" + _BREAKS.sub(r"\1<wbr>", name) + "</code>"
+
+    return _CODE.sub(code, row)
 
 
 def formula(latex: str) -> str:
