@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from clipviz.data.paths import path_of
 from clipviz.models import hf
 from clipviz.models.adapters import check_merged, merged
+from clipviz.models.byte_pairs import BytePairs
 from clipviz.models.clip import ClipModel
 from clipviz.models.numbers import check_default_device
-from clipviz.models.text_towers import byte_pairs, check_clip_tokens
+from clipviz.models.text_towers import check_clip_tokens
 from clipviz.models.towers import UnsupportedTower, read_tower
 from clipviz.values import TowerWeights
 
@@ -65,7 +66,7 @@ def _wrapped(network: Any, tokenizer: Any, preprocess: Any, name: str, bundle: B
         size = getattr(visual, "image_size", None)
         preprocess = None if size is None else open_clip.image_transform(size, False, mean=mean, std=std)
     if tokenizer is None:
-        tokenizer = byte_pairs(getattr(network, "context_length", 77))
+        tokenizer = BytePairs(getattr(network, "context_length", 77))
     return ClipModel(network, tokenizer, preprocess, name=name, bundle=bundle)
 
 

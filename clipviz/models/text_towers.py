@@ -1,9 +1,7 @@
-"""Text towers: the tokenizers that they were trained with, and encoding that skips tokens without influence."""
+"""Text towers: the vocabularies that they were trained with, and encoding that skips tokens without influence."""
 
 from __future__ import annotations
 
-import copy
-import functools
 from typing import Any
 
 import torch
@@ -11,20 +9,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 CLIP_VOCABULARY = 49408  # size of the vocabulary of CLIP's own tokenizer
-
-
-def byte_pairs(context_length: int) -> Any:
-    """Return CLIP's tokenizer for a context length; its vocabulary is read once for all models."""
-    tokenizer = copy.copy(_byte_pairs())
-    tokenizer.context_length = context_length
-    return tokenizer
-
-
-@functools.cache
-def _byte_pairs() -> Any:
-    import open_clip
-
-    return open_clip.SimpleTokenizer()
 
 
 def check_clip_tokens(network: nn.Module) -> None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from clipviz.models.byte_pairs import BytePairs
 from clipviz.models.clip import ClipModel
 from clipviz.models.hf import HfTokenizer
 
@@ -28,7 +29,8 @@ def tokens_of(model: ClipModel) -> Tokens:
     """Return a model's tokenizer for export, or "none" with the reason if its ids cannot be computed elsewhere."""
     from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 
-    given = model.tokenizer
+    given: Any = model.tokenizer
+    given = given.whole if isinstance(given, BytePairs) else given
     if isinstance(given, SimpleTokenizer):
         return _byte_pairs(given)
     if isinstance(given, HfTokenizer):

@@ -1,8 +1,7 @@
-"""The demo model as open_clip builds it: its architecture, its tokenizer and its weight files."""
+"""The demo model: its architecture in open_clip's names, its tokenizer and its weight files."""
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +9,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from torch import Tensor
 
+from clipviz.demo.model.architecture import CLIP
+from clipviz.models.byte_pairs import BytePairs
 from clipviz.models.checksummed import narrowed, read_weights, write_weights
-from clipviz.models.text_towers import byte_pairs
 
 ASSETS = Path(__file__).resolve().parent / "assets"
 CONFIG_FILE = ASSETS / "config.json"
@@ -30,9 +29,9 @@ def read_config(path: Path = CONFIG_FILE) -> dict[str, Any]:
     return found
 
 
-def build(config: dict[str, Any]) -> CLIP:
-    """Return a newly initialised open_clip CLIP of the given shape."""
-    return CLIP(config["embed_dim"], CLIPVisionCfg(**config["vision_cfg"]), CLIPTextCfg(**config["text_cfg"]))
+def build(config: dict[str, Any], drawn: bool = True) -> CLIP:
+    """Return a CLIP of the given shape with newly drawn weights; without them where others are loaded at once."""
+    return CLIP(config["embed_dim"], config["vision_cfg"], config["text_cfg"], drawn)
 
 
 def load_weights(model: CLIP, path: Path) -> CLIP:
@@ -64,24 +63,8 @@ def save_weights(model: CLIP, path: Path, keep_tokens: Sequence[int] | None = No
     write_weights(path, narrowed(state), {})
 
 
-@functools.cache
-def _bpe() -> Any:
-    return byte_pairs(CONTEXT_LENGTH)
-
-
-@functools.lru_cache(maxsize=100_000)
-def _word_ids(word: str) -> tuple[int, ...]:
-    return tuple(_bpe().encode(word))
-
-
-def tokenize(texts: Sequence[str]) -> Tensor:
-    """Return open_clip's token ids, [text, 24] int64; words are cached, which speeds up training captions."""
-    ids = torch.zeros(len(texts), CONTEXT_LENGTH, dtype=torch.int64)
-    for row, text in enumerate(texts):
-        inner = [token for word in text.lower().split() for token in _word_ids(word)]
-        sentence = [_bpe().sot_token_id, *inner[: CONTEXT_LENGTH - 2], _bpe().eot_token_id]
-        ids[row, : len(sentence)] = torch.tensor(sentence)
-    return ids
+tokenize = BytePairs(CONTEXT_LENGTH)
+"""Texts to token ids, [text, 24] int64."""
 
 
 def preprocess(images: Tensor) -> Tensor:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import open_clip
 import torch
 
 from clipviz.data.paths import path_of
 from clipviz.demo.model.network import WEIGHTS_FILE, build, load_weights, read_config
+from clipviz.demo.model.preprocessing import preprocessing
 from clipviz.models.bundle import Bundle
+from clipviz.models.byte_pairs import BytePairs
 from clipviz.models.clip import ClipModel
-from clipviz.models.text_towers import byte_pairs
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -26,11 +26,10 @@ def open_model(
         raise ValueError(f"expected precision one of {', '.join(PRECISIONS)}, got {precision!r}")
     config = read_config()
     path = path_of(checkpoint, "a file of weights") if checkpoint else WEIGHTS_FILE
-    network = load_weights(build(config), path)
+    network = load_weights(build(config, drawn=False), path)
     network.to(device, PRECISIONS[precision])
-    pre = config["preprocess"]
-    preprocess = open_clip.image_transform(
-        pre["size"], is_train=False, mean=pre["mean"], std=pre["std"], interpolation=pre["interpolation"]
+    tokenizer, prepare = (
+        BytePairs(config["text_cfg"]["context_length"]),
+        preprocessing(**config["preprocess"]),
     )
-    tokenizer = byte_pairs(config["text_cfg"]["context_length"])
-    return ClipModel(network, tokenizer, preprocess, name="demo", pretrained=checkpoint or "", bundle=bundle)
+    return ClipModel(network, tokenizer, prepare, name="demo", pretrained=checkpoint or "", bundle=bundle)
