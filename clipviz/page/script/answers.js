@@ -1,8 +1,11 @@
 // What each panel shows for a selection: the dict and arrays that Python's panels compute, from the engine
 // alone.
 
+import { context, joint, named } from "./beside.js";
+import { removes } from "./collection.js";
+import { gallery } from "./gallery.js";
 import { packed } from "./packing.js";
-import { dot, norm, ranked } from "./numbers.js";
+import { dot, norm } from "./numbers.js";
 import { apart, meanOf, textspan, varianceAlong } from "./textspan.js";
 
 /**
@@ -25,10 +28,7 @@ import { apart, meanOf, textspan, varianceAlong } from "./textspan.js";
 
 /** @type {AblationShown} */
 const NOTHING = { heads: [], layers: [], mlps: [], tokens: [], how: "mean" };
-const removes = (/** @type {any} */ { heads, layers, mlps }) =>
-  Boolean(heads.length || layers.length || mlps.length);
 const floats = (/** @type {ArrayLike<number>} */ values) => Float32Array.from(values);
-const escaped = (/** @type {string} */ text) => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
 
 export class Answers {
   /**
@@ -49,7 +49,7 @@ export class Answers {
   }
 
   /** @template T @param {string} key @param {() => T} make @returns {T} */
-  #once(key, make) {
+  once(key, make) {
     if (!this.known.has(key)) {
       this.known.set(key, make());
       if (this.known.size > 400) this.known.delete(/** @type {string} */ (this.known.keys().next().value));
@@ -62,7 +62,7 @@ export class Answers {
    * @param {Selection} s
    * @param {import("./collection.js").Ablation} ablation
    */
-  async #scores(s, ablation) {
+  async scores(s, ablation) {
     const { engine } = this;
     const { tower, collection } = engine;
     const { n_tokens: T, prefix, n_heads: H } = tower.facts;
@@ -111,9 +111,9 @@ export class Answers {
     let cosine = null;
     let before = null;
     if (s.text && s.image !== null) {
-      const found = await this.#scores(s, s.ablation);
+      const found = await this.scores(s, s.ablation);
       [arrays.heads, arrays.mlps, cosine] = [found.heads, found.mlps, found.cosine];
-      before = removes(s.ablation) ? (await this.#scores(s, NOTHING)).cosine : cosine;
+      before = removes(s.ablation) ? (await this.scores(s, NOTHING)).cosine : cosine;
     }
     return {
       view: { cosine, cosine_before: before, found: find.trim() ? await this.#found(find.trim()) : [] },
@@ -129,15 +129,15 @@ export class Answers {
     const { engine } = this;
     const { collection, pool, tower } = engine;
     const { n_layers: L, n_heads: H, d_embed: E } = tower.facts;
-    const mean = this.#once("mean text", () => meanOf(pool, E));
-    const others = this.#once("others", () =>
+    const mean = this.once("mean text", () => meanOf(pool, E));
+    const others = this.once("others", () =>
       Array.from({ length: pool.length / E }, (_, j) => apart(pool.subarray(j * E, (j + 1) * E), mean)),
     );
     const direction = apart(await engine.direction(text), mean);
     const found = [];
     for (let layer = 0; layer < L; layer++)
       for (let head = 0; head < H; head++) {
-        const all = this.#once(`along ${layer},${head}`, () =>
+        const all = this.once(`along ${layer},${head}`, () =>
           floats(varianceAlong(collection, layer, head, others)),
         );
         const [share] = varianceAlong(collection, layer, head, [direction]);
@@ -161,11 +161,11 @@ export class Answers {
     let before = null;
     let fits = null;
     if (s.text) {
-      const found = await this.#scores(s, s.ablation);
+      const found = await this.scores(s, s.ablation);
       [arrays.scores, cosine] = [found.scores, found.cosine];
-      before = removes(s.ablation) ? (await this.#scores(s, NOTHING)).cosine : null;
-      fits = this.#names(s.text, image);
-      arrays.shared = this.#once(`shared ${image}`, () => this.#shared(trace));
+      before = removes(s.ablation) ? (await this.scores(s, NOTHING)).cosine : null;
+      fits = named(about, s.text, image);
+      arrays.shared = this.once(`shared ${image}`, () => this.#shared(trace));
       if (tower.facts.pools) {
         const pool = tower.onePlaceless(
           tower.poolScores(
@@ -192,18 +192,13 @@ export class Answers {
         mask_size: masked ? [rows, cols] : null,
         context: null,
         joint: null,
-        title: this.#title(image),
+        title: about.titles[image],
         picture: [image, "page"],
         message: "",
       },
       arrays,
       traits: { picture: await this.tiles.picture(image) },
     };
-  }
-
-  /** @param {number} image */
-  #title(image) {
-    return this.about.titles[image];
   }
 
   /** @param {number} image */
@@ -214,33 +209,11 @@ export class Answers {
   /** Token effects on the mean of all texts. @param {import("./tower.js").Trace} trace */
   #shared(trace) {
     const { tower, pool } = this.engine;
-    const mean = this.#once("mean text", () => meanOf(pool, tower.facts.d_embed));
+    const mean = this.once("mean text", () => meanOf(pool, tower.facts.d_embed));
     const length = norm(trace.embedding);
     return tower
       .onePlaceless(tower.tokenScores(trace, this.engine.reading("\u0000mean", mean)))
       .map((x) => x / length);
-  }
-
-  /**
-   * Whether a text names what the image's true mask outlines; null if that is unknown.
-   * @param {string} text
-   * @param {number} image
-   */
-  #names(text, image) {
-    const { columns, rules } = this.about;
-    const said = text.toLowerCase();
-    const wanted = rules.things
-      .map((group) => group.map((column) => columns[column]?.[image]).filter(Boolean))
-      .filter((words) => words.length);
-    if (!wanted.length) return null;
-    return wanted.every((words) =>
-      words.some((word) =>
-        new RegExp(
-          `(?<![\\p{L}\\p{N}_])${escaped(/** @type {string} */ (word).toLowerCase())}(e?s)?(?![\\p{L}\\p{N}_])`,
-          "u",
-        ).test(said),
-      ),
-    );
   }
 
   /**
@@ -250,110 +223,9 @@ export class Answers {
    */
   async heatmapRest(s, { joint_texts: n_texts = 10 } = {}) {
     if (s.image === null) return { view: {}, arrays: {} };
-    const context = await this.#context(s);
-    const { about, maps } = await this.#joint(s, n_texts);
-    return { view: { context, joint: about }, arrays: maps ? { joint_maps: maps } : {} };
-  }
-
-  /** @param {Selection} s */
-  async #context(s) {
-    const { engine, about } = this;
-    const { collection, pool, texts } = engine;
-    const { d_embed: E } = engine.tower.facts;
-    const image = /** @type {number} */ (s.image);
-    const against = (/** @type {any} */ embedding) => {
-      const length = norm(embedding);
-      return texts.map((_, j) => dot(pool, j * E, embedding, 0, E) / length);
-    };
-    const whole = against((await engine.trace(image)).embedding);
-    const cosines = removes(s.ablation) ? against(collection.left(image, s.ablation).embedding) : whole;
-    const nearest = ranked(cosines, 5).map((j) => [texts[j], cosines[j]]);
-    const others = collection.published.filter((i) => i !== image);
-    let percentiles = null;
-    if (s.text) {
-      const { cosine } = await this.#scores(s, s.ablation);
-      const over = collection.cosines(await engine.contrast(s.text, s.text_b), s.ablation);
-      const rank = s.text_b
-        ? null
-        : 1 + cosines.filter((value, j) => texts[j] !== s.text && value > cosine).length;
-      percentiles = {
-        cosine,
-        rank,
-        n_texts: texts.length,
-        share: others.filter((i) => over[i] < cosine).length / (others.length || 1),
-        n_images: others.length,
-      };
-    }
-    const best = this.#once("best texts", () =>
-      collection.published.map((i) => Math.max(...against(collection.one(i).embedding))),
-    );
-    const own = Math.max(...whole);
-    const share = others.length ? others.filter((i) => best[i] < own).length / others.length : 1;
-    const stranger = image >= collection.n_published;
-    const far = about.own ? stranger : share < about.rules.far && others.length >= 1 / about.rules.far;
-    const why = about.own
-      ? `This picture is not from the collection that “${engine.said.model.name}” was made with. The model has only seen its own world. On other pictures its numbers mean little.`
-      : `Its best text scores ${own.toFixed(3)}, lower than on all but ${(100 * share).toFixed(1)}% of this collection's images.`;
-    return {
-      nearest,
-      percentiles,
-      far: far ? { known: false, why, cosine: own, share, n_images: others.length } : null,
-    };
-  }
-
-  /**
-   * The head's first texts that agree most and least with the image, with their maps (Fig. 2.6).
-   * @param {Selection} s
-   * @param {number} n_texts
-   */
-  async #joint(s, n_texts) {
-    const about = /** @type {Record<string, any>} */ ({ message: "", texts: [], values: [], n_texts });
-    const { engine } = this;
-    const { tower, texts, pool } = engine;
-    const { layer, head } = s;
-    if (layer === null || head === null)
-      return {
-        about: { ...about, message: "Select a head to see its texts for this image." },
-        maps: /** @type {Float32Array | null} */ (null),
-      };
-    const {
-      n_heads: H,
-      n_tokens: T,
-      prefix,
-      d_embed: E,
-      grid: [rows, cols],
-    } = tower.facts;
-    const mean = this.#once("mean text", () => meanOf(pool, E));
-    const trace = await engine.trace(/** @type {number} */ (s.image));
-    const length = norm(trace.embedding);
-    const { order, varies } = this.#described(layer, head, [], n_texts, 0);
-    if (!varies)
-      return {
-        about: { ...about, message: `L${layer}·H${head} writes the same on all of these images.` },
-        maps: null,
-      };
-    const effect = tower.headEffect(trace, layer, head);
-    const directions = order.map((j) =>
-      Float64Array.from(pool.subarray(j * E, (j + 1) * E), (x, k) => x - mean[k]),
-    );
-    const values = directions.map((t) => dot(effect, 0, t, 0, E) / length);
-    const falling = ranked(values);
-    const k = Math.min(2, Math.max(1, Math.floor(order.length / 2)));
-    const chosen = [...falling.slice(0, k), ...(order.length === 1 ? [] : falling.slice(-k))];
-    const maps = new Float32Array(chosen.length * rows * cols);
-    chosen.forEach((place, i) => {
-      const scores = tower.tokenScores(trace, tower.reading(directions[place]));
-      const at = (layer * H + head) * T + prefix;
-      for (let q = 0; q < rows * cols; q++) maps[i * rows * cols + q] = scores[at + q] / length;
-    });
-    return {
-      about: {
-        ...about,
-        texts: chosen.map((place) => texts[order[place]]),
-        values: chosen.map((place) => values[place]),
-      },
-      maps,
-    };
+    const beside = await context(this, s);
+    const { about, maps } = await joint(this, s, n_texts);
+    return { view: { context: beside, joint: about }, arrays: maps ? { joint_maps: maps } : {} };
   }
 
   /**
@@ -363,9 +235,9 @@ export class Answers {
    * @param {number} n_texts
    * @param {number} n_draws
    */
-  #described(layer, head, images, n_texts, n_draws) {
+  described(layer, head, images, n_texts, n_draws) {
     const { collection, pool } = this.engine;
-    return this.#once(`textspan ${layer},${head} ${images} ${n_texts} ${n_draws}`, () =>
+    return this.once(`textspan ${layer},${head} ${images} ${n_texts} ${n_draws}`, () =>
       textspan(collection, pool, layer, head, {
         n_texts,
         n_draws,
@@ -401,7 +273,7 @@ export class Answers {
         },
         arrays: {},
       };
-    const { order, gains, nulls, usedUp, varies } = this.#described(layer, head, images, n_texts, 20);
+    const { order, gains, nulls, usedUp, varies } = this.described(layer, head, images, n_texts, 20);
     if (!varies)
       return {
         view: {
@@ -427,7 +299,7 @@ export class Answers {
     }));
     const sum = (/** @type {number[]} */ all) => all.reduce((a, b) => a + b, 0);
     const ids = order.map((j) =>
-      this.#once(`top ${layer},${head} ${j} ${collection.n}`, () =>
+      this.once(`top ${layer},${head} ${j} ${collection.n}`, () =>
         collection
           .best(collection.headScores(engine.pool.subarray(j * E, (j + 1) * E), layer, head), n_images)
           .map(([i]) => i),
@@ -453,73 +325,8 @@ export class Answers {
   }
 
   /** @param {Selection} s @returns {Promise<Answer>} */
-  async images(s, { order = "text", by = "cosine", page = 0, column = "", value = "", n_shown = 28 } = {}) {
-    const { engine, about } = this;
-    const { collection } = engine;
-    const everyone = Array.from({ length: collection.n }, (_, i) => i);
-    const subset = column && value ? everyone.filter((i) => about.columns[column]?.[i] === value) : null;
-    const allowed = subset && new Set(subset);
-    const within = (/** @type {[number, number | null][]} */ all, /** @type {Set<number> | null} */ some) =>
-      all.filter(([i]) => !some || some.has(i));
-    const plain = /** @type {[number, number | null][]} */ (
-      (subset ?? everyone).map((i) => /** @type {[number, null]} */ ([i, null]))
-    );
-    const quantity = () => {
-      const what = s.text_b ? "A − B" : removes(s.ablation) ? "cosine" : "";
-      return removes(s.ablation) ? `by ${what}, heads removed` : what && `by ${what}`;
-    };
-    const searched = async () =>
-      collection.best(collection.cosines(await engine.contrast(s.text, s.text_b), s.ablation));
-    let kind = order;
-    let lists = /** @type {[string, [number, number | null][]][]} */ ([["", plain]]);
-    if (order === "chosen" && s.images.length) {
-      const some = new Set(s.images.filter((i) => !allowed || allowed.has(i)));
-      lists = s.text ? [[quantity(), within(await searched(), some)]] : [["", within(plain, some)]];
-    } else if ((order === "text" || order === "chosen") && s.text)
-      [kind, lists] = ["text", [[quantity(), within(await searched(), allowed)]]];
-    else if (order === "near" && s.image !== null) {
-      const near = (/** @type {number[]} */ likeness, /** @type {boolean} */ self) =>
-        within(collection.best(likeness), allowed).filter(([i]) => self || i !== s.image);
-      lists = [["Whole model", near(collection.likeness(s.image), false)]];
-      if (s.layer !== null && s.head !== null)
-        lists.push([
-          `L${s.layer}·H${s.head}`,
-          near(collection.likenessUnder(s.image, s.layer, s.head, /** @type {any} */ (by)), by === "product"),
-        ]);
-    } else kind = "all";
-    const each = Math.floor(n_shown / lists.length);
-    const pages = Math.max(1, ...lists.map(([, all]) => Math.ceil(all.length / each)));
-    const at = Math.min(page, pages - 1);
-    lists = lists.map(([name, all]) => [name, all.slice(at * each, (at + 1) * each)]);
-    const shown = lists.flatMap(([, all]) => all);
-    const ids = shown.map(([i]) => i);
-    const sheet = await this.tiles.sheet();
-    return {
-      view: {
-        order: kind,
-        by,
-        lists: lists.map(([title, all]) => ({ title, count: all.length })),
-        ids,
-        places: ids,
-        n_tiles: sheet.n,
-        scores: shown.map(([, score]) => score),
-        names: ids.map((i) => this.#title(i)),
-        columns: sheet.columns,
-        page: at,
-        pages,
-        attributes: about.attributes,
-        column,
-        value,
-        n_subset: subset ? subset.length : null,
-        n_images: collection.n,
-        n_read: collection.n,
-        skipped: [],
-        n_skipped: 0,
-        complete: true,
-        waits: "",
-      },
-      arrays: { sprite: sheet.bytes },
-    };
+  async images(s, options = {}) {
+    return gallery(this, s, options);
   }
 
   /** @param {Selection} s @returns {Promise<Answer>} */
@@ -548,7 +355,7 @@ export class Answers {
     if (s.image === null) return { view: { ...view, message: "Select an image." }, arrays: {} };
     const made = bench.sums(task, s.image);
     const towards = s.text
-      ? [bench.towards(s.text, (await this.#scores({ ...s, text_b: "" }, NOTHING)).heads)]
+      ? [bench.towards(s.text, (await this.scores({ ...s, text_b: "" }, NOTHING)).heads)]
       : [];
     const sets = about.presets[task.name] ?? about.presets[""] ?? [];
     const early = sets.filter(({ kind }) => kind === "early");
@@ -576,7 +383,7 @@ export class Answers {
     });
     const arrays = /** @type {Record<string, any>} */ ({});
     const share = async (/** @type {any} */ ablation) => {
-      const { heads, cosine } = await this.#scores(s, ablation);
+      const { heads, cosine } = await this.scores(s, ablation);
       const late = heads
         .slice(-this.about.rules.n_late * engine.tower.facts.n_heads)
         .reduce((a, b) => a + b, 0);
@@ -584,7 +391,7 @@ export class Answers {
     };
     if (s.image !== null) {
       const trace = await engine.trace(s.image);
-      view.sum_check = this.#once(`sum ${s.image}`, () => engine.tower.sumCheck(trace));
+      view.sum_check = this.once(`sum ${s.image}`, () => engine.tower.sumCheck(trace));
       if (engine.tower.facts.has_tail)
         view.readout = `${engine.tower.facts.kind}, its MLP ${((100 * dot(trace.tail, 0, trace.embedding, 0, trace.tail.length)) / norm(trace.embedding) ** 2).toFixed(0)}%`;
     }

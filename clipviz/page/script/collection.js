@@ -9,6 +9,9 @@ import { dot, norm, ranked, unit } from "./numbers.js";
  *   Ablation
  */
 
+/** Whether an ablation removes heads or MLPs. @param {Ablation} ablation */
+export const removes = ({ heads, layers, mlps }) => Boolean(heads.length || layers.length || mlps.length);
+
 export class Collection {
   /**
    * @param {Tower} tower
