@@ -38,13 +38,18 @@ def load(
 ) -> ClipModel:
     """Return a CLIP model, ready to be traced.
 
-    name: "demo" (embedded, no network; with `pretrained`, a file that tools.demo.train wrote), any
-    open_clip architecture with `pretrained` (a tag, or a local checkpoint: safetensors, or a weights-only torch
-    file), "hf-hub:owner/model" (a checkpoint in open_clip's format), or a Hugging Face CLIP, SigLIP or MetaCLIP 2:
-    "openai/clip-vit-base-patch32", or a local folder; those need the extra clipviz[hf].
-    device: default cuda, then mps, then cpu. precision: "fp32", "fp16" or "bf16"; statistics stay float32.
-    bundle: the world that the model belongs to, whose images and texts a session opens; the demo has its own.
-    Raises ValueError for an unknown name or tag, an unsupported tower, or weights that cannot be had.
+    Args:
+        name: "demo" (embedded, no network), any open_clip architecture with `pretrained`, "hf-hub:owner/model" (a
+            checkpoint in open_clip's format), or a Hugging Face CLIP, SigLIP or MetaCLIP 2, as
+            "openai/clip-vit-base-patch32" or a local folder; the last need the extra clipviz[hf].
+        pretrained: A tag, or a local checkpoint: safetensors, or a weights-only torch file; for "demo" a file that
+            tools.demo.train wrote.
+        device: None takes cuda, then mps, then cpu.
+        precision: "fp32", "fp16" or "bf16"; statistics stay float32.
+        bundle: The world that the model belongs to, whose images and texts a session opens; the demo has its own.
+
+    Returns:
+        The model. An unknown name or tag, an unsupported tower and weights that cannot be had raise ValueError.
     """
     if is_hugging_face(name):
         return load_hf(name, device, precision, bundle)
@@ -64,7 +69,16 @@ def is_hugging_face(name: str) -> bool:
 
 
 def check(name: str = DEMO, pretrained: str | None = None, device: str | None = None) -> None:
-    """Raise ValueError or ImportError if `load` cannot open this model, as far as that is known without a download."""
+    """Check that `load` can open a model, as far as that is known without a download.
+
+    Args:
+        name: As in `load`.
+        pretrained: As in `load`.
+        device: As in `load`.
+
+    Raises:
+        ValueError: The model cannot be opened; ImportError if it needs an extra that is not installed.
+    """
     choose_device(device)
     if is_hugging_face(name):
         require_transformers()
@@ -81,9 +95,16 @@ def load_partner(
 ) -> Partner:
     """Return a Rosetta partner network in eval mode.
 
-    name: "cnn" or "vit" (embedded, no network), or a public network of models.zoo.ENTRIES, whose weights
-    are fetched unless checkpoint names a local file (safetensors, or a torch file of weights alone).
-    Raises ValueError for an unknown name, weights that cannot be had, or a file that does not fit.
+    Args:
+        name: "cnn" or "vit" (embedded, no network), or a public network of models.zoo.ENTRIES.
+        checkpoint: A local file (safetensors, or a torch file of weights alone). None fetches the weights.
+        device: Where it runs.
+
+    Returns:
+        The network.
+
+    Raises:
+        ValueError: The name is unknown, weights cannot be had, or the file does not fit.
     """
     from clipviz.demo.partners.reading import PARTNERS
 
@@ -99,9 +120,10 @@ def load_partner(
 
 
 def load_dictionary(name: str = DEMO) -> Dictionary:
-    """Open the dictionary of directions that comes with the demo.
+    """Open the dictionary of directions that comes with the demo; a file is opened by clipviz.Dictionary.load(path).
 
-    name: "demo". A dictionary in a file is opened by clipviz.Dictionary.load(path). Raises ValueError for another name.
+    Raises:
+        ValueError: The name is not "demo".
     """
     from clipviz.demo import shipped
 
@@ -123,11 +145,16 @@ def load_generator(
 ) -> DemoGenerator | ModuleGenerator:
     """Return a generator whose units can be matched, inverted and edited, its weights frozen.
 
-    source: "demo" (embedded, no network); a module of a StyleGAN2, StyleGAN3, StyleGAN-XL or BigGAN; or a file of a
-    StyleGAN2's or BigGAN's weights, safetensors or a torch file of weights alone. kind: "stylegan2", "stylegan3",
-    "stylegan_xl" or "biggan" (a file's weights tell it), with its options (class_index, truncation). checkpoint:
-    weights to load into a module first.
-    Raises ValueError for an unknown name or kind, a file that is not there or does not fit, or a pickle.
+    Args:
+        source: "demo" (embedded, no network); a module of a StyleGAN2, StyleGAN3, StyleGAN-XL or BigGAN; or a file of a
+            StyleGAN2's or BigGAN's weights, safetensors or a torch file of weights alone.
+        kind: "stylegan2", "stylegan3", "stylegan_xl" or "biggan". None reads it from a file's weights.
+        checkpoint: Weights to load into a module first.
+        device: Where it runs.
+        options: Options of the kind (class_index, truncation).
+
+    Returns:
+        The generator. An unknown name or kind, a file that is not there or does not fit, and a pickle raise ValueError.
 
         generator = clipviz.load_generator("demo")
         pictures = generator.images(generator.sample(16, seed=0, label="duck"))

@@ -9,12 +9,14 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 import traitlets
 
 import clipviz
+from clipviz import lens, loading, models
 from clipviz.session import Session
 
 ROOT = Path(__file__).parents[1]
@@ -152,3 +154,44 @@ def test_a_question_of_two_arguments_describes_them_and_its_answer_in_sections(f
     if inspect.signature(function).return_annotation != "None":
         assert re.search(r"^(Returns|Yields):$", text, re.MULTILINE)
     assert not re.search(r"(?<!\n)\bRaises [A-Z]\w+Error", text)  # in its section
+
+
+def public_functions(module):
+    """The functions and methods of a module that others may call: what it lists, else what it defines."""
+    own = [name for name, made in vars(module).items() if getattr(made, "__module__", "") == module.__name__]
+    for name in getattr(module, "__all__", own):
+        made = getattr(module, name)
+        for called, one in vars(made).items() if inspect.isclass(made) else [(name, made)]:
+            function = getattr(one, "__func__", one)  # of a class method
+            if inspect.isfunction(function) and not (name.startswith("_") or called.startswith("_")):
+                yield pytest.param(function, id=f"{function.__module__}.{function.__qualname__}")
+
+
+ROOMS = {lens: lens.__all__, models: models._MODULES}
+PUBLIC = [
+    function
+    for room, names in ROOMS.items()
+    for name in names
+    for function in public_functions(importlib.import_module(f"{room.__name__}.{name}"))
+] + [*public_functions(loading)]
+
+
+@pytest.mark.parametrize("function", {one.id: one for one in PUBLIC}.values())
+def test_a_function_of_the_lenses_and_models_describes_its_arguments_in_sections(function):
+    text, given = inspect.getdoc(function), parameters(function)
+    if len(given) > 1:
+        assert section(text, "Args") == [one.name for one in given]
+        if inspect.signature(function).return_annotation != "None":
+            assert re.search(r"^(Returns|Yields):$", text, re.MULTILINE)
+    code = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(function))))
+    if any(isinstance(node, ast.Raise) for node in ast.walk(code)):
+        assert section(text, "Raises") != []
+    assert not re.search(r"(?<!\n)\bRaises [A-Z]\w+Error", text)  # in its section
+
+
+def test_the_pages_of_lenses_and_models_are_among_them():
+    named = {one.id for one in PUBLIC}
+    for page in ("lens", "models"):
+        text = (ROOT / f"docs/reference/{page}.md").read_text(encoding="utf-8")
+        for name in re.findall(r"^::: (clipviz[\w.]+)", text, re.MULTILINE):
+            assert any(one == name or one.startswith(f"{name}.") for one in named), name

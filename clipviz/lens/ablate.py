@@ -78,11 +78,15 @@ class Means:
 
 
 def terms_of(trace: Trace, layers: Sequence[int] | None = None, tokens: Iterable[int] = ()) -> Terms:
-    """Return what ablations need of a trace: codes of the chosen layers, all MLP effects, and the codes of some
-    tokens.
+    """Return what ablations need of a trace.
 
-    tokens: indices of the tokens that may be removed later, (0,) for the class token attending to itself. The
-    trace must then have been taken with its tokens.
+    Args:
+        trace: The forward pass of some images; with tokens if any may be removed later.
+        layers: Layers whose head codes are kept. None keeps all.
+        tokens: Indices of the tokens that may be removed later, (0,) for the class token attending to itself.
+
+    Returns:
+        Codes of the chosen layers, all MLP effects, and the codes of the tokens.
     """
     layers = check_layers(trace.weights, layers)
     tokens = frozenset(int(token) for token in tokens)
@@ -101,7 +105,16 @@ def token_codes(
 ) -> Float[Tensor, "image layer head d_code"]:
     """Return the part of every head code that comes from some tokens: sum over i in tokens of a_i (W_V z_i + b_V).
 
-    Tallies, which belong to no token, are shared equally over all of them.
+    Args:
+        trace: The forward pass of some images, with tokens.
+        tokens: Indices of tokens, 0 for the class token.
+        layers: Layers whose codes are returned. None takes all.
+
+    Returns:
+        [image, layer, head, d_code]. Tallies, which belong to no token, are shared equally over all of them.
+
+    Raises:
+        ValueError: The trace kept no tokens, or an index is unknown.
     """
     if trace.tokens is None or trace.paths is None:
         raise ValueError(
@@ -123,7 +136,11 @@ def token_codes(
 
 
 def join(parts: Sequence[Terms]) -> Terms:
-    """Return the terms of batches of images as one collection."""
+    """Return the terms of batches of images as one collection.
+
+    Raises:
+        ValueError: There is no batch, or they keep different layers or tokens.
+    """
     if not parts:
         raise ValueError("expected the terms of at least one batch, got none")
     first = parts[0]
@@ -167,7 +184,16 @@ def means_of(terms: Terms) -> Means:
 
 
 def mean_effects(means: Means, basis: HeadBasis, heads: Sequence[Head]) -> Float[Tensor, "head d_embed"]:
-    """Return the effect that mean-ablation substitutes for each head: its average over the collection of the means."""
+    """Return the effect that mean-ablation substitutes for each head: its average over the collection of the means.
+
+    Args:
+        means: The means of a collection.
+        basis: The basis of the heads' layers.
+        heads: (layer, head) pairs.
+
+    Returns:
+        [head, d_embed], in unnormalised embedding units.
+    """
     rows = [
         means.codes[basis.layers.index(layer), head].to(basis.basis) @ headset.set_map(basis, [(layer, head)])
         for layer, head in heads
@@ -196,12 +222,23 @@ def predict_after(
     means: Means | None = None,
     logits: Float[Tensor, "image text"] | None = None,
 ) -> Int[Tensor, " image"]:
-    """Return the text of highest <rep', t> for every image: zero-shot classification after an ablation of heads or
-    MLPs.
+    """Return the text of highest <rep', t> for every image: zero-shot classification after an ablation.
 
-    logits: the unablated <rep, t> where they are already known. The heads then cost one product [image, |S|
-    d_head] x [|S| d_head, text] and no embedding is formed; nothing of size image x text is kept. If most heads
-    are removed (and the terms are `whole`), the remaining heads are summed instead.
+    The heads cost one product [image, |S| d_head] x [|S| d_head, text] and no embedding is formed; nothing of size
+    image x text is kept. If most heads are removed (and the terms are `whole`), the remaining heads are summed instead.
+
+    Args:
+        terms: The collection.
+        ablation: Heads, layers and MLPs to remove.
+        directions: Text directions, [text, d_embed].
+        means: Where the means come from. None takes the collection itself.
+        logits: The unablated <rep, t>, [image, text], where they are already known.
+
+    Returns:
+        [image], indices of texts.
+
+    Raises:
+        ValueError: The ablation removes tokens.
     """
     if ablation.tokens:
         raise ValueError("tokens cannot be removed here, only heads, layers and MLPs; use embedding_after")
@@ -261,11 +298,17 @@ def _predict_from_kept(
 def embedding_after(
     terms: Terms, ablation: Ablation, means: Means | None = None
 ) -> Float[Tensor, "image d_embed"]:
-    """Return the embedding after an ablation, unnormalised: rep' = rep - sum_S (c - mean c), or - sum_S c for
-    "zero".
+    """Return the embedding after an ablation: rep' = rep - sum_S (c - mean c), or rep - sum_S c for how="zero".
 
-    means: where the means come from, default the collection itself. Costs one product [image, |S| d_head] x
-    [|S| d_head, d_embed] for the heads. Raises ValueError when a term named was not kept.
+    One product [image, |S| d_head] x [|S| d_head, d_embed] for the heads.
+
+    Args:
+        terms: The collection.
+        ablation: What is removed, and how.
+        means: Where the means come from. None takes the collection itself.
+
+    Returns:
+        [image, d_embed], unnormalised.
     """
     removed = removed_effects(terms, ablation, means)
     return terms.embedding.clone() if removed is None else terms.embedding - removed
@@ -274,7 +317,16 @@ def embedding_after(
 def removed_effects(
     terms: Terms, ablation: Ablation, means: Means | None = None
 ) -> Float[Tensor, "image d_embed"] | None:
-    """Return what the ablation subtracts from the embedding; None for the empty ablation."""
+    """Return what an ablation subtracts from the embedding.
+
+    Args:
+        terms: The collection.
+        ablation: What is removed, and how.
+        means: Where the means come from. None takes the collection itself.
+
+    Returns:
+        [image, d_embed], or None for the empty ablation.
+    """
     if means is None and ablation.how == "mean":
         means = means_of(terms)
     heads = heads_of(terms.codes, ablation)
@@ -292,7 +344,15 @@ def removed_effects(
 
 
 def heads_of(codes: Codes, ablation: Ablation) -> list[Head]:
-    """Return every head that the ablation removes entirely: its heads and all heads of its layers, in order."""
+    """Return every head that an ablation removes entirely.
+
+    Args:
+        codes: A collection's codes, which must keep these heads.
+        ablation: What is removed.
+
+    Returns:
+        Its heads and all heads of its layers as (layer, head), in order.
+    """
     n_heads = codes.codes.shape[2]
     heads = set(ablation.heads) | {(layer, head) for layer in ablation.layers for head in range(n_heads)}
     headset.head_positions(codes, heads)
@@ -300,10 +360,14 @@ def heads_of(codes: Codes, ablation: Ablation) -> list[Head]:
 
 
 def accumulated(layers: Sequence[int], mlps: Iterable[int] = ()) -> list[Ablation]:
-    """Return the ablations of Figure 2.2: nothing, then the first layer's attention, the first two, ... and all of
-    them.
+    """Return the ablations of Figure 2.2: nothing, then the first layer's attention, the first two, ... and all.
 
-    mlps: MLP terms that are ablated in every step.
+    Args:
+        layers: Layers in the order of their ablation.
+        mlps: MLP terms that are ablated in every step.
+
+    Returns:
+        len(layers) + 1 ablations.
     """
     layers = list(layers)
     return [
@@ -317,11 +381,17 @@ def isolated(layers: Sequence[int]) -> list[Ablation]:
 
 
 def all_mlps(n_mlp_terms: int, tokens: Iterable[int] = ()) -> Ablation:
-    """Return the ablation of Tables 2.1 and A.1: the input term and all MLPs, and optionally tokens (0 = the class
-    token).
+    """Return the ablation of Tables 2.1 and A.1: the input term and all MLPs.
 
-    n_mlp_terms: TowerWeights.n_mlp_terms. The MLP after an attention pool is among them, so that only what heads
-    write to the embedding directly is left, without their effect through that MLP.
+    The MLP after an attention pool is among them, so that only what heads write to the embedding directly is left,
+    without their effect through that MLP.
+
+    Args:
+        n_mlp_terms: TowerWeights.n_mlp_terms.
+        tokens: Tokens to remove as well (0 = the class token).
+
+    Returns:
+        One ablation.
     """
     return Ablation(mlps=frozenset(range(n_mlp_terms)), tokens=frozenset(tokens))
 
@@ -333,9 +403,20 @@ def random_heads(
     seed: int = 0,
     how: Literal["mean", "zero"] = "mean",
 ) -> list[Ablation]:
-    """Return the baseline of Table 2.3: n_draws sets of as many random heads, each drawn without replacement.
+    """Return the baseline of Table 2.3: sets of random heads, each drawn without replacement.
 
-    heads: the heads to draw from, e.g. headset.all_heads(codes).
+    Args:
+        n_chosen: Heads per set.
+        heads: The heads to draw from, such as headset.all_heads(codes).
+        n_draws: The number of sets.
+        seed: Seed of the draws.
+        how: "mean" or "zero".
+
+    Returns:
+        One ablation per set.
+
+    Raises:
+        ValueError: There are fewer than n_chosen heads.
     """
     if not 0 <= n_chosen <= len(heads):
         raise ValueError(f"expected n_chosen within 0..{len(heads)} (the heads to draw from), got {n_chosen}")
@@ -354,11 +435,20 @@ def matched_heads(
 ) -> list[Ablation]:
     """Return a null for removing some heads: draws of equally many other heads, from the same layers where possible.
 
-    If a layer has too few other heads, the nearest layers fill in; of two equally near layers, the later one.
-    Heads of one layer have effects of similar size, heads of different layers do not. A draw that contained the
-    removed heads would repeat part of what it is compared with. heads: the heads to draw from. All draws are
-    different sets, so that there may be fewer than n_draws, and none if there are fewer other heads than removed
-    ones. only_others: False also draws removed heads, which is a stricter null if these are most of a layer.
+    If a layer has too few other heads, the nearest layers fill in; of two equally near layers, the later one. Heads of
+    one layer have effects of similar size, heads of different layers do not. A draw that contained the removed heads
+    would repeat part of what it is compared with.
+
+    Args:
+        removed: The heads whose removal is judged.
+        heads: The heads to draw from.
+        n_draws: The number of draws.
+        seed: Seed of the draws.
+        how: "mean" or "zero".
+        only_others: False also draws removed heads, a stricter null if these are most of a layer.
+
+    Returns:
+        Different sets, which may be fewer than n_draws; none if there are fewer other heads than removed ones.
     """
     others = sorted(set(heads) - set(removed) if only_others else set(heads))
     if len(others) < len(removed):
@@ -438,6 +528,18 @@ def token_part(
     """Return what the tokens write through some heads, summed; if how="mean", minus its mean.
 
     Tokens have their share |tokens| / n_tokens of every head's biases and LayerNorm shares.
+
+    Args:
+        terms: A collection with token codes.
+        heads: (layer, head) pairs.
+        how: "mean" or "zero".
+        means: The means of a collection, for how="mean".
+
+    Returns:
+        [image, d_embed], in unnormalised embedding units.
+
+    Raises:
+        ValueError: The means have no tokens.
     """
     share = len(terms.tokens) / terms.n_tokens
     assert terms.token_codes is not None

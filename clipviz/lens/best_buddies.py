@@ -26,7 +26,20 @@ class Neighbours:
 
     @classmethod
     def empty(cls, n_a: int, n_b: int, k: int, device: torch.device | str = "cpu") -> Neighbours:
-        """Return an object without any neighbours yet. Raises ValueError for k < 1."""
+        """Return an object without any neighbours yet.
+
+        Args:
+            n_a: Units of model a.
+            n_b: Units of model b.
+            k: Neighbours per unit.
+            device: Where the tables are kept.
+
+        Returns:
+            Neighbours to `include` blocks in.
+
+        Raises:
+            ValueError: k is below 1.
+        """
         if k < 1:
             raise ValueError(f"expected k >= 1 nearest neighbours, got {k}; the thesis uses 5")
         tables = []
@@ -38,7 +51,16 @@ class Neighbours:
     def include(
         self, correlation: Float[Tensor, "block_a block_b"], start_a: int, start_b: int
     ) -> Neighbours:
-        """Return the neighbours after one more block of the table. start_a, start_b: the block's first units."""
+        """Return the neighbours after one more block of the table.
+
+        Args:
+            correlation: The block, [unit_a, unit_b].
+            start_a: Its first unit of model a.
+            start_b: Its first unit of model b.
+
+        Returns:
+            Neighbours over all blocks so far.
+        """
         rows = slice(start_a, start_a + correlation.shape[0])
         cols = slice(start_b, start_b + correlation.shape[1])
         side_a = _keep_top(self.values_a, self.index_a, correlation, rows, start_b)
@@ -87,11 +109,19 @@ def _keep_top(
 def best_buddies(
     correlation: Float[Tensor, "unit_a unit_b"], k: int = 5, above: float = 0.0
 ) -> Int[Tensor, "pair 2"]:
-    """Return pairs that are among each other's k nearest neighbours, BB(F1, F2; K) of thesis Eq. 4.3, strongest
-    first.
+    """Return pairs that are among each other's k nearest neighbours, BB(F1, F2; K) of thesis Eq. 4.3.
 
-    Only correlations above `above` count: Rosetta neurons are positively correlated by definition, and a dead unit
-    (correlation 0 with everything) never matches. Raises ValueError for k < 1 or a table with NaN.
+    Args:
+        correlation: [unit_a, unit_b].
+        k: Neighbours on each side.
+        above: Only larger correlations count: Rosetta neurons are positively correlated by definition, and a dead unit
+            (correlation 0 with everything) never matches.
+
+    Returns:
+        [pair, 2], strongest first.
+
+    Raises:
+        ValueError: k is below 1, or the table holds NaN.
 
         best_buddies(torch.tensor([[.9, .1], [.2, .8]]), k=1)     # [[0, 0], [1, 1]]
     """
@@ -106,9 +136,18 @@ def best_buddies(
 def self_best_buddies(
     correlation: Float[Tensor, "unit _"], k: int = 5, above: float = 0.0
 ) -> Int[Tensor, "pair 2"]:
-    """Return the best buddies of a model with itself, BB(G, G; K); each pair is listed once, the smaller unit first.
+    """Return the best buddies of a model with itself, BB(G, G; K). A unit is not counted among its own neighbours.
 
-    A unit is not counted among its own neighbours. Raises ValueError when the table is not square.
+    Args:
+        correlation: [unit, unit].
+        k: As in `best_buddies`.
+        above: As in `best_buddies`.
+
+    Returns:
+        [pair, 2]; each pair is listed once, the smaller unit first.
+
+    Raises:
+        ValueError: The table is not square.
     """
     if correlation.shape[0] != correlation.shape[1]:
         raise ValueError(f"expected a square table of one model with itself, got {list(correlation.shape)}")
@@ -122,10 +161,16 @@ def rosetta_units(
 ) -> Int[Tensor, "tuple model"]:
     """Return R(G, D_1 ... D_m) of thesis Eq. 4.4: pivot units with a best buddy in EVERY model.
 
-    pairs_by_model: for each model D_i its pairs (pivot unit, unit of D_i), strongest first. Returns one row per tuple,
-    column 0 the pivot unit and column i the unit of model i, sorted by pivot unit. All combinations are listed, at most
-    k^m per pivot unit; strongest=True lists each pivot unit once, with its strongest partner in each model.
-    Raises ValueError when there is no model.
+    Args:
+        pairs_by_model: For each model D_i its pairs (pivot unit, unit of D_i), strongest first.
+        strongest: List each pivot unit once, with its strongest partner in each model, instead of all combinations, at
+            most k^m per pivot unit.
+
+    Returns:
+        [tuple, model], column 0 the pivot unit and column i the unit of model i, sorted by pivot unit.
+
+    Raises:
+        ValueError: There is no model.
     """
     if not pairs_by_model:
         raise ValueError(
@@ -148,8 +193,12 @@ def rosetta_units(
 def clusters(units: Int[Tensor, "tuple model"], self_pairs: Int[Tensor, "pair 2"]) -> Int[Tensor, " tuple"]:
     """Return the concept of each Rosetta tuple: pivot units that are self best buddies share one, transitively.
 
-    self_pairs: from `self_best_buddies` of the pivot model; only pairs of pivot units that occur in `units` link.
-    Concepts are numbered from 0 in order of first appearance.
+    Args:
+        units: From `rosetta_units`.
+        self_pairs: From `self_best_buddies` of the pivot model; only pairs of units that occur in `units` link.
+
+    Returns:
+        [tuple], numbered from 0 in order of first appearance.
     """
     pivots = units[:, 0].tolist()
     parent = {pivot: pivot for pivot in pivots}

@@ -35,7 +35,15 @@ class ConceptCodes:
         return (self.weights > 0).sum(1).to(self.weights)
 
     def strongest(self, image: int, n: int = 10) -> list[tuple[int, float]]:
-        """Return the texts of largest weight of one image, as (text, weight); texts of weight zero are omitted."""
+        """Return the texts of largest weight of one image.
+
+        Args:
+            image: Index of the image.
+            n: The number of texts, at most.
+
+        Returns:
+            (text, weight) pairs; texts of weight zero are omitted.
+        """
         order = self.weights[image].argsort(descending=True, stable=True)[:n].tolist()
         return [(text, float(self.weights[image, text])) for text in order if self.weights[image, text] > 0]
 
@@ -48,9 +56,17 @@ def concept_codes(
 ) -> ConceptCodes:
     """Return sparse codes of images over a pool of texts. Neither needs to be of unit length.
 
-    image_mean: the mean of the unit embeddings of a collection, which the images are centred by; the texts are
-    centred by the pool's. penalty: a larger one gives fewer texts; from 1 on there are none. Raises ValueError if
-    the widths differ, for fewer than two texts, or for a penalty that is not positive.
+    Args:
+        embeddings: [image, d_embed].
+        text_directions: The pool, [text, d_embed], which is centred by its own mean.
+        image_mean: Mean of the unit embeddings of a collection, by which the images are centred, [d_embed].
+        penalty: A larger one gives fewer texts; from 1 on there are none.
+
+    Returns:
+        Weights, reconstructions and their cosines with the embeddings.
+
+    Raises:
+        ValueError: The widths differ, there are fewer than two texts, or the penalty is not positive.
 
     >>> images, texts = torch.tensor([[3.0, 1.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     >>> concept_codes(images, texts, torch.tensor([0.6, 0.6])).weights.gt(0).tolist()

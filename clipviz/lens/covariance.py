@@ -80,10 +80,14 @@ def moments(samples: Float[Tensor, "image *rows feature"]) -> Moments:
 
 
 def code_moments(codes: Codes[Any], images: Int[Tensor, " chosen"] | None = None) -> Moments:
-    """Return the moments of every head's augmented code v over a collection, or over some of its images, in bounded
-    memory.
+    """Return the moments of every head's augmented code v over a collection, in bounded memory.
 
-    mean: [layer, head, augmented]; covariance: [layer, head, augmented, augmented]; see `textspan.head_span`.
+    Args:
+        codes: The collection.
+        images: Indices of the images to use. None uses all.
+
+    Returns:
+        Mean [layer, head, augmented] and covariance [layer, head, augmented, augmented]; see `textspan.head_span`.
     """
     total: Moments | None = None
     for start in range(0, max(1, len(codes) if images is None else len(images)), IMAGES_AT_ONCE):
@@ -101,7 +105,16 @@ def augmented_codes(
     mean: Float[Tensor, " image"],
     std: Float[Tensor, " image"],
 ) -> Float[Tensor, "image layer head augmented"]:
-    """v = [u / std, 1 / std, mean / std], in which a head effect is linear."""
+    """Return v = [u / std, 1 / std, mean / std], in which a head effect is linear.
+
+    Args:
+        codes: Head codes u, [image, layer, head, d_head].
+        mean: Mean that the final LayerNorm subtracts, [image].
+        std: Deviation by which it divides, [image].
+
+    Returns:
+        [image, layer, head, d_head + 2].
+    """
     inverse = (1 / std)[:, None, None, None].expand(*codes.shape[:3], 1)
     return torch.cat([codes * inverse, inverse, mean[:, None, None, None] * inverse], -1)
 
@@ -109,7 +122,17 @@ def augmented_codes(
 def merge_means(
     count: int, mean: Float[Tensor, "*axes"], other_count: int, other_mean: Float[Tensor, "*axes"]
 ) -> Float[Tensor, "*axes"]:
-    """Return the mean of two sets of samples from their counts and means."""
+    """Return the mean of two sets of samples from their counts and means.
+
+    Args:
+        count: Samples of the first set.
+        mean: Their mean, of any shape.
+        other_count: Samples of the second set.
+        other_mean: Their mean, of the same shape.
+
+    Returns:
+        The mean over both sets.
+    """
     if not count or not other_count:
         return mean if count else other_mean
     return mean + (other_mean - mean) * (other_count / (count + other_count))
@@ -130,7 +153,15 @@ def _double(tensor: Tensor) -> Tensor:
 def effect_mean(
     mean: Float[Tensor, "layer head augmented"], basis: HeadBasis
 ) -> Float[Tensor, "layer head d_embed"]:
-    """Return the mean head effects, unnormalised embedding units, from the mean of v."""
+    """Return the mean head effects from the mean of v.
+
+    Args:
+        mean: [layer, head, augmented].
+        basis: The basis of the same layers.
+
+    Returns:
+        [layer, head, d_embed], in unnormalised embedding units.
+    """
     linear = linear_maps(basis).double()
     return (torch.einsum("lhe,lhek->lhk", mean.to(linear), linear) + basis.constant).to(basis.basis)
 
@@ -138,6 +169,14 @@ def effect_mean(
 def effect_covariance(
     covariance: Float[Tensor, "layer head augmented augmented"], basis: HeadBasis
 ) -> Float[Tensor, "layer head d_embed d_embed"]:
-    """Return the covariance of head effects from the covariance of v. It is large: [d_embed, d_embed] per head."""
+    """Return the covariance of head effects from the covariance of v.
+
+    Args:
+        covariance: [layer, head, augmented, augmented].
+        basis: The basis of the same layers.
+
+    Returns:
+        [layer, head, d_embed, d_embed], which is large.
+    """
     linear = linear_maps(basis).double()
     return (linear.transpose(-1, -2) @ covariance.to(linear) @ linear).to(basis.basis)

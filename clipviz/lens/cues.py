@@ -35,10 +35,20 @@ def class_neurons(
     n_neurons: int,
     signed: bool = False,
 ) -> Int[Tensor, " chosen"]:
-    """Return the neurons best aligned with the target: top |<v, r_n>| (thesis 3.5), strongest first.
+    """Return the neurons best aligned with the target: top |<v, r_n>| (thesis 3.5).
 
-    target: v = M(c_2) - M(c_1) for a class pair, or M(c) for one class. signed: rank by <v, r_n>, so that only
-    neurons that write towards the target are chosen. The thesis takes the absolute value.
+    Args:
+        directions: Directions r_n, [neuron, d_embed].
+        target: v = M(c_2) - M(c_1) for a class pair, or M(c) for one class, [d_embed].
+        n_neurons: How many to choose.
+        signed: Rank by <v, r_n>, so that only neurons that write towards the target are chosen. The thesis takes the
+            absolute value.
+
+    Returns:
+        Indices, the strongest first.
+
+    Raises:
+        ValueError: The target has another width.
     """
     if target.shape != directions.shape[1:]:
         raise ValueError(
@@ -50,7 +60,16 @@ def class_neurons(
 
 
 def random_neurons(n_all: int, n_neurons: int, generator: torch.Generator) -> Int[Tensor, " chosen"]:
-    """Return randomly chosen neurons, a baseline for `class_neurons`."""
+    """Return randomly chosen neurons, a baseline for `class_neurons`.
+
+    Args:
+        n_all: The number of neurons.
+        n_neurons: How many to choose.
+        generator: Draws them.
+
+    Returns:
+        Indices.
+    """
     return torch.randperm(n_all, generator=generator)[:n_neurons]
 
 
@@ -63,9 +82,18 @@ def contribution_scores(
 ) -> Float[Tensor, " text"]:
     """Return every text's contribution to a classification direction: w_j = sum_n gamma_j^n <v, r_n> (Eq. 3.4).
 
-    codes: sparse text codes of all neurons (of r_n, or of indirect-effect directions for that baseline). A text
-    scores high if it has a large weight in the codes of important neurons. It is then a candidate for a spurious
+    A text scores high if it has a large weight in the codes of important neurons. It is then a candidate for a spurious
     cue of c_2.
+
+    Args:
+        codes: Sparse text codes of all neurons (of r_n, or of indirect-effect directions for that baseline).
+        directions: Directions r_n, [neuron, d_embed].
+        target: v, [d_embed].
+        neurons: Indices of the neurons to sum over.
+        n_texts: Size of the dictionary.
+
+    Returns:
+        [text].
     """
     chosen = SparseCode(codes.atoms[neurons], codes.weights[neurons])
     return (directions[neurons] @ target) @ dense_weights(chosen, n_texts).to(directions)
@@ -87,8 +115,19 @@ def rotated_scores(
     it. Shuffling codes among neurons would break this and flag nearly all words of an untrained network as cues.
     Therefore all directions are rotated together by one random rotation of the embedding, which keeps their
     lengths and angles. The neurons best aligned with the target are then chosen among them and coded again.
-    dictionary: the texts from which codes are built (`prepare_dictionary`), n_nonzero per code. progress: called
-    before each draw with the number of draws done; an exception that it raises ends the work.
+
+    Args:
+        directions: Directions r_n, [neuron, d_embed].
+        dictionary: The texts from which codes are built (`prepare_dictionary`), [text, d_embed].
+        target: v, [d_embed].
+        n_neurons: Neurons chosen in each draw.
+        n_nonzero: Texts per code.
+        n_draws: The number of rotations.
+        seed: Seed of the rotations.
+        progress: Called before each draw with the number of draws done; an exception that it raises ends the work.
+
+    Returns:
+        [draw, text].
     """
     generator, drawn = torch.Generator().manual_seed(seed), []
     for n_done in range(n_draws):
@@ -108,8 +147,14 @@ def image_contribution_scores(
 ) -> Float[Tensor, "image text"]:
     """Return concept scores of images: w_j = sum over activated neurons of gamma_j^n |phi_n(I)| (App. B, Fig. B.1).
 
-    norms: |phi_n| of the images; thresholds: from `activation_thresholds`; a neuron is activated if its norm
-    exceeds its threshold.
+    Args:
+        codes: Sparse text codes of all neurons.
+        norms: |phi_n| of the images, [image, neuron].
+        thresholds: Norms above which neurons count as activated (`activation_thresholds`), [neuron].
+        n_texts: Size of the dictionary.
+
+    Returns:
+        [image, text].
     """
     activated = norms * (norms > thresholds)
     return activated @ dense_weights(codes, n_texts).to(norms)
@@ -118,7 +163,18 @@ def image_contribution_scores(
 def activation_thresholds(
     norms: Float[Tensor, "image neuron"], percentile: float = 98.0
 ) -> Float[Tensor, " neuron"]:
-    """Return the norms above which neurons count as activated: a percentile over a collection (App. B: the 98th)."""
+    """Return the norms above which neurons count as activated.
+
+    Args:
+        norms: |phi_n| over a collection, [image, neuron].
+        percentile: The percentile of a neuron's norms (App. B: the 98th).
+
+    Returns:
+        [neuron].
+
+    Raises:
+        ValueError: The percentile is not between 0 and 100.
+    """
     if not 0 < percentile < 100:
         raise ValueError(f"expected a percentile between 0 and 100, got {percentile}; the thesis uses 98")
     return torch.quantile(norms, percentile / 100, dim=0)
@@ -130,11 +186,19 @@ def synonyms(
     threshold: float,
     centre: Float[Tensor, " d_embed"] | None = None,
 ) -> Bool[Tensor, " text"]:
-    """Return which texts are too close to the target class to count as spurious: their cosine exceeds the threshold.
+    """Return which texts are too close to the target class to count as spurious.
 
     The thesis compares sentences with a language model. Vectors of any encoder can be used, such as the CLIP text
-    tower's. centre: a vector subtracted from both first, for encoders whose texts all point in a similar
-    direction.
+    tower's.
+
+    Args:
+        text_directions: [text, d_embed].
+        class_direction: [d_embed].
+        threshold: The cosine above which a text is too close.
+        centre: A vector subtracted from both first, for encoders whose texts all point in a similar direction.
+
+    Returns:
+        A mask over texts.
     """
     shift = 0.0 if centre is None else centre
     pool = torch.nn.functional.normalize(text_directions - shift, dim=-1)
@@ -144,7 +208,16 @@ def synonyms(
 def top_words(
     scores: Float[Tensor, " text"], banned: Bool[Tensor, " text"], n_words: int
 ) -> Int[Tensor, " word"]:
-    """Return indices of the texts with the highest positive score that are not banned, highest first."""
+    """Return the texts of highest positive score that are not banned.
+
+    Args:
+        scores: [text].
+        banned: A mask over texts.
+        n_words: How many to return, at most.
+
+    Returns:
+        Indices, the highest score first.
+    """
     allowed = scores.masked_fill(banned, -torch.inf)
     best = allowed.topk(min(n_words, len(scores)))
     return best.indices[best.values > 0]
@@ -156,7 +229,17 @@ def similar_words(
     banned: Bool[Tensor, " text"],
     n_words: int,
 ) -> Int[Tensor, " word"]:
-    """Return the texts best aligned with the classification direction itself, a baseline that uses no neurons."""
+    """Return the texts best aligned with the classification direction itself, a baseline that uses no neurons.
+
+    Args:
+        text_directions: [text, d_embed].
+        target: v, [d_embed].
+        banned: A mask over texts.
+        n_words: How many to return, at most.
+
+    Returns:
+        Indices, the most similar text first.
+    """
     return top_words(text_directions @ target, banned, n_words)
 
 
@@ -217,11 +300,22 @@ def attack(
 ) -> Attack:
     """Run the adversarial loop of thesis 3.5: write sentences, keep the fair ones, draw them, classify the pictures.
 
-    words: spurious words; class_name: what every picture shows (the class that should be recognised);
-    describe(words, class_name) -> sentences; draw(sentence) -> image, called n_images times per sentence;
-    margin(images) -> [image], above 0 where the wrong class wins; forbidden: names of the wrong class: a sentence
-    with one of them, or without class_name, is left out. At most n_sentences are kept, chosen by the generator.
-    Raises NoFairSentenceError, a ValueError, when no fair sentence was written.
+    Args:
+        words: Spurious words.
+        class_name: What every picture shows, the class that should be recognised.
+        describe: describe(words, class_name) returns sentences.
+        draw: draw(sentence) returns an image; it is called n_images times per sentence.
+        margin: margin(images) returns [image], above 0 where the wrong class wins.
+        generator: Chooses among the fair sentences.
+        forbidden: Names of the wrong class. A sentence with one of them, or without class_name, is left out.
+        n_sentences: Sentences kept, at most.
+        n_images: Pictures of each sentence.
+
+    Returns:
+        The sentences, the pictures and their margins.
+
+    Raises:
+        NoFairSentenceError: A ValueError: no fair sentence was written.
     """
     written = list(dict.fromkeys(describe(list(words), class_name)))
     fair = [sentence for sentence in written if is_fair(sentence, class_name, forbidden)]
@@ -238,8 +332,15 @@ def attack(
 
 
 def is_fair(sentence: str, class_name: str, forbidden: Sequence[str]) -> bool:
-    """Return whether a sentence names the class to draw and none of the forbidden words, as whole words or in the
-    plural.
+    """Return whether a sentence names the class to draw and none of the forbidden words.
+
+    Args:
+        sentence: What is drawn.
+        class_name: The class to draw.
+        forbidden: Words that must not occur.
+
+    Returns:
+        The answer for whole words, in the singular or the plural.
     """
     text = _spaced(sentence)
     named = any(_spaced(form) in text for form in _forms(class_name))
@@ -249,7 +350,18 @@ def is_fair(sentence: str, class_name: str, forbidden: Sequence[str]) -> bool:
 def neuron_maps(
     seconds: Sequence[SecondOrder], neurons: Int[Tensor, " chosen"]
 ) -> Float[Tensor, "image chosen rows cols"]:
-    """Return activation maps of neurons that are numbered across several layers, in the order of `seconds`."""
+    """Return activation maps of neurons that are numbered across several layers.
+
+    Args:
+        seconds: Second-order effects, one per layer, in the order of the numbering.
+        neurons: Indices that run through all layers.
+
+    Returns:
+        [image, chosen, rows, cols].
+
+    Raises:
+        ValueError: A neuron is not in these layers.
+    """
     maps: list[Tensor] = [torch.empty(0)] * len(neurons)
     start = 0
     for second in seconds:
@@ -274,11 +386,15 @@ def neuron_maps(
 def neuron_heatmap(
     maps: Float[Tensor, "image neuron rows cols"], weights: Float[Tensor, " neuron"] | None = None
 ) -> Float[Tensor, "image rows cols"]:
-    """Return a zero-shot segmentation by neurons (thesis 3.5, Table 3.4): averaged activation maps, rescaled to
-    0..1.
+    """Return a zero-shot segmentation by neurons (thesis 3.5, Table 3.4): averaged activation maps, rescaled to 0..1.
 
-    The thesis binarises the result at 0.5. weights: for example <r_n, M(c)>, so that neurons that write away from
-    the class count negatively; None takes the plain average, as the thesis does.
+    Args:
+        maps: [image, neuron, rows, cols].
+        weights: [neuron], such as <r_n, M(c)>, so that neurons that write away from the class count negatively. None
+            takes the plain average, as the thesis does.
+
+    Returns:
+        [image, rows, cols]. The thesis binarises it at 0.5.
     """
     summed = maps.mean(1) if weights is None else torch.einsum("inrc,n->irc", maps, weights)
     low, high = summed.amin((1, 2), keepdim=True), summed.amax((1, 2), keepdim=True)
@@ -292,11 +408,17 @@ def map_towards(
     n_neurons: int = N_SEGMENT_NEURONS,
     signed: bool = False,
 ) -> Float[Tensor, "image rows cols"]:
-    """Return a text's map by neurons: the activation maps of those best aligned with it, averaged and rescaled
-    (Table 3.4).
+    """Return a text's map by neurons: the activation maps of those best aligned with it, averaged (Table 3.4).
 
-    seconds: second-order effects of the layers that the directions come from, in that order; signed: as in
-    `class_neurons`.
+    Args:
+        seconds: Second-order effects of the layers that the directions come from, in that order.
+        directions: Directions r_n of all these layers, [neuron, d_embed].
+        target: The encoded text, [d_embed].
+        n_neurons: How many neurons to average.
+        signed: As in `class_neurons`.
+
+    Returns:
+        [image, rows, cols], rescaled to 0..1.
     """
     return neuron_heatmap(neuron_maps(seconds, class_neurons(directions, target, n_neurons, signed)))
 

@@ -20,9 +20,14 @@ from clipviz.values import HeadBasis, LayerWeights, Readout, TowerWeights
 def class_attention(
     tokens: Float[Tensor, "image token d_model"], weights: LayerWeights
 ) -> Float[Tensor, "image head token"]:
-    """Attention of the class token to every token, per head: a_i = softmax_i((W_Q z_0 + b_Q) . W_K z_i / sqrt(d_head)).
+    """Return the class token's attention to every token: a_i = softmax_i((W_Q z_0 + b_Q) . W_K z_i / sqrt(d_head)).
 
-    tokens: the attention's input z after its LayerNorm, class token first.
+    Args:
+        tokens: The attention's input z after its LayerNorm, class token first, [image, token, d_model].
+        weights: The layer's matrices.
+
+    Returns:
+        [image, head, token], which sums to 1 over tokens.
     """
     queries = torch.einsum("id,hed->ihe", tokens[:, 0], weights.query) + weights.query_bias
     keys = torch.einsum("ihe,hed->ihd", queries * weights.query.shape[1] ** -0.5, weights.key)
@@ -34,7 +39,16 @@ def head_codes(
     attention: Float[Tensor, "image head token"],
     weights: LayerWeights,
 ) -> Float[Tensor, "image head d_head"]:
-    """Return head codes u = sum_i a_i (W_V z_i + b_V), d_head numbers that determine a head's effect."""
+    """Return head codes u = sum_i a_i (W_V z_i + b_V), d_head numbers that determine a head's effect.
+
+    Args:
+        tokens: The attention's input z after its LayerNorm, [image, token, d_model].
+        attention: a, [image, head, token].
+        weights: The layer's matrices.
+
+    Returns:
+        [image, head, d_head].
+    """
     contexts = attention @ tokens
     return torch.einsum("ihd,hed->ihe", contexts, weights.value) + weights.value_bias
 
@@ -46,11 +60,19 @@ def attention_paths(
     scale: float,
     mask: Tensor | None = None,
 ) -> Float[Tensor, "image head readout_head source"]:
-    """Return the weights with which the readout reads each source token through a head: abar[p, s] = sum_q w[p, q]
-    A[q, s].
+    """Return the weights with which the readout reads each source token through a head: sum_q w[p, q] A[q, s].
 
-    A = softmax(q k^T scale + mask) is held in memory for one image at a time. mask: added, or boolean (True
-    attends).
+    A = softmax(q k^T scale + mask) is held in memory for one image at a time.
+
+    Args:
+        queries: [image, head, token, d_key].
+        keys: [image, head, source, d_key].
+        readout: w, the weights of the readout's heads on tokens, [image, readout_head, token].
+        scale: Factor of the products, usually 1 / sqrt(d_key).
+        mask: Added, or boolean (True attends).
+
+    Returns:
+        [image, head, readout_head, source].
     """
     found = queries.new_empty(*queries.shape[:2], readout.shape[1], keys.shape[2])
     for image in range(len(queries)):
@@ -70,7 +92,14 @@ def path_codes(
 ) -> Float[Tensor, "image head d_code"]:
     """Return head codes u[p] = sum_s abar[p, s] (W_V z_s + b_V) of all readout heads side by side, then the tallies.
 
-    tallies: sum_q w[p, q], with which output biases are read; see TowerWeights.n_tallies.
+    Args:
+        tokens: The attention's input z after its LayerNorm, [image, token, d_model].
+        paths: abar, from `attention_paths`, [image, head, readout_head, token].
+        weights: The layer's matrices.
+        tallies: sum_q w[p, q], with which output biases are read; see TowerWeights.n_tallies.
+
+    Returns:
+        [image, head, d_code].
     """
     n_heads = paths.shape[1]
     contexts = (paths.flatten(1, 2) @ tokens).unflatten(1, (n_heads, -1))
@@ -81,7 +110,15 @@ def path_codes(
 
 
 def tally_biases(weights: LayerWeights, readout: Readout) -> list[Float[Tensor, " d_model"]]:
-    """Return the output biases that a head code's tallies multiply, in the order of the tallies."""
+    """Return the output biases that a head code's tallies multiply.
+
+    Args:
+        weights: The layer's matrices.
+        readout: The tower's readout.
+
+    Returns:
+        Vectors [d_model], in the order of the tallies.
+    """
     read_apart = [weights.output_bias] if readout.n_heads > 1 else []
     return read_apart if weights.scaled_bias is None else [*read_apart, weights.scaled_bias]
 
@@ -91,6 +128,13 @@ def head_basis(weights: TowerWeights, layers: Sequence[int] | None = None) -> He
 
     The output bias b_O is split equally over a layer's heads; the readout's mean, bias and constant equally over
     the 2 L + 1 terms, then over heads (App. A.2; over the L attention terms with weights.thesis_shares).
+
+    Args:
+        weights: The tower.
+        layers: Layers whose heads are wanted. None takes all.
+
+    Returns:
+        The basis, [layer, head, d_code, d_embed], and the shares.
     """
     layers = check_layers(weights, layers)
     basis = torch.stack([_layer_basis(weights.layers[k], weights.readout) for k in layers])
@@ -127,8 +171,16 @@ def effects_from_codes(
     std: Float[Tensor, " image"],
     basis: HeadBasis,
 ) -> Float[Tensor, "image layer head d_embed"]:
-    """Return head effects c = (u B + b - mean m) / std + k, unnormalised embedding units (Eq. 2.6 summed over
-    tokens).
+    """Return head effects c = (u B + b - mean m) / std + k (Eq. 2.6 summed over tokens).
+
+    Args:
+        codes: Head codes u, [image, layer, head, d_code].
+        mean: Mean that the final LayerNorm subtracts, [image].
+        std: Deviation by which it divides, [image].
+        basis: B and the shares of the same layers.
+
+    Returns:
+        [image, layer, head, d_embed], in unnormalised embedding units.
     """
     writes = torch.einsum("ilhe,lhek->ilhk", codes, basis.basis)
     return _read(writes, mean, std, basis.output_bias, basis.mean_share, basis.constant)
@@ -141,8 +193,17 @@ def head_effects(
     weights: TowerWeights,
     layers: Sequence[int],
 ) -> Float[Tensor, "image layer head d_embed"]:
-    """Return the same as `effects_from_codes` without a basis. For few images their codes are multiplied directly,
-    (u W_O^T) M, which costs less than the basis W_O^T M.
+    """Return the same as `effects_from_codes`, for few images by (u W_O^T) M, which costs less than the basis W_O^T M.
+
+    Args:
+        codes: Head codes u, [image, layer, head, d_code].
+        mean: Mean that the final LayerNorm subtracts, [image].
+        std: Deviation by which it divides, [image].
+        weights: The tower.
+        layers: The layers of the codes.
+
+    Returns:
+        [image, layer, head, d_embed], in unnormalised embedding units.
     """
     n, (d_head, d_model, d_embed) = len(codes), (weights.d_head, weights.d_model, weights.d_embed)
     if n * (d_head + d_embed) * d_model > (d_model + n) * d_head * d_embed:
@@ -177,9 +238,18 @@ def mlp_effects(
 ) -> Float[Tensor, "image term d_embed"]:
     """Return direct effects of the input term (entry 0) and the MLPs (entry 1 + layer), Eq. 2.4 with App. A.2.
 
-    writes: what each term adds to the residual stream, as each readout head reads it, side by side [readout_head
-    * d_model]; the readout's mean, bias and constant are shared over the 2 L + 1 terms, with
-    weights.thesis_shares these terms have no share.
+    The readout's mean, bias and constant are shared over the 2 L + 1 terms; with weights.thesis_shares these terms have
+    no share.
+
+    Args:
+        writes: What each term adds to the residual stream, as each readout head reads it, side by side,
+            [image, term, readout_head * d_model].
+        mean: Mean that the final LayerNorm subtracts, [image].
+        std: Deviation by which it divides, [image].
+        weights: The tower.
+
+    Returns:
+        [image, term, d_embed], in unnormalised embedding units.
     """
     share, readout = weights.mlp_share, weights.readout
     centred = (writes - mean[:, None, None] * share) / std[:, None, None]
@@ -188,7 +258,18 @@ def mlp_effects(
 
 
 def check_layers(weights: TowerWeights, layers: Sequence[int] | None) -> tuple[int, ...]:
-    """Return the layers as a tuple (all if None). An unknown layer raises ValueError."""
+    """Return the layers as a tuple.
+
+    Args:
+        weights: The tower.
+        layers: Layers, counted from 0. None takes all.
+
+    Returns:
+        Indices of layers.
+
+    Raises:
+        ValueError: A layer is unknown, or there is none.
+    """
     if layers is None:
         return tuple(range(weights.n_layers))
     chosen = list[int]()
@@ -207,7 +288,19 @@ def check_layers(weights: TowerWeights, layers: Sequence[int] | None) -> tuple[i
 def check_heads(
     weights: TowerWeights, heads: Sequence[tuple[int, int]] | None, layers: tuple[int, ...]
 ) -> Float[Tensor, "layer head"]:
-    """Return a 0/1 mask over [layer, head] of the chosen layers; heads are (layer, head) pairs, or None for all."""
+    """Return a mask over the heads of some layers.
+
+    Args:
+        weights: The tower.
+        heads: (layer, head) pairs. None takes all.
+        layers: The layers of the mask.
+
+    Returns:
+        [layer, head], 1 for a chosen head and 0 for others.
+
+    Raises:
+        ValueError: A head is unknown or not in these layers.
+    """
     mask = torch.zeros(len(layers), weights.n_heads)
     if heads is None:
         return mask + 1

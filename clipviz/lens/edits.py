@@ -17,9 +17,18 @@ UnitMaps = Float[Tensor, "image unit rows cols"]
 
 
 def edited_maps(maps: Maps, pairs: Sequence[UnitPairs], change: Change) -> dict[str, Tensor]:
-    """Return the maps with the units of `pairs` (their side a) changed and all others unchanged.
+    """Return the maps with some units changed and all others as they were.
 
-    Raises ValueError for maps of no image, and for maps that are not finite.
+    Args:
+        maps: Layer -> [image, unit, rows, cols].
+        pairs: The units of their side a are changed.
+        change: From maps [image, unit, rows, cols] to changed ones.
+
+    Returns:
+        Layer -> maps.
+
+    Raises:
+        ValueError: The maps are of no image, or not finite.
     """
     for layer, layer_maps in maps.items():
         if not len(layer_maps):
@@ -42,9 +51,18 @@ def placed(
 ) -> UnitMaps:
     """Return the maps enlarged about their centre and then moved, read bilinearly.
 
-    right, down: shares of the maps' sides (0.25: a quarter). zoom: factor of lengths, above 1 is larger. fill:
-    how to fill in from outside, "edge" (repeat the border) or "zeros" (as in the thesis). Raises ValueError for a
-    zoom that is not positive, and for numbers that are not finite.
+    Args:
+        maps: [image, unit, rows, cols].
+        right: How far to move, as a share of the maps' width (0.25: a quarter).
+        down: The same for their height.
+        zoom: Factor of lengths, above 1 is larger.
+        fill: What comes in from outside: "edge" repeats the border, "zeros" is what the thesis takes.
+
+    Returns:
+        Maps of the same shape.
+
+    Raises:
+        ValueError: A number is not finite, the zoom is not positive, or `fill` is unknown.
     """
     if not all(math.isfinite(value) for value in (right, down, zoom)) or zoom <= 0:
         raise ValueError(
@@ -61,15 +79,30 @@ def placed(
 
 
 def shifted(maps: UnitMaps, right: float = 0.0, down: float = 0.0, fill: str = "zeros") -> UnitMaps:
-    """Return the maps moved by a share of their size (right=0.25: a quarter of the cols), filled with zeros as in
-    the thesis.
+    """Return the maps moved, filled with zeros as in the thesis.
+
+    Args:
+        maps: [image, unit, rows, cols].
+        right: How far, as a share of their width.
+        down: The same for their height.
+        fill: As in `placed`.
+
+    Returns:
+        Maps of the same shape.
     """
     return placed(maps, right, down, fill=fill)
 
 
 def copied(maps: UnitMaps, share: float = 0.25, fill: str = "zeros") -> UnitMaps:
-    """Return the left half of the maps moved left beside the right half of the maps moved right: everything twice
-    (thesis 4.4).
+    """Return the left half of the maps moved left beside the right half moved right: everything twice (thesis 4.4).
+
+    Args:
+        maps: [image, unit, rows, cols].
+        share: How far each half moves, as a share of their width.
+        fill: As in `placed`.
+
+    Returns:
+        Maps of the same shape.
     """
     half = maps.shape[3] // 2
     left, right = shifted(maps, right=-share, fill=fill), shifted(maps, right=share, fill=fill)
@@ -77,12 +110,17 @@ def copied(maps: UnitMaps, share: float = 0.25, fill: str = "zeros") -> UnitMaps
 
 
 def region(parts: Sequence[tuple[Tensor, Tensor]], share: float = 0.4) -> Float[Tensor, "image 1 rows cols"]:
-    """Return where units stand out from the rest of their own maps: 1 inside, 0 elsewhere, at the size of the
-    largest map.
+    """Return where units stand out from the rest of their own maps, at the size of the largest map.
 
-    parts: each layer's maps [image, unit, rows, cols] and its units' deviations [unit]. A position belongs to it where
-    the sum over units of ((map - its median) / deviation)^2, cut at 3 deviations and smoothed over a seventh of the
-    side, exceeds `share` of its maximum.
+    A position belongs to the region where the sum over units of ((map - its median) / deviation)^2, cut at 3 deviations
+    and smoothed over a seventh of the side, exceeds a share of its maximum.
+
+    Args:
+        parts: Each layer's maps [image, unit, rows, cols] and its units' deviations [unit].
+        share: The share of the maximum.
+
+    Returns:
+        [image, 1, rows, cols], 1 inside and 0 elsewhere.
     """
     side = max(maps.shape[2] for maps, _ in parts)
     strength = torch.zeros(len(parts[0][0]), 1, side, side, device=parts[0][0].device)
@@ -97,7 +135,15 @@ def region(parts: Sequence[tuple[Tensor, Tensor]], share: float = 0.4) -> Float[
 
 
 def room_beside(where: Float[Tensor, "image 1 rows cols"], most: float = 0.46) -> Float[Tensor, " image"]:
-    """Return how far right (negative: left) a copy of the region can go within the frame, in sides, at most `most`."""
+    """Return how far a copy of the region can go within the frame.
+
+    Args:
+        where: The region, [image, 1, rows, cols].
+        most: The largest move.
+
+    Returns:
+        [image], in sides of the image; negative to the left.
+    """
     line = (torch.arange(where.shape[3], device=where.device) + 0.5) / where.shape[3]
     columns = where[:, 0].sum(1)
     centre = (columns * line).sum(1) / columns.sum(1).clamp_min(1e-9)
@@ -106,7 +152,15 @@ def room_beside(where: Float[Tensor, "image 1 rows cols"], most: float = 0.46) -
 
 
 def pasted(maps: UnitMaps, where: Float[Tensor, "image 1 height width"]) -> UnitMaps:
-    """Return the maps with a copy of a region added beside it where there is room; everything else stays."""
+    """Return the maps with a copy of a region added beside it where there is room; everything else stays.
+
+    Args:
+        maps: [image, unit, rows, cols].
+        where: The region, [image, 1, height, width].
+
+    Returns:
+        Maps of the same shape.
+    """
     right = room_beside(where)
     there = _moved(where, right, "zeros")
     there = _grown(there, 0.03) * (1 - where)
@@ -115,7 +169,15 @@ def pasted(maps: UnitMaps, where: Float[Tensor, "image 1 height width"]) -> Unit
 
 
 def filled(maps: UnitMaps, where: Float[Tensor, "image 1 height width"]) -> UnitMaps:
-    """Return the maps with a region removed: there, each map is set to the median of the rest."""
+    """Return the maps with a region removed: there, each map is set to the median of the rest.
+
+    Args:
+        maps: [image, unit, rows, cols].
+        where: The region, [image, 1, height, width].
+
+    Returns:
+        Maps of the same shape.
+    """
     inside = F.interpolate(_grown(where, 0.06), maps.shape[2:], mode="area")
     outside = torch.where(inside < 0.1, maps, torch.nan).flatten(2).nanmedian(2).values[:, :, None, None]
     return torch.lerp(maps, torch.where(outside.isnan(), _median(maps), outside).expand_as(maps), inside)
@@ -144,6 +206,14 @@ def removed(maps: UnitMaps) -> UnitMaps:
 
 
 def scaled(maps: UnitMaps, factor: float = 2.0) -> UnitMaps:
-    """Return each map scaled away from its own minimum: more of the concept (factor > 1) or less (< 1)."""
+    """Return each map scaled away from its own minimum.
+
+    Args:
+        maps: [image, unit, rows, cols].
+        factor: Above 1 for more of the concept, below 1 for less.
+
+    Returns:
+        Maps of the same shape.
+    """
     lowest = maps.amin((2, 3), keepdim=True)
     return lowest + factor * (maps - lowest)

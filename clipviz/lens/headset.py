@@ -19,9 +19,17 @@ from clipviz.values import Codes, Head, HeadBasis
 
 
 def set_codes(codes: Codes, heads: Iterable[Head]) -> Float[Tensor, "image code"]:
-    """V_S: the codes of the heads side by side, then 1 / std and mean / std; code = |S| * d_head + 2.
+    """Return V_S: the codes of the heads side by side, then 1 / std and mean / std.
 
-    Raises ValueError when a head is not among the layers that the codes keep.
+    Args:
+        codes: The collection.
+        heads: (layer, head) pairs.
+
+    Returns:
+        [image, |S| * d_head + 2].
+
+    Raises:
+        ValueError: There is no head, or one is not among the layers that the codes keep.
     """
     positions = head_positions(codes, heads)
     if not positions:
@@ -32,7 +40,18 @@ def set_codes(codes: Codes, heads: Iterable[Head]) -> Float[Tensor, "image code"
 
 
 def set_map(basis: HeadBasis, heads: Iterable[Head]) -> Float[Tensor, "code d_embed"]:
-    """M_S: the bases of the heads stacked, then their output biases' sum and minus |S| mean shares."""
+    """Return M_S: the bases of the heads stacked, then their output biases' sum and minus |S| mean shares.
+
+    Args:
+        basis: The basis of the heads' layers.
+        heads: (layer, head) pairs.
+
+    Returns:
+        [|S| * d_head + 2, d_embed].
+
+    Raises:
+        ValueError: There is no head, or one is not in the basis.
+    """
     heads = list(heads)
     if not heads:
         raise ValueError("expected at least one (layer, head) pair, got none; name the heads to sum over")
@@ -49,7 +68,16 @@ def set_map(basis: HeadBasis, heads: Iterable[Head]) -> Float[Tensor, "code d_em
 
 
 def summed_effects(codes: Codes, basis: HeadBasis, heads: Iterable[Head]) -> Float[Tensor, "image d_embed"]:
-    """Return the sum of the direct effects of a set of heads (thesis Eq. 2.6), unnormalised embedding units."""
+    """Return the sum of the direct effects of a set of heads (thesis Eq. 2.6).
+
+    Args:
+        codes: The collection.
+        basis: The basis of the heads' layers.
+        heads: (layer, head) pairs.
+
+    Returns:
+        [image, d_embed], in unnormalised embedding units.
+    """
     heads = list(heads)
     return set_codes(codes, heads) @ set_map(basis, heads) + len(heads) * as_float(basis.constant)
 
@@ -61,7 +89,18 @@ def all_heads(codes: Codes) -> list[Head]:
 
 
 def head_positions(codes: Codes, heads: Iterable[Head]) -> list[tuple[int, int]]:
-    """Return the positions of (layer, head) pairs in the codes. A head that the codes do not keep raises ValueError."""
+    """Return where heads stand in the codes.
+
+    Args:
+        codes: The collection.
+        heads: (layer, head) pairs.
+
+    Returns:
+        Indices into the codes' axes of layers and heads.
+
+    Raises:
+        ValueError: The codes do not keep a head.
+    """
     n_heads = codes.codes.shape[2]
     positions = []
     for layer, head in heads:
@@ -77,7 +116,15 @@ def head_positions(codes: Codes, heads: Iterable[Head]) -> list[tuple[int, int]]
 def gather_heads(
     codes: Float[Tensor, "image layer head d_head"], positions: list[tuple[int, int]]
 ) -> Float[Tensor, "image set d_head"]:
-    """Return a copy of the codes of some heads, in full precision."""
+    """Return a copy of the codes of some heads, in full precision.
+
+    Args:
+        codes: [image, layer, head, d_head].
+        positions: From `head_positions`.
+
+    Returns:
+        [image, set, d_head].
+    """
     layers = [layer for layer, _ in positions]
     heads = [head for _, head in positions]
     return as_float(torch.as_tensor(codes)[:, layers, heads])
@@ -86,7 +133,16 @@ def gather_heads(
 def with_statistics(
     scaled: Float[Tensor, "image code"], inverse: Float[Tensor, " image"], shifted: Float[Tensor, " image"]
 ) -> Float[Tensor, "image augmented"]:
-    """Return scaled codes with the two columns that all heads share."""
+    """Return scaled codes with the two columns that all heads share.
+
+    Args:
+        scaled: u / std, [image, code].
+        inverse: 1 / std, [image].
+        shifted: mean / std, [image].
+
+    Returns:
+        [image, code + 2].
+    """
     return torch.cat([scaled, inverse[:, None], shifted[:, None]], 1)
 
 

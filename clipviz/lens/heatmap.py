@@ -29,10 +29,19 @@ def token_scores(
 ) -> Float[Tensor, "text image layer head token"]:
     """Return the direct effect of every token through every head on every direction (Eq. 2.6), biases distributed.
 
-    directions: rows in embedding space (a unit text vector, a difference of two, a TextSpan direction).
-    normalize: divide by the embedding's length (cosine units when the directions are unit vectors).
     Summed over tokens the scores equal <head effect, direction> exactly.
-    Raises ValueError when the trace kept no tokens, or a direction has another d_embed.
+
+    Args:
+        trace: The forward pass of some images, with tokens.
+        directions: Unit text vectors, differences of two, or TextSpan directions, [text, d_embed].
+        layers: Layers whose heads are read. None takes all.
+        normalize: Divide by the embedding's length (cosine units when the directions are unit vectors).
+
+    Returns:
+        [text, image, layer, head, token].
+
+    Raises:
+        ValueError: The trace kept no tokens, or a direction has another d_embed.
     """
     layers = check_layers(trace.weights, layers)
     tokens, paths = _kept(trace)
@@ -57,12 +66,21 @@ def token_scores(
 def pool_scores(
     trace: Recorded, directions: Float[Tensor, "text d_embed"], normalize: bool = False
 ) -> Float[Tensor, "text image token"]:
-    """Return the effect of each final token on every direction, <sum_p w[p, q] centre(x_q) M[p] / std, t>: where a
-    pool reads.
+    """Return the effect of each final token on every direction, <sum_p w[p, q] centre(x_q) M[p] / std, t>.
 
-    token_scores attributes effects to the tokens that heads read from; pool_scores attributes them to the tokens
-    that the readout reads. Summed over tokens it is <embedding - tail, t>; bias and constant are shared equally
-    over tokens. Raises ValueError for a class token, which is a single token, or a trace that kept no tokens.
+    token_scores attributes effects to the tokens that heads read from; pool_scores attributes them to the tokens that
+    the readout reads. Summed over tokens it is <embedding - tail, t>; bias and constant are shared equally over tokens.
+
+    Args:
+        trace: The forward pass of some images, with tokens.
+        directions: [text, d_embed].
+        normalize: Divide by the embedding's length.
+
+    Returns:
+        [text, image, token].
+
+    Raises:
+        ValueError: The tower reads a class token, which is a single token, or the trace kept no tokens.
     """
     readout = trace.weights.readout
     if not readout.pools:
@@ -90,10 +108,17 @@ def heatmap(
     heads: Sequence[tuple[int, int]] | None = None,
     normalize: bool = False,
 ) -> Float[Tensor, "text image rows cols"]:
-    """Return token scores summed over layers and heads, on the grid of image tokens (thesis 2.5), without other
-    tokens.
+    """Return token scores summed over layers and heads, on the grid of image tokens (thesis 2.5).
 
-    heads: (layer, head) pairs, None for every head of `layers`.
+    Args:
+        trace: The forward pass of some images, with tokens.
+        directions: [text, d_embed].
+        layers: Layers to sum over. None takes all.
+        heads: (layer, head) pairs to sum over. None takes every head of `layers`.
+        normalize: Divide by the embedding's length.
+
+    Returns:
+        [text, image, rows, cols], without the tokens that have no place in the image.
     """
     layers = check_layers(trace.weights, layers)
     mask = check_heads(trace.weights, heads, layers)
@@ -146,8 +171,14 @@ def _summed_scores(
 
 
 def one_placeless(scores: Float[Tensor, "*axes token"], prefix: int) -> Float[Tensor, "*axes shown"]:
-    """Return scores in which all tokens without a position in the image are merged into the first entry: their sum,
-    or 0.
+    """Return scores in which all tokens without a position in the image are merged into the first entry.
+
+    Args:
+        scores: [..., token].
+        prefix: The number of such tokens, which come first.
+
+    Returns:
+        [..., 1 + tokens with a position]; the first entry is the sum of the others, or 0.
     """
     if prefix == 1:
         return scores
@@ -155,7 +186,18 @@ def one_placeless(scores: Float[Tensor, "*axes token"], prefix: int) -> Float[Te
 
 
 def check_directions(directions: Tensor, weights: TowerWeights) -> Float[Tensor, "text d_embed"]:
-    """Return directions as [text, d_embed]. If the width is wrong, ValueError says how to encode texts."""
+    """Return directions whose shape fits a tower.
+
+    Args:
+        directions: [text, d_embed].
+        weights: The tower.
+
+    Returns:
+        The directions.
+
+    Raises:
+        ValueError: The width is wrong; the message says how to encode texts.
+    """
     if directions.ndim != 2 or directions.shape[-1] != weights.d_embed:
         raise ValueError(
             f"text directions have shape {list(directions.shape)} but the model embeds to "

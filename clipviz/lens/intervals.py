@@ -45,6 +45,16 @@ def share(n_right: int, n: int) -> Estimate:
     """Return a proportion of n independent cases with Wilson's score interval, which is accurate near 0 and 1 too.
 
     (p + z^2/2n +- z sqrt(p(1 - p)/n + z^2/4n^2)) / (1 + z^2/n), with z = 1.96.
+
+    Args:
+        n_right: The number of cases counted.
+        n: The number of all cases.
+
+    Returns:
+        The share; NaN for no case.
+
+    Raises:
+        ValueError: n_right is not within 0..n.
     """
     if not 0 <= n_right <= n:
         raise ValueError(f"expected 0 to {n} right of {n}, got {n_right}")
@@ -57,7 +67,11 @@ def share(n_right: int, n: int) -> Estimate:
 
 
 def share_of(right: Sequence[bool] | np.ndarray) -> Estimate:
-    """Return the share of true cases. Raises ValueError if there are no cases."""
+    """Return the share of true cases.
+
+    Raises:
+        ValueError: There is no case.
+    """
     if len(right) == 0:
         raise ValueError("expected at least one case, got none; measure more samples")
     return share(int(np.sum(right)), len(right))
@@ -66,9 +80,19 @@ def share_of(right: Sequence[bool] | np.ndarray) -> Estimate:
 def paired(n_lost: int, n_gained: int, n: int) -> Estimate:
     """Return the change of a share when the same n cases are judged before and after: (n_gained - n_lost) / n.
 
-    n_lost: cases right only before; n_gained: cases right only after. The interval is Bonett and Price's (2012),
-    a normal one with one case added to each of the two counts. It is valid for small samples and when nothing
-    changed.
+    The interval is Bonett and Price's (2012), a normal one with one case added to each of the two counts. It is valid
+    for small samples and when nothing changed.
+
+    Args:
+        n_lost: Cases right only before.
+        n_gained: Cases right only after.
+        n: The number of all cases.
+
+    Returns:
+        The change; NaN for no case.
+
+    Raises:
+        ValueError: The counts are negative or exceed n.
     """
     if n_lost < 0 or n_gained < 0 or n_lost + n_gained > n:
         raise ValueError(f"expected counts of at most {n} things, got {n_lost} lost and {n_gained} gained")
@@ -81,10 +105,16 @@ def paired(n_lost: int, n_gained: int, n: int) -> Estimate:
 
 
 def difference(first: Estimate, second: Estimate) -> Estimate:
-    """Return second - first for shares of different cases, with Newcombe's (1998) interval from the two Wilson
-    intervals.
+    """Return second - first for shares of different cases, with Newcombe's (1998) interval from Wilson's two.
 
-    low = d - sqrt((p2 - l2)^2 + (u1 - p1)^2), high = d + sqrt((u2 - p2)^2 + (p1 - l1)^2). n: the smaller of the two.
+    low = d - sqrt((p2 - l2)^2 + (u1 - p1)^2), high = d + sqrt((u2 - p2)^2 + (p1 - l1)^2).
+
+    Args:
+        first: A share.
+        second: A share of other cases.
+
+    Returns:
+        The difference; its n is the smaller of the two.
     """
     value = second.value - first.value
     low = value - math.hypot(second.value - second.low, first.high - first.value)
@@ -95,9 +125,17 @@ def difference(first: Estimate, second: Estimate) -> Estimate:
 def mean(values: Sequence[float] | np.ndarray, least: float = -math.inf, most: float = math.inf) -> Estimate:
     """Return the mean of independent values, +- t standard errors, clipped to the possible range.
 
-    t: the 97.5% quantile of Student's distribution with n - 1 degrees of freedom, so that for normal values 95%
+    t is the 97.5% quantile of Student's distribution with n - 1 degrees of freedom, so that for normal values 95%
     of the intervals contain the true mean for any n. For skewed values coverage is lower at small n: for
     exponential values 88% at n = 5, 90% at n = 10, 93% at n = 30.
+
+    Args:
+        values: One number per case.
+        least: The least possible value.
+        most: The largest possible value.
+
+    Returns:
+        The mean; NaN for no value.
     """
     n = len(values)
     if n == 0:

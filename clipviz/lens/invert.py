@@ -116,17 +116,33 @@ def activation_similarity(maps_a: Maps, maps_b: Maps, pairs: Sequence[UnitPairs]
     Means and variances are the collection's, the product is over the positions of one image, at the larger of the two
     sizes. The sum over positions is divided by their number (Eq. 4.6 leaves that to the coefficient), so that maps of
     any size weigh the same and the usual range is about -1..1.
-    Raises ValueError when there is no pair, a layer was not recorded, or a map is not finite.
+
+    Args:
+        maps_a: Layer -> the generator's maps, [image, unit, rows, cols].
+        maps_b: Layer -> the requested maps.
+        pairs: The matched units.
+
+    Returns:
+        [image].
+
+    Raises:
+        ValueError: There is no pair, a layer was not recorded, or a map is not finite.
     """
     return -Asked(maps_a, maps_b, pairs).objective(maps_a, "product")
 
 
 def map_distance(maps_a: Maps, maps_b: Maps, pairs: Sequence[UnitPairs]) -> Float[Tensor, " image"]:
-    """Return, for each image, the mean squared difference of normalised maps over pairs and positions; 0 if all are
-    equal.
+    """Return the mean squared difference of normalised maps over pairs and positions.
 
-    Unlike Eq. 4.6 it is bounded below, and its minimum is at the requested maps. Raises ValueError as
-    `activation_similarity` does.
+    Unlike Eq. 4.6 it is bounded below, and its minimum is at the requested maps.
+
+    Args:
+        maps_a: Layer -> the generator's maps, [image, unit, rows, cols].
+        maps_b: Layer -> the requested maps.
+        pairs: The matched units.
+
+    Returns:
+        [image], 0 if all maps are equal. It raises ValueError as `activation_similarity` does.
     """
     return Asked(maps_a, maps_b, pairs).objective(maps_a, "distance")
 
@@ -162,7 +178,18 @@ class Asked:
         return all(maps_b.get(layer) is maps for layer, maps in self.read.items())
 
     def objective(self, maps: Maps, objective: str = "distance") -> Float[Tensor, " image"]:
-        """Return how far the generator's maps are from the requested ones, for each image (see the module's table)."""
+        """Return how far the generator's maps are from the requested ones (see the module's table).
+
+        Args:
+            maps: Layer -> the generator's maps, [image, unit, rows, cols].
+            objective: One of OBJECTIVES.
+
+        Returns:
+            [image].
+
+        Raises:
+            ValueError: The objective is unknown.
+        """
         if objective not in OBJECTIVES:
             raise ValueError(f"expected an objective among {', '.join(OBJECTIVES)}, got {objective!r}")
         parts = []
@@ -236,18 +263,28 @@ def search(
 ) -> Iterator[Step]:
     """Run the search of Eq. 4.7 and yield every step, which reports its progress; stop iterating to cancel.
 
-    generate: latents -> (images in 0..1, maps by layer), differentiable. latents: the start, [image, ...]; not
-    changed. target_images: the image to reach, or None for maps alone (images from outside the generator's
-    world). target_maps, pairs: the maps to reach and the matched units; without them only the image counts.
-    alpha, beta: 0.1 and 1, as in the thesis. objective: "distance" (default), "cosine" or "correlation", or
-    "product" for the thesis's L_act, Eq. 4.6. regulariser: L_reg, the mean of z^2 ("l2") or of |z| ("l1").
-    reconstruction: L_rec, any function of (generated, target) that gives one number, or one for each image.
-    schedule: default that of the thesis, 500 steps at 0.1. still: an image whose objective is at most this value
-    is not changed. Otherwise Adam, which takes full steps even along gradients that are only rounding, would
-    leave an optimum at which it starts. The steps hold the latents before their update, so the last one yielded
-    (number n_steps) is the result. The sum over images is minimised, so that images in one search do not slow
-    each other down. Raises ValueError when neither images nor maps are given, for maps that are not finite, and
-    for a generator without gradients.
+    The sum over images is minimised, so that images in one search do not slow each other down.
+
+    Args:
+        generate: latents -> (images in 0..1, maps by layer), differentiable.
+        latents: The start, [image, ...]; not changed.
+        target_images: The image to reach. None is for maps alone (images from outside the generator's world).
+        target_maps: The maps to reach, by layer. None counts the image alone.
+        pairs: The matched units.
+        alpha: Weight of L_reg, 0.1 in the thesis.
+        beta: Weight of the objective, 1 in the thesis.
+        objective: "distance", "cosine" or "correlation", or "product" for the thesis's L_act, Eq. 4.6.
+        regulariser: L_reg, the mean of z^2 ("l2") or of |z| ("l1").
+        reconstruction: L_rec, any function of (generated, target) that gives one number, or one for each image.
+        schedule: None takes that of the thesis, 500 steps at 0.1.
+        still: An image whose objective is at most this value is not changed. Otherwise Adam, which takes full steps
+            even along gradients that are only rounding, would leave an optimum at which it starts.
+
+    Yields:
+        Steps with the latents before their update, so that the last one (number n_steps) is the result.
+
+    Raises:
+        ValueError: Neither images nor maps are given, maps are not finite, or the generator has no gradients.
     """
     schedule = schedule or Schedule()
     if target_images is None and target_maps is None:
@@ -318,11 +355,16 @@ def invert(
     progress: Callable[[Step], bool | None] | None = None,
     **how: Any,
 ) -> Inversion:
-    """Minimise L_rec(G(z), I) + alpha L_reg(z) + beta objective(z, I) over z by Adam (thesis Eq. 4.7; Eq. 4.5
-    without images).
+    """Minimise L_rec(G(z), I) + alpha L_reg(z) + beta objective(z, I) over z by Adam (Eq. 4.7; Eq. 4.5 without images).
 
-    how: the target and options, as keyword arguments of `search` (SearchOptions). progress: called with every
-    step; the search ends early when it returns False. Raises ValueError as `search` does.
+    Args:
+        generate: As in `search`.
+        latents: The start, [image, ...]; not changed.
+        progress: Called with every step; the search ends early when it returns False.
+        how: The target and options, as keyword arguments of `search` (SearchOptions).
+
+    Returns:
+        Latents and images at the end, and the losses of all steps. It raises ValueError as `search` does.
     """
     losses, objectives = [], []
     for step in search(generate, latents, **how):

@@ -38,12 +38,23 @@ def joint_maps(
     background: Float[Tensor, "text_background d_embed"] | None = None,
     k: int = 1,
 ) -> JointMaps:
-    """Return the TextSpan texts of a head that are most and least similar to an image, with their token maps for
-    that head.
+    """Return the TextSpan texts of a head that are most and least similar to an image, with their maps (Fig. 2.6).
 
-    text_directions: the encoded texts that TextSpan chose for this head. background: texts whose mean direction
-    is subtracted, the bias removal of Fig. 2.6. It is applied to maps and coefficients alike, so that maps still
-    sum to coefficients.
+    Args:
+        trace: The forward pass of some images, with tokens.
+        image: Index of the image in the trace.
+        layer: The head's layer.
+        head: The head.
+        text_directions: The encoded texts that TextSpan chose for this head, [text, d_embed].
+        background: Texts whose mean direction is subtracted, the bias removal of Fig. 2.6. It is applied to maps and
+            coefficients alike, so that maps still sum to coefficients.
+        k: Texts on each side.
+
+    Returns:
+        The texts, their coefficients and maps.
+
+    Raises:
+        ValueError: k is not within 1..texts.
     """
     directions = check_directions(text_directions, trace.weights).to(trace.codes)
     if not 1 <= k <= len(directions):

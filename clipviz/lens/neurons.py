@@ -149,10 +149,16 @@ class Passage:
 def neuron_basis(weights: TowerWeights, layer: int) -> NeuronBasis:
     """Return the basis of one layer's neurons (Eq. B.5, input-independent part).
 
-    layer: counted from 0; the last layer has no later head. Raises ValueError for a layer without later heads.
     Biases and LayerNorm means are split equally over all that can write them: cnt = (1 + 2 l') N terms write the
     input of later layer l', and cnt (1 + 2 L) H of its head outputs the embedding. With weights.thesis_shares these
     are the l' N neurons before l' and cnt L H.
+
+    Args:
+        weights: The tower.
+        layer: Counted from 0; the last layer has no later head.
+
+    Returns:
+        The basis, for `second_order`. A layer without later heads raises ValueError.
     """
     layer = check_layer(weights, layer)
     source, readout = weights.layers[layer], weights.readout
@@ -218,7 +224,18 @@ def _direct_shares(weights: TowerWeights, layer: int) -> Float[Tensor, "share d_
 
 
 def check_layer(weights: TowerWeights, layer: int) -> int:
-    """Return the layer as an int; ValueError when it has no later attention layer."""
+    """Return the layer as an int.
+
+    Args:
+        weights: The tower.
+        layer: Counted from 0.
+
+    Returns:
+        The layer.
+
+    Raises:
+        ValueError: The layer is unknown or has no later attention layer.
+    """
     try:
         found = whole("layer", layer)
     except ValueError:
@@ -232,7 +249,15 @@ def check_layer(weights: TowerWeights, layer: int) -> int:
 
 
 def second_order(passage: Passage, basis: NeuronBasis) -> SecondOrder:
-    """Return second-order effects of one layer's neurons on some images, factored (Eq. 3.3, B.5)."""
+    """Return second-order effects of one layer's neurons on some images, factored (Eq. 3.3, B.5).
+
+    Args:
+        passage: What was recorded of the forward pass.
+        basis: From `neuron_basis`, of the same layer.
+
+    Returns:
+        The effects as coordinates in the basis.
+    """
     attention = passage.attention / passage.std[:, None, None]
     return SecondOrder(
         basis=basis,
@@ -317,11 +342,16 @@ class SecondOrder:
         centre: Float[Tensor, "neuron later_head"] | None = None,
         shared_centre: Float[Tensor, " d_embed"] | None = None,
     ) -> Float[Tensor, "image neuron"]:
-        """Return the length of every neuron's effect, |phi_n|^2 = s G s + 2 <s D, shared> + |shared|^2, without
-        forming phi.
+        """Return the length of every neuron's effect, |phi_n|^2 = s G s + 2 <s D, shared> + |shared|^2, from factors.
 
-        centre, shared_centre: mean coordinates and mean shared part, in the same units, that are subtracted first:
-        |phi_n - mean phi_n|. Equal to effects(...).norm(dim=-1).
+        Args:
+            shared: Whether the part that all neurons share is included.
+            normalize: Divide by the embedding's length.
+            centre: Mean coordinates, subtracted first, [neuron, later_head], in the same units.
+            shared_centre: Mean shared part, subtracted first, [d_embed].
+
+        Returns:
+            [image, neuron], equal to effects(...).norm(dim=-1).
         """
         coordinates, common = self.scaled(normalize)
         common = common if shared_centre is None else common - shared_centre
@@ -338,10 +368,15 @@ class SecondOrder:
     def effects(
         self, neurons: Sequence[int] | None = None, shared: bool = True, normalize: bool = True
     ) -> Float[Tensor, "image neuron d_embed"]:
-        """Return phi_n of the chosen neurons explicitly (Eq. B.5). [image, all neurons, d_embed] is large: choose a
-        few.
+        """Return phi_n of the chosen neurons explicitly (Eq. B.5).
 
-        Raises ValueError for a neuron that the layer does not have.
+        Args:
+            neurons: Indices, which must exist. None takes all, which is large: choose a few.
+            shared: Whether the part that all neurons share is included.
+            normalize: Divide by the embedding's length.
+
+        Returns:
+            [image, neuron, d_embed].
         """
         chosen = self.check_neurons(neurons)
         coordinates, common = self.scaled(normalize)
@@ -355,11 +390,17 @@ class SecondOrder:
         centre: Float[Tensor, "neuron later_head"] | None = None,
         normalize: bool = True,
     ) -> Float[Tensor, "image d_embed"]:
-        """Return sum_n weights[n] (phi_n - shared - mean) without forming phi: what a set of neurons adds to each
-        image.
+        """Return sum_n weights[n] (phi_n - shared - mean), what a set of neurons adds to each image, never forming phi.
 
-        weights: 0/1 to choose (image, neuron) pairs, any number to scale them; centre: mean coordinates, same
-        units. This is the vector that a mean-ablation of those neurons subtracts.
+        This is the vector that a mean-ablation of those neurons subtracts.
+
+        Args:
+            weights: 0/1 to choose (image, neuron) pairs, any number to scale them.
+            centre: Mean coordinates, [neuron, later_head], in the same units.
+            normalize: Divide by the embedding's length.
+
+        Returns:
+            [image, d_embed].
         """
         coordinates, _ = self.scaled(normalize)
         coordinates = coordinates if centre is None else coordinates - centre
@@ -372,7 +413,13 @@ class SecondOrder:
     ) -> Float[Tensor, "image neuron d_embed"]:
         """Return first-order (direct) effects of neurons through the readout alone (Eq. 3.1), LayerNorm included.
 
-        With shared=True the sum over all neurons is the MLP's direct effect exactly.
+        Args:
+            neurons: Indices. None takes all.
+            shared: Include equal shares of biases; the sum over all neurons is then the MLP's direct effect exactly.
+            normalize: Divide by the embedding's length.
+
+        Returns:
+            [image, neuron, d_embed].
         """
         chosen = self.check_neurons(neurons)
         directions = torch.einsum("nd,pdk->npk", self.basis.outputs[chosen], self.basis.matrices)
@@ -391,7 +438,11 @@ class SecondOrder:
         return found
 
     def check_neurons(self, neurons: Sequence[int] | None) -> list[int]:
-        """Return neuron indices as a list (all if None). An unknown index raises ValueError."""
+        """Return neuron indices as a list (all if None).
+
+        Raises:
+            ValueError: An index is unknown, or there is none.
+        """
         n_neurons = self.basis.n_neurons
         if neurons is None:
             return list(range(n_neurons))

@@ -20,9 +20,21 @@ def project_heads(
 ) -> dict[int, Float[Tensor, "image d_embed"]]:
     """Return the embedding when every kept head is its projection on its first m texts and the rest is mean-ablated.
 
-    rep_m = mean rep + sum_heads Proj_m(c - mean c), for every m in `sizes` (m = 0: the mean alone).
-    centred=False projects c itself, rep_m = mean rep + sum_heads (Proj_m c - mean c), as the thesis's sentence
-    reads; Eq. 2.7 and the search are about c - mean c, the default.
+    rep_m = mean rep + sum_heads Proj_m(c - mean c).
+
+    Args:
+        codes: The collection.
+        basis: The basis of the same layers.
+        texts: Each head's texts, from textspan.describe_heads on the same layers.
+        sizes: Values of m; 0 is the mean alone.
+        centred: False projects c itself, rep_m = mean rep + sum_heads (Proj_m c - mean c), as the thesis's sentence
+            reads; Eq. 2.7 and the search are about c - mean c.
+
+    Returns:
+        m -> [image, d_embed].
+
+    Raises:
+        ValueError: The texts are of other heads, or a size exceeds their number.
     """
     directions = texts.directions.flatten(0, -3)
     n_heads, n_texts = directions.shape[:2]

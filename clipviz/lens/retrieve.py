@@ -36,8 +36,19 @@ def similarity(
 ) -> Float[Tensor, "query image"]:
     """Return inner products of the queries' effects with every image's, through a set of heads (Fig. 2.5).
 
-    queries: image indices. centre: subtract the collection's mean effect first, so that the part common to all
-    images does not count. cosine: divide by both lengths. The thesis does neither.
+    Args:
+        codes: The collection.
+        basis: The basis of the heads' layers.
+        queries: Indices of images.
+        heads: (layer, head) pairs.
+        centre: Subtract the collection's mean effect first, so that the part common to all images does not count.
+        cosine: Divide by both lengths. The thesis does neither.
+
+    Returns:
+        [query, image].
+
+    Raises:
+        ValueError: An index is unknown.
     """
     vectors, linear = _factors(codes, basis, heads, centre)
     index = torch.as_tensor(list(queries))
@@ -56,8 +67,16 @@ def similarity(
 def whole_similarity(
     codes: Codes, queries: Sequence[int], centre: bool = False, cosine: bool = True
 ) -> Float[Tensor, "query image"]:
-    """Return the similarity under the whole model's embedding, for comparison with a head's; cosine by default (Eq.
-    2.1).
+    """Return the similarity under the whole model's embedding, for comparison with a head's.
+
+    Args:
+        codes: The collection.
+        queries: Indices of images.
+        centre: Subtract the collection's mean embedding first.
+        cosine: Divide by both lengths (Eq. 2.1).
+
+    Returns:
+        [query, image].
     """
     embeddings = headset.as_float(codes.embedding)
     embeddings = embeddings - embeddings.mean(0) if centre else embeddings
@@ -74,8 +93,18 @@ def direction_scores(
 ) -> Float[Tensor, "text image"]:
     """Return <c_S(I), t> of every image for every direction, through a set of heads (Fig. 2.4).
 
-    directions: unit text vectors or TextSpan directions; scores are in unnormalised embedding units. cosine: divide by
-    the length of c_S(I), which the thesis does not.
+    Args:
+        codes: The collection.
+        basis: The basis of the heads' layers.
+        directions: Unit text vectors or TextSpan directions, [text, d_embed].
+        heads: (layer, head) pairs.
+        cosine: Divide by the length of c_S(I), which the thesis does not.
+
+    Returns:
+        [text, image], in unnormalised embedding units.
+
+    Raises:
+        ValueError: The directions have another width.
     """
     vectors, linear = _factors(codes, basis, heads, centre=False)
     if directions.ndim != 2 or directions.shape[1] != linear.shape[1]:
@@ -96,7 +125,20 @@ def nearest(
     centre: bool = False,
     cosine: bool = False,
 ) -> Retrieved:
-    """Return the k nearest neighbours of each query through a set of heads; a query is not its own neighbour."""
+    """Return the nearest neighbours of each query through a set of heads; a query is not its own neighbour.
+
+    Args:
+        codes: The collection.
+        basis: The basis of the heads' layers.
+        queries: Indices of images.
+        heads: (layer, head) pairs.
+        k: Neighbours per query.
+        centre: As in `similarity`.
+        cosine: As in `similarity`.
+
+    Returns:
+        Images and scores, [query, k].
+    """
     queries = list(queries)
     scores = similarity(codes, basis, queries, heads, centre, cosine)
     scores[torch.arange(len(queries)), torch.as_tensor(queries)] = -torch.inf
@@ -110,17 +152,33 @@ def top_images(
     heads: Iterable[Head],
     k: int = 4,
 ) -> Retrieved:
-    """Return the k images on which the heads write most along each direction."""
+    """Return the images on which the heads write most along each direction.
+
+    Args:
+        codes: The collection.
+        basis: The basis of the heads' layers.
+        directions: [text, d_embed].
+        heads: (layer, head) pairs.
+        k: Images per direction.
+
+    Returns:
+        Images and scores, [text, k].
+    """
     return best(direction_scores(codes, basis, directions, heads), k)
 
 
 def text_variance(
     codes: Codes, basis: HeadBasis, directions: Float[Tensor, "text d_embed"]
 ) -> Float[Tensor, "text layer head"]:
-    """Return the variance over the collection of every head's score <c, t>, which shows the heads that respond to a
-    text.
+    """Return the variance over the collection of every head's score <c, t>: which heads respond to a text.
 
-    To find the heads of a property, pass the difference of two texts ("on the water" minus "in a forest").
+    Args:
+        codes: The collection.
+        basis: The basis of the same layers.
+        directions: [text, d_embed]. To find the heads of a property, pass the difference of two texts.
+
+    Returns:
+        [text, layer, head].
     """
     rows = [
         direction_scores(codes, basis, directions, [head]).var(1, unbiased=False)
@@ -131,7 +189,18 @@ def text_variance(
 
 
 def best(scores: Float[Tensor, "query image"], k: int) -> Retrieved:
-    """Return the k highest scores of every row."""
+    """Return the highest scores of every row.
+
+    Args:
+        scores: [query, image].
+        k: How many.
+
+    Returns:
+        Images and scores, [query, k], best first.
+
+    Raises:
+        ValueError: k is below 1.
+    """
     if k < 1:
         raise ValueError(f"expected k >= 1 and more than one image, got k={k}")
     found = scores.topk(min(k, scores.shape[1]), dim=1)

@@ -90,11 +90,24 @@ def role_of(
 ) -> Role:
     """Return the role of one head, judged by its first texts.
 
-    chosen: the head's texts; null: those of each random rotation of it (lens.textspan.null_explained). families:
-    of every text of the pool. A role is clear if at least `at_least` of the first texts share a family and if any
-    family is as frequent in at most a share `level` of the null draws (20 draws suffice for .05). The draws are
-    searched for any family rather than the head's own, since that one was selected for being the largest. Only
-    the count decides, since it does not depend on the draws; p_value also distinguishes heads of equal counts.
+    A role is clear if enough of the first texts share a family and if any family is as frequent in few of the null
+    draws. The draws are searched for any family rather than the head's own, since that one was selected for being the
+    largest. Only the count decides, since it does not depend on the draws; p_value also distinguishes heads of equal
+    counts.
+
+    Args:
+        chosen: The head's texts.
+        null: Those of each random rotation of it (lens.textspan.null_explained).
+        families: The family of every text of the pool.
+        n_first: How many texts are judged.
+        at_least: How many of them must share a family.
+        level: The share of draws in which a family may be as frequent (20 draws suffice for .05).
+
+    Returns:
+        The role, with its evidence.
+
+    Raises:
+        ValueError: There are fewer families than texts.
     """
     highest = max(chosen.texts, default=-1)
     if highest >= len(families):
@@ -125,15 +138,27 @@ def role_of(
 
 
 def heads_with(roles: Mapping[Head, Role], labels: Collection[str]) -> frozenset[Head]:
-    """Return the heads whose clear role is one of `labels`."""
+    """Return the heads whose clear role is one of some labels.
+
+    Args:
+        roles: (layer, head) -> role.
+        labels: Families.
+
+    Returns:
+        (layer, head) pairs.
+    """
     return frozenset(head for head, role in roles.items() if role.clear and role.family in labels)
 
 
 def largest(chosen: Chosen, families: Sequence[str | None]) -> tuple[str | None, Largest]:
-    """Return the most frequent family of some texts and its weight; among equal counts, the family with the larger
-    share.
+    """Return the most frequent family of some texts; among equal counts, the one with the larger share.
 
-    Returns None and zeros if no text has a family.
+    Args:
+        chosen: The texts and their gains.
+        families: The family of every text of the pool.
+
+    Returns:
+        The family and its weight, or None and zeros if no text has a family.
     """
     sums: dict[str, tuple[int, float]] = {}
     for text, gain in zip(*chosen, strict=True):

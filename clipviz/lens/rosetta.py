@@ -87,7 +87,15 @@ class CorrelationSums:
     ) -> CorrelationSums:
         """Add the maps of one batch of images, the same images in the same order for both models.
 
-        Half-precision maps are read as float32. Raises ValueError when images or units do not agree.
+        Args:
+            maps_a: Maps of model a, [image, unit, rows, cols]; half precision is read as float32.
+            maps_b: Maps of model b.
+
+        Returns:
+            This object.
+
+        Raises:
+            ValueError: Images or units do not agree.
         """
         self._check(maps_a, maps_b)
         size = common_size(maps_a, maps_b)
@@ -110,7 +118,11 @@ class CorrelationSums:
         return both.merge_(self).merge_(other)
 
     def merge_(self, other: CorrelationSums) -> CorrelationSums:
-        """Add another shard's sums to this object. Raises ValueError if they belong to other units."""
+        """Add another shard's sums to this object and return it.
+
+        Raises:
+            ValueError: They belong to other units.
+        """
         if other.n_units != self.n_units or other.paired != self.paired:
             raise ValueError(
                 f"expected sums of {self.n_units} units, got {other.n_units}; merge shards of the same two models"
@@ -147,11 +159,12 @@ class CorrelationSums:
     def correlation(
         self, rows: slice = slice(None)
     ) -> Float[Tensor, "unit_a unit_b"] | Float[Tensor, " pair"]:
-        """Return the Pearson correlation (Eq. 4.2), float32, in -1..1; exactly 0 for a dead unit, so that it never
-        ranks.
+        """Return the Pearson correlation (Eq. 4.2), float32, in -1..1; exactly 0 for a dead unit, which never ranks.
 
-        rows: a slice of model a's units, to form one block at a time. Raises ValueError when nothing was added or
-        a map held NaN or infinity.
+        rows: a slice of model a's units, to form one block at a time.
+
+        Raises:
+            ValueError: Nothing was added, or a map held NaN or infinity.
         """
         if self.n_positions == 0:
             raise ValueError(
@@ -248,7 +261,8 @@ def _centred(maps: Tensor, size: tuple[int, int], small: tuple[int, int]) -> tup
 def correlate(batches: Iterable[tuple[Tensor, Tensor]]) -> CorrelationSums:
     """Return the sums over a stream of (maps_a, maps_b), each [image, unit, rows, cols].
 
-    Raises ValueError when the stream is empty.
+    Raises:
+        ValueError: The stream is empty.
     """
     sums = None
     for maps_a, maps_b in batches:
@@ -260,10 +274,14 @@ def correlate(batches: Iterable[tuple[Tensor, Tensor]]) -> CorrelationSums:
 
 
 def heldout(batches: Iterable[tuple[Tensor, Tensor]], pairs: Int[Tensor, "pair 2"]) -> Float[Tensor, " pair"]:
-    """Return the correlation of given pairs on images other than those on which they were found, to validate a
-    dictionary.
+    """Return the correlation of given pairs on images other than those on which they were found.
 
-    batches: (maps_a, maps_b) of the held-out images; pairs: indices of unit a and unit b.
+    Args:
+        batches: (maps_a, maps_b) of the held-out images.
+        pairs: Indices of unit a and unit b, [pair, 2].
+
+    Returns:
+        [pair].
     """
     pairs = torch.as_tensor(pairs)
     sums = CorrelationSums(len(pairs), len(pairs), paired=True)
@@ -294,10 +312,20 @@ def permutation_baseline(
     seed: int = 0,
     batch: int = 64,
 ) -> Baseline:
-    """Return the best buddies found when model b's images are shuffled, which centre bias, borders and chance alone
-    produce.
+    """Return the best buddies found when model b's images are shuffled, which centre bias, borders and chance produce.
 
     Images are permuted whole, so every map keeps its spatial statistics; only "the same image" is broken.
+
+    Args:
+        maps_a: [image, unit_a, rows, cols].
+        maps_b: [image, unit_b, rows, cols].
+        k: Neighbours on each side, as in `best_buddies`.
+        n_permutations: How often the images are shuffled.
+        seed: Seed of the permutations.
+        batch: Images at once.
+
+    Returns:
+        The number of pairs by chance, and their correlations.
     """
     draw = torch.Generator().manual_seed(seed)
     counts, strengths = [], []

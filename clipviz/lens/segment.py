@@ -79,9 +79,17 @@ def score(
 
 
 def to_pixels(heatmap: Float[Tensor, "rows cols"], size: Sequence[int]) -> Float[Tensor, "height width"]:
-    """Return h: bilinear to `size` pixels, clipped below 0, min-max to [0, 1]; a constant map becomes 0.
+    """Return h: a map at a mask's size, clipped below 0, min-max to [0, 1]; a constant map becomes 0.
 
-    Raises ValueError for a map with NaN or infinity.
+    Args:
+        heatmap: [rows, cols].
+        size: Height and width, to which it is resized bilinearly.
+
+    Returns:
+        [height, width].
+
+    Raises:
+        ValueError: The map holds NaN or infinity.
     """
     broken = int((~torch.isfinite(torch.as_tensor(heatmap))).sum())
     if broken:
@@ -99,7 +107,15 @@ def to_pixels(heatmap: Float[Tensor, "rows cols"], size: Sequence[int]) -> Float
 def confusion(
     predicted: Bool[Tensor, "*pixels"], mask: Bool[Tensor, "*pixels"]
 ) -> Float[Tensor, "truth predicted"]:
-    """Return pixel counts: rows are the truth (background, foreground), columns the prediction."""
+    """Return pixel counts.
+
+    Args:
+        predicted: True for foreground.
+        mask: The truth, of the same shape.
+
+    Returns:
+        [truth, predicted]: rows are the truth (background, foreground), columns the prediction.
+    """
     cells = (2 * mask.long() + predicted.long()).flatten()
     return torch.bincount(cells, minlength=4).view(2, 2).double()
 
@@ -107,7 +123,12 @@ def confusion(
 def two_channel_precision(probability: Float[Tensor, "*pixels"], mask: Bool[Tensor, "*pixels"]) -> float:
     """Return the average precision of the scores (1 - h, h), both channels in one ranking, against the one-hot mask.
 
-    A map that is 0 everywhere carries no information: both channels are 0 and all pixels tie, which gives .5.
+    Args:
+        probability: h, in 0..1.
+        mask: The truth, of the same shape.
+
+    Returns:
+        0..1; .5 for a map that is 0 everywhere, where both channels are 0 and all pixels tie.
     """
     if float(probability.max()) == 0:
         return 0.5
@@ -118,7 +139,12 @@ def two_channel_precision(probability: Float[Tensor, "*pixels"], mask: Bool[Tens
 def average_precision(scores: Float[Tensor, " item"], positives: Bool[Tensor, " item"]) -> float:
     """Return sum_n (recall_n - recall_{n-1}) precision_n over the distinct thresholds; equal scores share one.
 
-    This is the area that scikit-learn's average_precision_score computes; it is 0 if there is no positive.
+    Args:
+        scores: [item].
+        positives: [item].
+
+    Returns:
+        The area that scikit-learn's average_precision_score computes; 0 if there is no positive.
     """
     ordered, order = scores.sort(descending=True)
     hits = positives[order].double().cumsum(0)
@@ -139,9 +165,18 @@ def token_maps(
 ) -> Float[Tensor, "image rows cols"]:
     """Return the token decomposition as a segmentation: each image's map for its own text (thesis 2.5).
 
-    directions: one unit text direction per image (its class). background: the class texts whose mean map is
-    subtracted, the bias removal of the thesis; maps are linear in the direction, so the mean direction is.
-    layers: attention layers to sum over, default all.
+    Args:
+        trace: The forward pass of the images, with tokens.
+        directions: One unit text direction per image (its class), [image, d_embed].
+        background: The class texts whose mean map is subtracted, the bias removal of the thesis; maps are linear in the
+            direction, so the mean direction is.
+        layers: Attention layers to sum over. None takes all.
+
+    Returns:
+        [image, rows, cols].
+
+    Raises:
+        ValueError: There are not as many directions as images.
     """
     if directions.shape[0] != trace.embedding.shape[0]:
         raise ValueError(

@@ -32,10 +32,18 @@ def prepare_dictionary(
 ) -> Float[Tensor, "text d_embed"]:
     """Return a pool of text embeddings as a dictionary for `sparse_code`.
 
-    centre: subtract the pool's mean, the part that all texts share. scale: "rows" gives every text unit length
-    (default: the pursuit then compares cosines); "columns" divides each embedding coordinate by its norm over the
-    pool, as in the published code, which favours texts that remain long; "none" keeps the lengths. Raises
-    ValueError for an invalid shape or scale.
+    Args:
+        text_directions: [text, d_embed].
+        centre: Subtract the pool's mean, the part that all texts share.
+        scale: "rows" gives every text unit length (the pursuit then compares cosines); "columns" divides each
+            coordinate by its norm over the pool, as in the published code, which favours texts that remain long;
+            "none" keeps the lengths.
+
+    Returns:
+        [text, d_embed].
+
+    Raises:
+        ValueError: The shape or the scale is invalid.
     """
     if text_directions.ndim != 2 or len(text_directions) < 2:
         raise ValueError(
@@ -88,8 +96,15 @@ def sparse_codes(
     dictionary: Float[Tensor, "text d_text"],
     sizes: Sequence[int],
 ) -> dict[int, SparseCode]:
-    """Return `sparse_code` for several numbers of texts from one pursuit; a shorter code is a prefix of a longer
-    one, refitted.
+    """Return `sparse_code` for several numbers of texts from one pursuit.
+
+    Args:
+        directions: Directions r_n of neurons, [neuron, d_embed].
+        dictionary: Texts from `prepare_dictionary`, [text, d_embed].
+        sizes: Texts per neuron, at most.
+
+    Returns:
+        Size -> code. A shorter code is a prefix of a longer one, refitted.
     """
     for n_nonzero in sizes:
         _check(directions, dictionary, n_nonzero)
@@ -109,7 +124,13 @@ def reconstruct(
 ) -> Float[Tensor, "neuron d_embed"]:
     """Return the directions that sparse codes stand for, weights[n] @ dictionary[atoms[n]].
 
-    n_nonzero: keep only the texts of largest |weight| (the code is not refitted).
+    Args:
+        codes: Codes of neurons.
+        dictionary: The texts that they were built from, [text, d_embed].
+        n_nonzero: Keep only the texts of largest |weight| (the code is not refitted). None keeps all.
+
+    Returns:
+        [neuron, d_embed].
     """
     weights = torch.where(codes.atoms >= 0, codes.weights, torch.zeros_like(codes.weights))
     if n_nonzero is not None and n_nonzero < weights.shape[1]:
@@ -119,7 +140,15 @@ def reconstruct(
 
 
 def dense_weights(codes: SparseCode, n_texts: int) -> Float[Tensor, "neuron text"]:
-    """Return sparse codes as a dense matrix gamma[neuron, text]."""
+    """Return sparse codes as a dense matrix.
+
+    Args:
+        codes: Codes of neurons.
+        n_texts: Size of the dictionary.
+
+    Returns:
+        gamma, [neuron, text].
+    """
     weights = torch.where(codes.atoms >= 0, codes.weights, torch.zeros_like(codes.weights))
     dense = weights.new_zeros(len(weights), n_texts)
     return dense.scatter_add(1, codes.atoms.clamp_min(0), weights)

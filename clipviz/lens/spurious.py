@@ -41,13 +41,21 @@ def shortcut_heads(
     n_heads: int,
     layers: Sequence[int] | None = None,
 ) -> frozenset[Head]:
-    """Return the heads that a text query finds: those whose score varies most along the shortcut and least along the
-    classes.
+    """Return the heads whose score varies most along the shortcut and least along the classes.
 
     Two variances of <c, t> over the images are compared, each as a share of all heads. For the shortcut, t is the
-    difference of its two texts ("on the water", "in a forest"). For the classes, t is each class's direction minus the
-    mean of all (half the difference, for two classes), and the variances are summed. Groups and labels are not used.
-    layers: the layers from which heads are taken, default all that the terms keep.
+    difference of its two texts. For the classes, t is each class's direction minus the mean of all (half the
+    difference, for two classes), and the variances are summed. Groups and labels are not used.
+
+    Args:
+        terms: The collection.
+        shortcut: Two encoded texts ("on the water", "in a forest"), [2, d_embed].
+        class_directions: [class, d_embed].
+        n_heads: How many heads to return.
+        layers: The layers from which heads are taken. None takes all that the terms keep.
+
+    Returns:
+        (layer, head) pairs.
     """
     differences = torch.cat([shortcut[:1] - shortcut[1:], class_directions - class_directions.mean(0)])
     variance = retrieve.text_variance(terms.codes, terms.basis, differences).flatten(1)
@@ -76,9 +84,20 @@ def compare(
 ) -> ShortcutRemoval:
     """Return zero-shot accuracy by group before and after an ablation, and after random ablations of as many heads.
 
-    draw_from: the heads from which draws are made, default all that the terms keep. A draw replaces only the heads;
-    MLPs and tokens are ablated as in the original. means: the images whose means are used, default the evaluated ones.
-    only_others: False also draws heads of the ablation itself, which is a stricter null.
+    Args:
+        terms: The collection.
+        class_directions: [class, d_embed].
+        labels: The class of every image, -1 where unknown.
+        groups: The group of every image.
+        ablation: What is removed.
+        n_draws: Random ablations. A draw replaces only the heads; MLPs and tokens are ablated as in the original.
+        seed: Seed of the draws.
+        draw_from: The heads from which draws are made. None takes all that the terms keep.
+        means: The images whose means are used. None takes the evaluated ones.
+        only_others: False also draws heads of the ablation itself, which is a stricter null.
+
+    Returns:
+        The accuracies.
     """
     means = ablate.means_of(terms) if means is None and ablation.how == "mean" else means
 
@@ -101,8 +120,18 @@ def random_draws(
     draw_from: Sequence[Head] | None = None,
     only_others: bool = True,
 ) -> list[Ablation]:
-    """Return ablations with as many other heads in place of the original ones, layer by layer
-    (lens.ablate.matched_heads).
+    """Return ablations with as many other heads in place of the original ones (lens.ablate.matched_heads).
+
+    Args:
+        terms: The collection.
+        ablation: What is removed.
+        n_draws: The number of draws.
+        seed: Seed of the draws.
+        draw_from: The heads from which draws are made. None takes all that the terms keep.
+        only_others: False also draws heads of the ablation itself.
+
+    Returns:
+        The ablations.
     """
     pool = headset.all_heads(terms.codes) if draw_from is None else list(draw_from)
     removed = ablate.heads_of(terms.codes, ablation)

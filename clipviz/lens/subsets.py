@@ -47,8 +47,10 @@ class SubsetLogits:
         return len(self.heads) + len(self.mlps)
 
     def indicator(self, ablation: Ablation) -> Float[Tensor, " term"]:
-        """Return s: 1 for every term that the ablation removes. Raises ValueError for a term that is not on this
-        desk.
+        """Return s: 1 for every term that the ablation removes.
+
+        Raises:
+            ValueError: A term is not on this desk.
         """
         if ablation.tokens:
             raise ValueError(
@@ -85,8 +87,17 @@ def subset_logits(
 ) -> SubsetLogits:
     """Return the ablation desk of one image for a set of texts (classes, or one query).
 
-    directions: usually unit text vectors. heads: the heads that can be toggled, default all that the codes keep.
-    means: where the means come from, default the collection of `terms`; pass them once for many images.
+    Args:
+        terms: The collection.
+        image: Index of the image.
+        directions: Usually unit text vectors, [text, d_embed].
+        heads: The heads that can be toggled. None takes all that the codes keep.
+        mlps: The MLP terms that can be toggled (0 = input, 1 + layer = MLP).
+        means: Where the means come from. None takes the collection; pass them once for many images.
+        how: "mean" or "zero".
+
+    Returns:
+        The arrays of the desk.
     """
     heads = headset.all_heads(terms.codes) if heads is None else list(heads)
     means = means_of(terms) if means is None else means
@@ -105,12 +116,22 @@ def subset_logits_apart(
     how: Literal["mean", "zero"] = "mean",
     without_tokens: bool = False,
 ) -> SubsetLogits:
-    """Return the desk with every MLP term separate: the heads of `layers`, then everything else as one term, then
-    each MLP.
+    """Return the desk with every MLP term separate: the heads of `layers`, everything else as one term, then each MLP.
 
-    terms: of every layer, with MLPs. Row mlps=0 is everything that is not a head of `layers`, row mlps=1 + i the
-    MLP term i, which is part of the former, so remove only one of the two. without_tokens: remove the tokens that
-    the terms kept.
+    Row mlps=0 is everything that is not a head of `layers`, row mlps=1 + i the MLP term i, which is part of the former,
+    so remove only one of the two.
+
+    Args:
+        terms: Terms of every layer, with MLPs.
+        image: Index of the image.
+        directions: [text, d_embed].
+        layers: Layers whose heads can be toggled.
+        means: Where the means come from.
+        how: "mean" or "zero".
+        without_tokens: Remove the tokens that the terms kept.
+
+    Returns:
+        The arrays of the desk.
     """
     terms = terms.select(slice(image, image + 1))
     heads = headset.all_heads(terms.codes)
@@ -157,7 +178,18 @@ def _desk(
 def term_effects(
     terms: Terms, image: int, heads: Sequence[Head], means: Means, how: Literal["mean", "zero"]
 ) -> Float[Tensor, "head_all d_embed"]:
-    """Return d_j of one image's heads: the effect; if how="mean", minus its mean."""
+    """Return d_j of one image's heads: the effect; if how="mean", minus its mean.
+
+    Args:
+        terms: The collection.
+        image: Index of the image.
+        heads: (layer, head) pairs.
+        means: The means of a collection.
+        how: "mean" or "zero".
+
+    Returns:
+        [head, d_embed], in unnormalised embedding units.
+    """
     positions = headset.head_positions(terms.codes, heads)
     codes, basis = terms.codes, terms.basis
     inverse = 1 / headset.as_float(codes.std)[image]

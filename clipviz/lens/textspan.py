@@ -93,9 +93,23 @@ def textspan_from_covariance(
 ) -> TextBasis:
     """Run TextSpan on many heads at once, from the covariance of their effects in an orthonormal span.
 
-    covariance: S in coordinates of `span`, whose columns are orthonormal (zero columns pad heads of smaller rank;
-    n_valid counts the others). total: the variance to which shares refer, default that in the span. Streamed
-    collections use this form: see `head_span`.
+    Streamed collections use this form: see `head_span`.
+
+    Args:
+        covariance: S in coordinates of `span`, [head, rank, rank].
+        span: Orthonormal columns, [head, d_embed, rank]; zero columns pad heads of smaller rank.
+        text_directions: The encoded pool, [text, d_embed].
+        n_texts: How many texts to choose, m.
+        centre_pool: As in `textspan`.
+        normalised: As in `textspan`.
+        n_valid: The number of columns of each head that are not padding. None takes all.
+        total: The variance to which shares refer, [head]. None takes that in the span.
+
+    Returns:
+        Order and explained shares [head, n_texts], and directions [head, n_texts, d_embed].
+
+    Raises:
+        ValueError: n_texts exceeds the size of the pool or of the smallest span.
     """
     limit = int(covariance.shape[-1] if n_valid is None else n_valid.min())
     if not 1 <= n_texts <= min(limit, text_directions.shape[0]):
@@ -119,8 +133,17 @@ def describe_heads(
 ) -> TextBasis:
     """Run TextSpan (Alg. 1) on every head that the codes keep, from the covariance of the codes alone.
 
-    Returns order and explained [head_all, n_texts] and directions [head_all, n_texts, d_embed], heads in the
-    order of headset.all_heads(codes).
+    Args:
+        codes: The collection.
+        basis: The basis of the same layers.
+        text_directions: The encoded pool, [text, d_embed].
+        n_texts: How many texts to choose, m.
+        centre_pool: As in `textspan`.
+        normalised: As in `textspan`.
+
+    Returns:
+        Order and explained shares [head_all, n_texts], and directions [head_all, n_texts, d_embed], heads in the
+        order of headset.all_heads(codes).
     """
     covariance, span = head_span(basis, code_moments(codes).covariance)
     return textspan_from_covariance(covariance, span, text_directions, n_texts, centre_pool, normalised)
@@ -134,6 +157,14 @@ def variance_along(
     """Return the share of every head's variance along each unit direction: t^T S_h t / tr S_h, 0 without variance.
 
     This is the first step of Alg. 1 for one text, without the choice between texts.
+
+    Args:
+        covariance: [head, rank, rank], as in `textspan_from_covariance`.
+        span: [head, d_embed, rank].
+        directions: Unit vectors, [text, d_embed].
+
+    Returns:
+        [head, text].
     """
     shares = []
     for within, axes in zip(covariance, span, strict=True):
@@ -153,11 +184,22 @@ def null_explained(
     centre_pool: bool = False,
     normalised: bool = False,
 ) -> tuple[Float[Tensor, "draw head n_texts"], Int[Tensor, "draw head n_texts"]]:
-    """Return TextSpan's result when the texts are unrelated to the head: its data are randomly rotated within its
-    span.
+    """Return TextSpan's result for texts that are unrelated to the head: its data are randomly rotated within its span.
 
     A rotation keeps the spectrum of the head's variance and the pool, and destroys the relation between them.
-    Returns the cumulative explained shares and the texts chosen, for every draw.
+
+    Args:
+        covariance: [head, rank, rank], as in `textspan_from_covariance`.
+        span: [head, d_embed, rank].
+        text_directions: The encoded pool, [text, d_embed].
+        n_texts: How many texts to choose, m.
+        n_draws: The number of rotations.
+        seed: Seed of the rotations.
+        centre_pool: As in `textspan`.
+        normalised: As in `textspan`.
+
+    Returns:
+        The cumulative explained shares and the texts chosen, both [draw, head, n_texts].
     """
     parts = null_in_parts(covariance, span, text_directions, n_texts, n_draws, seed, centre_pool, normalised)
     explained, order = zip(*parts, strict=True)
@@ -174,7 +216,21 @@ def null_in_parts(
     centre_pool: bool = False,
     normalised: bool = False,
 ) -> Iterator[tuple[Float[Tensor, "draw head n_texts"], Int[Tensor, "draw head n_texts"]]]:
-    """Compute `null_explained` in parts of DRAWS_AT_ONCE draws, so that other work can interrupt."""
+    """Compute `null_explained` in parts of DRAWS_AT_ONCE draws, so that other work can interrupt.
+
+    Args:
+        covariance: [head, rank, rank], as in `textspan_from_covariance`.
+        span: [head, d_embed, rank].
+        text_directions: The encoded pool, [text, d_embed].
+        n_texts: How many texts to choose, m.
+        n_draws: The number of rotations.
+        seed: Seed of the rotations.
+        centre_pool: As in `textspan`.
+        normalised: As in `textspan`.
+
+    Yields:
+        Explained shares and texts of some draws, [draw, head, n_texts].
+    """
     pool = _pool(span, text_directions, centre_pool)  # the pool is the same for all rotations
     floors = NOTHING_LEFT * text_directions.to(pool).norm(dim=-1)
     rotated_by = _rotations if len(covariance) == 1 else _rotations.__wrapped__
@@ -241,11 +297,17 @@ def head_span(
 ) -> tuple[Float[Tensor, "layer_head rank rank"], Float[Tensor, "layer_head d_embed rank"]]:
     """Return a head's span and its covariance there, from streamed moments of the codes alone.
 
-    code_covariance: covariance of v = [u / std, 1 / std, mean / std], in which head effects are linear
-    (lens.covariance), so no vector of d_embed numbers per image is needed. The span is restricted to directions
-    that vary over these images (Alg. 1 projects the pool onto the span of C): with fewer images than d_head it is
-    smaller than the head's. Its axes are the principal ones, so the covariance is diagonal; heads of smaller rank
-    are padded with zero columns.
+    No vector of d_embed numbers per image is needed. The span is restricted to directions that vary over these images
+    (Alg. 1 projects the pool onto the span of C): with fewer images than d_head it is smaller than the head's. Its axes
+    are the principal ones, so the covariance is diagonal; heads of smaller rank are padded with zero columns.
+
+    Args:
+        basis: The basis of the same layers.
+        code_covariance: Covariance of v = [u / std, 1 / std, mean / std], in which head effects are linear
+            (lens.covariance), [layer, head, augmented, augmented].
+
+    Returns:
+        Covariance [head_all, rank, rank] and span [head_all, d_embed, rank].
     """
     linear = linear_maps(basis).flatten(0, 1)
     rank = min(linear.shape[1:])
@@ -268,7 +330,11 @@ def varies(span: Float[Tensor, "d_embed rank"]) -> bool:
 
 
 def check_varies(span: Float[Tensor, "d_embed rank"]) -> None:
-    """Raise ValueError for a head whose effects are the same on all images."""
+    """Check that a head's effects vary over the images.
+
+    Raises:
+        ValueError: They are the same on all images.
+    """
     if not varies(span):
         raise ValueError("expected a head whose effects vary over the images, got a constant one; add images")
 

@@ -54,7 +54,15 @@ class Trace(Recorded):
     def head_effects(
         self, layers: Sequence[int] | None = None, normalize: bool = False
     ) -> Float[Tensor, "image layer head d_embed"]:
-        """Return the direct effect of every head (Eq. 2.6 summed over tokens); normalize=True gives cosine units."""
+        """Return the direct effect of every head (Eq. 2.6 summed over tokens).
+
+        Args:
+            layers: Layers whose heads are wanted. None takes all.
+            normalize: Divide by the embedding's length (cosine units).
+
+        Returns:
+            [image, layer, head, d_embed].
+        """
         layers = decompose.check_layers(self.weights, layers)
         codes = self.codes[:, list(layers)]
         effects = decompose.head_effects(codes, self.mean, self.std, self.weights, layers)
@@ -74,14 +82,29 @@ class Trace(Recorded):
         layers: Sequence[int] | None = None,
         normalize: bool = False,
     ) -> Float[Tensor, "text image layer head token"]:
-        """Return the direct effect of each token through each head on each direction, <c_{i,l,h}, t> (Eq. 2.6)."""
+        """Return the direct effect of each token through each head on each direction, <c_{i,l,h}, t> (Eq. 2.6).
+
+        Args:
+            directions: [text, d_embed].
+            layers: Layers whose heads are wanted. None takes all.
+            normalize: Divide by the embedding's length.
+
+        Returns:
+            [text, image, layer, head, token].
+        """
         return heatmap.token_scores(self, directions, layers, normalize)
 
     def pool_scores(
         self, directions: Float[Tensor, "text d_embed"], normalize: bool = False
     ) -> Float[Tensor, "text image token"]:
-        """Return the effect of each final token on each direction as the pool reads it; see
-        lens.heatmap.pool_scores.
+        """Return the effect of each final token on each direction as the pool reads it; see lens.heatmap.pool_scores.
+
+        Args:
+            directions: [text, d_embed].
+            normalize: Divide by the embedding's length.
+
+        Returns:
+            [text, image, token].
         """
         return heatmap.pool_scores(self, directions, normalize)
 
@@ -92,7 +115,17 @@ class Trace(Recorded):
         heads: Sequence[tuple[int, int]] | None = None,
         normalize: bool = False,
     ) -> Float[Tensor, "text image rows cols"]:
-        """Return token scores summed over the chosen heads, on the grid of image tokens (thesis 2.5)."""
+        """Return token scores summed over the chosen heads, on the grid of image tokens (thesis 2.5).
+
+        Args:
+            directions: [text, d_embed].
+            layers: Layers to sum over. None takes all.
+            heads: (layer, head) pairs. None takes every head of `layers`.
+            normalize: Divide by the embedding's length.
+
+        Returns:
+            [text, image, rows, cols].
+        """
         return heatmap.heatmap(self, directions, layers, heads, normalize)
 
     def sum_check(self) -> float:

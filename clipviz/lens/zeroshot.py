@@ -64,7 +64,11 @@ class Accuracy(Table):
 
 
 def classifier(encoded: Float[Tensor, "class template d_embed"]) -> Float[Tensor, "class d_embed"]:
-    """Return one unit direction per class: the normalised mean of its prompts' unit vectors."""
+    """Return one unit direction per class: the normalised mean of its prompts' unit vectors.
+
+    Raises:
+        ValueError: The prompts are not [class, template, d_embed].
+    """
     if encoded.ndim != 3:
         raise ValueError(
             f"expected encoded prompts [class, template, d_embed], got {list(encoded.shape)}; encode "
@@ -79,8 +83,18 @@ def prototypes(
 ) -> Float[Tensor, "class d_embed"]:
     """Return a classifier from labelled examples: the normalised mean unit embedding of each class.
 
-    The nearest class mean (Mensink et al. 2013; prototypes of Snell et al. 2017). Images labelled -1 are left
-    out. Raises ValueError if a class has no example.
+    The nearest class mean (Mensink et al. 2013; prototypes of Snell et al. 2017).
+
+    Args:
+        embeddings: [image, d_embed].
+        labels: The class of every image; images labelled -1 are left out.
+        n_classes: The number of classes.
+
+    Returns:
+        Unit directions, [class, d_embed].
+
+    Raises:
+        ValueError: The numbers of labels and images differ, or a class has no example.
     """
     labels = torch.as_tensor(labels).to(embeddings.device)
     if labels.shape != embeddings.shape[:1]:
@@ -99,8 +113,14 @@ def prototypes(
 def of_prompts(
     encoded: Float[Tensor, "prompt d_embed"], n_prompts: Sequence[int]
 ) -> Float[Tensor, "class d_embed"]:
-    """Return a classifier from the encoded prompts of all classes in order; n_prompts, the number per class, may
-    differ.
+    """Return a classifier from the encoded prompts of all classes in order.
+
+    Args:
+        encoded: [prompt, d_embed].
+        n_prompts: The number of prompts of each class.
+
+    Returns:
+        Unit directions, [class, d_embed].
     """
     labels = torch.repeat_interleave(torch.arange(len(n_prompts)), torch.tensor(list(n_prompts)))
     return prototypes(encoded, labels, len(n_prompts))
@@ -109,7 +129,18 @@ def of_prompts(
 def predict(
     embeddings: Float[Tensor, "image d_embed"], class_directions: Float[Tensor, "class d_embed"]
 ) -> Int[Tensor, " image"]:
-    """Return the class of highest cosine for every image, computed a few thousand images at a time."""
+    """Return the class of highest cosine for every image, computed a few thousand images at a time.
+
+    Args:
+        embeddings: [image, d_embed].
+        class_directions: [class, d_embed].
+
+    Returns:
+        [image], indices of classes.
+
+    Raises:
+        ValueError: The widths differ.
+    """
     if embeddings.shape[-1] != class_directions.shape[-1]:
         raise ValueError(
             f"class directions have d_embed={class_directions.shape[-1]} but the embeddings have "
@@ -125,10 +156,16 @@ def accuracy(
     labels: Int[Tensor, " image"] | Sequence[int],
     groups: Sequence[str] | None = None,
 ) -> Accuracy:
-    """Top-1, per-group and worst-group zero-shot accuracy.
+    """Return top-1, per-group and worst-group zero-shot accuracy.
 
-    labels: class index of every image, -1 for images without a label, which are left out. groups: a group's name
-    per image (for Waterbirds, class and background). At chance, the result's `warnings` name likely causes.
+    Args:
+        embeddings: [image, d_embed].
+        class_directions: [class, d_embed].
+        labels: The class of every image; images labelled -1 are left out.
+        groups: The group of every image (for Waterbirds, class and background).
+
+    Returns:
+        The accuracies. At chance, `warnings` names likely causes.
     """
     labels = torch.as_tensor(labels).to(embeddings.device)
     n_classes = class_directions.shape[0]
@@ -146,7 +183,17 @@ def accuracy_of(
     n_classes: int,
     groups: Sequence[str] | None = None,
 ) -> Accuracy:
-    """Return top-1, per-group and worst-group accuracy of predictions; images labelled -1 are left out."""
+    """Return top-1, per-group and worst-group accuracy of predictions.
+
+    Args:
+        predicted: The predicted class of every image.
+        labels: The class of every image; images labelled -1 are left out.
+        n_classes: The number of classes.
+        groups: The group of every image.
+
+    Returns:
+        The accuracies.
+    """
     known = labels >= 0
     hits = (predicted == labels)[known]
     named = (
@@ -161,10 +208,18 @@ def changes_of(
     labels: Int[Tensor, " image"],
     groups: Sequence[str],
 ) -> tuple[Estimate, dict[str, Estimate]]:
-    """Return the change of the accuracy between two predictions for the same images: overall, and by group.
+    """Return the change of the accuracy between two predictions for the same images.
 
-    The comparison is paired: it counts images that are right only before and only after. Images labelled -1 are
-    left out.
+    The comparison is paired: it counts images that are right only before and only after.
+
+    Args:
+        before: The predicted class of every image.
+        after: The same after the change.
+        labels: The class of every image; images labelled -1 are left out.
+        groups: The group of every image.
+
+    Returns:
+        The change overall, and by group.
     """
     known = labels >= 0
     hits = torch.stack([before == labels, after == labels])[:, known].cpu()
@@ -180,7 +235,16 @@ def changes_of(
 
 
 def above_chance(top1: float, n_images: int, n_classes: int) -> bool:
-    """Return whether an accuracy exceeds 1 / n_classes by more than chance explains."""
+    """Return whether an accuracy exceeds 1 / n_classes by more than chance explains.
+
+    Args:
+        top1: The accuracy, 0..1.
+        n_images: The number of images.
+        n_classes: The number of classes.
+
+    Returns:
+        Whether it exceeds it by AT_CHANCE standard errors.
+    """
     chance = 1 / n_classes
     found: bool = top1 > chance + AT_CHANCE * (chance * (1 - chance) / max(1, n_images)) ** 0.5
     return found
@@ -192,8 +256,16 @@ def likely_causes(
     labels: Int[Tensor, " image"],
     n_classes: int,
 ) -> list[str]:
-    """Return why an evaluation may be at chance: label order, preprocessing, activation function. Empty if it is not
-    at chance.
+    """Return why an evaluation may be at chance: label order, preprocessing, activation function.
+
+    Args:
+        embeddings: [image, d_embed].
+        predicted: The predicted class of every image.
+        labels: The class of every image.
+        n_classes: The number of classes.
+
+    Returns:
+        Sentences; none if it is not at chance.
     """
     n_images = len(labels)
     top1 = float((predicted == labels).float().mean())

@@ -29,9 +29,19 @@ def record(
 ) -> Record:
     """Record one pass of some images, with gradients of each image's cosine with its own direction.
 
-    Half-precision models are stepped through in float32, float64 models in float64, without autocast. directions: one
-    unit text direction per image. Keeps [token, token] attention and every activation: use small
-    batches (8 images of ViT-B/16 take about 1 GB).
+    Half-precision models are stepped through in float32, float64 models in float64, without autocast. [token, token]
+    attention and every activation are kept: use small batches (8 images of ViT-B/16 take about 1 GB).
+
+    Args:
+        model: The model, which has a class token.
+        images: As in `ClipModel.trace`.
+        directions: One unit text direction per image, [image, d_embed].
+
+    Returns:
+        What clipviz.lens.baselines reads.
+
+    Raises:
+        ValueError: The tower is of another kind, or there are not as many directions as images.
     """
     if not steps_through(model):
         raise unsupported(

@@ -73,7 +73,15 @@ class BundledPartner:
     build: Callable[[Path, torch.device | str], Partner]
 
     def load(self, device: torch.device | str = "cpu", checkpoint: str | Path | None = None) -> Partner:
-        """Return the partner in eval mode; checkpoint: another file of the same network."""
+        """Return the partner in eval mode.
+
+        Args:
+            device: Where it runs.
+            checkpoint: Another file of the same network.
+
+        Returns:
+            The network.
+        """
         return self.build(self.weights if checkpoint is None else Path(checkpoint), device)
 
     @property
@@ -106,9 +114,16 @@ class Studio:
     def of(cls, describe: Writer, draw: Painter, pair: tuple[str, str] = ("", "")) -> Studio:
         """Return a studio made of two callables, for sessions and reports; it can draw any class.
 
-        describe(words, class_name, avoid) -> sentences; draw(sentence, seed) -> picture, as the adapters of
-        clipviz.models.captioners; pair: the classes shown first. Raises ValueError for an argument that is not
-        callable.
+        Args:
+            describe: describe(words, class_name, avoid) returns sentences; see clipviz.models.captioners for adapters.
+            draw: draw(sentence, seed) returns a picture.
+            pair: The classes shown first.
+
+        Returns:
+            The studio.
+
+        Raises:
+            ValueError: An argument is not callable.
         """
         if not callable(describe) or not callable(draw):
             raise ValueError(

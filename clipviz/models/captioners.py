@@ -204,7 +204,18 @@ class PipelineDrawer:
 
 
 def answered(model: Any, tokenizer: Any, prompt: str, max_new_tokens: int, temperature: float) -> str:
-    """Return the answer of a causal language model; the prompt takes chat form if the tokenizer has a template."""
+    """Return the answer of a causal language model.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer; the prompt takes chat form if this has a template.
+        prompt: The question.
+        max_new_tokens: Length of the answer, at most.
+        temperature: 0 for the most likely words.
+
+    Returns:
+        The answer alone.
+    """
     if getattr(tokenizer, "chat_template", None):
         prompt = tokenizer.apply_chat_template(
             [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True

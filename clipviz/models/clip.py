@@ -182,6 +182,9 @@ class ClipModel:
         """Return images as the network takes them, on its device: PIL images are preprocessed, tensors are checked.
 
         PIL images are first made upright, opaque and 8-bit, like those of a collection (data.decode.to_rgb).
+
+        Raises:
+            ValueError: An image is of another kind or shape.
         """
         if isinstance(images, Tensor):
             return self._check_pixels(images).to(self.device, self.dtype)
@@ -205,8 +208,14 @@ class ClipModel:
         return raw.round().byte().permute(0, 2, 3, 1).numpy()
 
     def shown_sharp(self, image: Image.Image, scale: int = 2) -> np.ndarray:
-        """Return one image as `shown` does, at up to `scale` times the resolution if the preprocessing is a resize
-        and crop.
+        """Return one image as `shown` does, at a higher resolution if the preprocessing is a resize and crop.
+
+        Args:
+            image: The image.
+            scale: Factor of the resolution, at most.
+
+        Returns:
+            uint8 [rows, cols, 3].
         """
         rows, cols = self.image_size
         steps = [type(step).__name__ for step in getattr(self.preprocess, "transforms", [])]
@@ -228,7 +237,19 @@ class ClipModel:
     def encode_texts(
         self, texts: str | Sequence[str], normalize: bool = True, batch: int = 256
     ) -> Float[Tensor, "text d_embed"]:
-        """Return text embeddings, unit vectors unless normalize=False, in float32 on the model's device."""
+        """Return text embeddings.
+
+        Args:
+            texts: One text or several.
+            normalize: Return unit vectors.
+            batch: Texts at once.
+
+        Returns:
+            [text, d_embed], float32 on the model's device.
+
+        Raises:
+            ValueError: There is no text, or something that is not a text.
+        """
         texts, wrong = _listed(texts, str)
         if wrong or not texts:
             raise ValueError(f"expected one or more texts, got {repr(wrong[0]) if wrong else 'none'}")
@@ -291,22 +312,42 @@ class ClipModel:
     def second_orders(
         self, images: Tensor | Image.Image | Sequence[Image.Image], layers: Sequence[int]
     ) -> list[SecondOrder]:
-        """Return second-order effects of several layers from one pass, in the order of `layers`."""
+        """Return second-order effects of several layers from one pass.
+
+        Args:
+            images: As in `trace`.
+            layers: As in `second_order`.
+
+        Returns:
+            One SecondOrder per layer, in the order of `layers`.
+        """
         return second_orders(self.tower, self.encode_images, self.prepare(images), layers)
 
     def each_second_order(
         self, images: Tensor | Image.Image | Sequence[Image.Image], layers: Sequence[int]
     ) -> Iterator[SecondOrder]:
-        """Yield second-order effects layer by layer, for layers whose bases and coordinates do not fit in memory
-        together.
+        """Yield second-order effects layer by layer, for layers that do not fit in memory together.
+
+        Args:
+            images: As in `trace`.
+            layers: As in `second_order`.
+
+        Yields:
+            One SecondOrder per layer, in the order of `layers`.
         """
         return each_second_order(self.tower, self.encode_images, self.prepare(images), layers)
 
     def dictionary_effects(
         self, images: Tensor | Image.Image | Sequence[Image.Image], dictionary: Dictionary
     ) -> PointEffects:
-        """Return exact effects of a dictionary's features on some images, with its offset and its error, from one
-        pass.
+        """Return exact effects of a dictionary's features on some images, from one pass.
+
+        Args:
+            images: As in `trace`.
+            dictionary: Directions at one point of this model.
+
+        Returns:
+            Effects of the features, of the dictionary's offset and of its error.
         """
         from clipviz.models.dictionaries.effects import point_effects
 
@@ -315,9 +356,14 @@ class ClipModel:
     def measure_dictionary(
         self, images: Tensor | Image.Image | Sequence[Image.Image], dictionary: Dictionary
     ) -> Reconstruction:
-        """Measure how well a dictionary reconstructs its point on some images: explained variance, active and dead
-        features, and the cosine of the embedding with the reconstruction in place. A wrong convention or layer shows
-        here.
+        """Measure how well a dictionary reconstructs its point on some images. A wrong convention or layer shows here.
+
+        Args:
+            images: As in `trace`.
+            dictionary: Directions at one point of this model.
+
+        Returns:
+            Explained variance, active and dead features, and the cosine of the embedding before and after.
         """
         from clipviz.models.dictionaries.reconstruction import measure
 
@@ -346,7 +392,15 @@ class ClipModel:
         return other
 
     def find_registers(self, images: Tensor | Image.Image | Sequence[Image.Image], **how: Any) -> Registers:
-        """Return the few neurons that write the large norms of outlier tokens; see models.registers.find_registers."""
+        """Return the few neurons that write the large norms of outlier tokens.
+
+        Args:
+            images: As in `trace`.
+            how: As in models.registers.find_registers.
+
+        Returns:
+            The neurons, for `with_registers`.
+        """
         from clipviz.models.registers import find_registers
 
         return find_registers(self, images, **how)
@@ -357,7 +411,10 @@ class ClipModel:
         registers: (layer, neuron) pairs counted from 0, or the result of `find_registers`. The added token takes
         each neuron's largest activation over all tokens, and every other token takes zero. Every lens, map and
         trace follows: the added token has no position in the image, and the effects sum to this model's output.
-        See docs/registers.md. Raises ValueError for neurons that the model does not have.
+        See docs/registers.md.
+
+        Raises:
+            ValueError: The model does not have a neuron.
         """
         from clipviz.models.registers import with_registers
 
@@ -384,9 +441,12 @@ class ClipModel:
         return self.fingerprint, str(self.dtype), self.device.type
 
     def check_unchanged(self) -> None:
-        """Raise ValueError if the network has changed since it was opened, so that earlier results no longer hold.
+        """Check that the network is as it was when it was opened, so that earlier results hold.
 
         Weights that were changed and then restored count as unchanged. The check takes about a millisecond.
+
+        Raises:
+            ValueError: The network has changed.
         """
         if self._watch.same(lambda: _fingerprint(self.network, self.activation) == self.weights_fingerprint):
             return

@@ -40,13 +40,29 @@ class Sampler(Protocol):
     def name(self) -> str: ...
 
     def sample(self, n: int, seed: int = 0) -> Any:
-        """Return n random latents [image, ...], the same for the same seed."""
+        """Return random latents.
+
+        Args:
+            n: How many.
+            seed: The same latents for the same seed.
+
+        Returns:
+            [image, ...].
+        """
 
     def images(self, latents: Any) -> Tensor:
         """Return images [image, 3, rows, cols] in 0..1, without gradients."""
 
     def maps(self, latents: Any, layers: Sequence[str] | None = None) -> Maps:
-        """Return layer -> activation maps [image, unit, rows, cols], without gradients."""
+        """Return activation maps, without gradients.
+
+        Args:
+            latents: [image, ...].
+            layers: Names or patterns. None takes all.
+
+        Returns:
+            Layer -> [image, unit, rows, cols].
+        """
 
 
 @runtime_checkable
@@ -78,7 +94,15 @@ class ModuleGenerator:
         check_weights(self.module, f"generator {self.name!r}")
 
     def sample(self, n: int, seed: int = 0) -> Float[Tensor, "image ..."]:
-        """Return n latents from a seed, drawn on the CPU so that every device gets the same."""
+        """Return random latents, drawn on the CPU so that every device gets the same.
+
+        Args:
+            n: How many.
+            seed: The same latents for the same seed.
+
+        Returns:
+            [image, ...].
+        """
         parameter = next(self.module.parameters())
         normal = torch.randn(n, self.latent, generator=torch.Generator().manual_seed(seed))
         normal = normal.to(parameter.device, parameter.dtype)
@@ -94,7 +118,15 @@ class ModuleGenerator:
 
     @torch.no_grad()
     def maps(self, latents: Float[Tensor, "image ..."], layers: Sequence[str] | None = None) -> Maps:
-        """Return layer -> maps [image, unit, rows, cols]; layers: names or patterns to use instead of all."""
+        """Return activation maps, without gradients.
+
+        Args:
+            latents: [image, ...].
+            layers: Names or patterns. None takes all.
+
+        Returns:
+            Layer -> [image, unit, rows, cols].
+        """
         with activation_maps(self.module, tuple(layers) if layers is not None else self.layers) as maps:
             self.paint(latents)
         return dict(maps)
@@ -124,16 +156,28 @@ class AtLatents:
         return self.generator.name
 
     def maps(self, latents: Any, layers: Sequence[str] | None = None) -> Maps:
-        """Return layer -> maps [image, unit, rows, cols] of the pictures painted from these latents."""
+        """Return activation maps of the pictures painted from some latents.
+
+        Args:
+            latents: [image, ...].
+            layers: Names or patterns. None takes all.
+
+        Returns:
+            Layer -> [image, unit, rows, cols].
+        """
         return self.generator.maps(latents, layers)
 
 
 def biggan(module: nn.Module, class_index: int | None = None, truncation: float = 0.4) -> ModuleGenerator:
-    """Return a class-conditional BigGAN with forward(z, class_label, truncation) and .config.z_dim,
-    .config.num_classes.
+    """Return a class-conditional BigGAN as a generator. Units: the generator's ReLUs, several in each block.
 
-    class_index: the class to paint. Units: the generator's ReLUs, several in each block. Raises ValueError for an
-    unknown class.
+    Args:
+        module: It has forward(z, class_label, truncation), .config.z_dim and .config.num_classes.
+        class_index: The class to paint, which must exist.
+        truncation: Truncation of the latents.
+
+    Returns:
+        The generator.
     """
     _needs(module, "biggan", ("config", "generator"))
     config: Any = module.config
@@ -156,18 +200,43 @@ def biggan(module: nn.Module, class_index: int | None = None, truncation: float 
 
 
 def stylegan2(module: nn.Module, class_index: int | None = None, truncation: float = 0.7) -> ModuleGenerator:
-    """Return a StyleGAN2 with .mapping(z, c) and .synthesis(w); latents are w. Units: its convolutions."""
+    """Return a StyleGAN2 as a generator; latents are w. Units: its convolutions.
+
+    Args:
+        module: It has .mapping(z, c) and .synthesis(w).
+        class_index: The class to paint, where it has classes.
+        truncation: Truncation of w.
+
+    Returns:
+        The generator.
+    """
     return _stylegan("stylegan2", module, class_index, truncation, ("b*.conv*",))
 
 
 def stylegan3(module: nn.Module, class_index: int | None = None, truncation: float = 0.7) -> ModuleGenerator:
-    """Return a StyleGAN3 with .mapping(z, c) and .synthesis(w); latents are w. Units: its layers `L*`."""
+    """Return a StyleGAN3 as a generator; latents are w. Units: its layers `L*`.
+
+    Args:
+        module: It has .mapping(z, c) and .synthesis(w).
+        class_index: The class to paint, where it has classes.
+        truncation: Truncation of w.
+
+    Returns:
+        The generator.
+    """
     return _stylegan("stylegan3", module, class_index, truncation, ("L*",))
 
 
 def stylegan_xl(module: nn.Module, class_index: int, truncation: float = 0.7) -> ModuleGenerator:
-    """Return a class-conditional StyleGAN-XL with .mapping(z, c) and .synthesis(w); latents are w. Units: its layers
-    `L*`.
+    """Return a class-conditional StyleGAN-XL as a generator; latents are w. Units: its layers `L*`.
+
+    Args:
+        module: It has .mapping(z, c) and .synthesis(w).
+        class_index: The class to paint.
+        truncation: Truncation of w.
+
+    Returns:
+        The generator.
     """
     return _stylegan("stylegan_xl", module, class_index, truncation, ("L*",))
 
@@ -244,12 +313,21 @@ def open_generator(
     device: torch.device | str = "cpu",
     **options: Any,
 ) -> ModuleGenerator:
-    """Return a user's own generator: a module of a known kind, or a file of a StyleGAN2's or BigGAN's weights.
+    """Return a user's own generator.
 
-    kind: a key of ADAPTERS, whose options (class_index, truncation) are passed on; None: detect it from the names
-    of the file's weights. checkpoint: weights for a module, safetensors or a torch file of weights alone. Raises
-    ValueError for an unknown kind, a pickle, weights that do not fit, or the file of another StyleGAN without its
-    module.
+    Args:
+        source: A module of a known kind, or a file of a StyleGAN2's or BigGAN's weights.
+        kind: A key of ADAPTERS. None detects it from the names of the file's weights.
+        checkpoint: Weights for a module, safetensors or a torch file of weights alone.
+        device: Where it runs.
+        options: Options of the kind (class_index, truncation).
+
+    Returns:
+        The generator.
+
+    Raises:
+        ValueError: The kind is unknown, the file is a pickle, weights do not fit, or the file is another StyleGAN's
+            and its module is missing.
     """
     check_default_device()
     if not isinstance(source, str | os.PathLike | nn.Module):

@@ -37,15 +37,19 @@ def activation_maps(
 ) -> Iterator[Maps]:
     """Record the outputs of modules as maps while the block runs.
 
-    names: module names or patterns; `*` stands for any characters but a dot, `**` for any, `[1-4]` for a choice.
-    activation: applied to each output, for modules that are read before their non-linearity. grid: rows, cols of
-    a ViT's image tokens, default a square; prefix_tokens: number of class and register tokens before the grid,
-    default all that do not fit it. batch_first=False reads [token, image, unit]. detach=False keeps the maps in
-    the autograd graph, for inversion.
+    Args:
+        network: The network.
+        names: Module names or patterns; `*` stands for any characters but a dot, `**` for any, `[1-4]` for a choice.
+        activation: Applied to each output, for modules that are read before their non-linearity.
+        grid: Rows and columns of a ViT's image tokens. None takes a square.
+        prefix_tokens: Class and register tokens before the grid. None takes all that do not fit it.
+        batch_first: False reads [token, image, unit].
+        detach: False keeps the maps in the autograd graph, for inversion.
 
-    Yields a dict, module name -> [image, unit, rows, cols], filled by each forward pass (later passes replace
-    earlier ones). A module that runs several times per pass, such as a ReLU that a block shares, gives "name",
-    "name#1", "name#2" ... Raises ValueError when a pattern names no module or an output cannot be read as maps.
+    Yields:
+        Module name -> [image, unit, rows, cols], filled by each forward pass (later passes replace earlier ones). A
+        module that runs several times per pass, such as a ReLU that a block shares, gives "name", "name#1" and so
+        on. A pattern that names no module and an output that cannot be read as maps raise ValueError.
     """
     chosen = matching_modules(network, names)
     maps: Maps = {}
@@ -78,9 +82,17 @@ def activation_maps(
 
 
 def matching_modules(network: nn.Module, names: str | Sequence[str]) -> list[str]:
-    """Return the module names that the names or patterns match, in the network's own order, each once.
+    """Return the module names that names or patterns match.
 
-    Raises ValueError for a pattern that matches nothing, with a few of the existing names.
+    Args:
+        network: The network.
+        names: As in `activation_maps`.
+
+    Returns:
+        Names in the network's own order, each once.
+
+    Raises:
+        ValueError: A pattern matches nothing; the message has a few of the existing names.
     """
     patterns = [names] if isinstance(names, str) else list(names)
     there = [name for name, _ in network.named_modules() if name]
@@ -100,10 +112,19 @@ def matching_modules(network: nn.Module, names: str | Sequence[str]) -> list[str
 def as_maps(
     output: Any, grid: tuple[int, int] | None = None, prefix_tokens: int | None = None, name: str = "module"
 ) -> Float[Tensor, "image unit rows cols"]:
-    """Return a module's output as maps: [image, unit, rows, cols] unchanged, [image, token, unit] arranged on the
-    grid.
+    """Return a module's output as maps.
 
-    Raises ValueError for any other output, or tokens that do not fill the grid.
+    Args:
+        output: [image, unit, rows, cols], which is unchanged, or [image, token, unit], which is arranged on the grid.
+        grid: As in `activation_maps`.
+        prefix_tokens: As in `activation_maps`.
+        name: What messages call the module.
+
+    Returns:
+        [image, unit, rows, cols].
+
+    Raises:
+        ValueError: The output is something else, or its tokens do not fill the grid.
     """
     if not isinstance(output, Tensor) or output.ndim not in (3, 4):
         got = list(output.shape) if isinstance(output, Tensor) else type(output).__name__

@@ -34,12 +34,23 @@ def wrap(
 ) -> ClipModel:
     """Wrap an open_clip or Hugging Face model that is already loaded.
 
-    tokenizer: texts -> token ids, default CLIP's byte pairs; for a Hugging Face model, its processor
-    (AutoProcessor). preprocess: PIL -> [3, rows, cols], default the resize, centre crop and normalisation that
-    open_clip gives a model of this size, or the processor's. bundle: the world that comes with the model, see
-    models.bundle.Bundle. Adapters of the package peft are merged into the weights of a copy. Raises ValueError
-    for an unsupported tower, a wrapper that hides it (torch.compile, DataParallel), a layer or an encoder that
-    does more than the tower's weights say, or a text tower with another vocabulary but without its tokenizer.
+    Adapters of the package peft are merged into the weights of a copy.
+
+    Args:
+        network: The model.
+        tokenizer: Texts -> token ids; for a Hugging Face model, its processor (AutoProcessor). None takes CLIP's byte
+            pairs.
+        preprocess: PIL -> [3, rows, cols]. None takes the resize, centre crop and normalisation that open_clip gives a
+            model of this size, or the processor's.
+        name: What messages and figures call the model.
+        bundle: The world that comes with the model, see models.bundle.Bundle.
+
+    Returns:
+        The model, ready to be traced.
+
+    Raises:
+        ValueError: The tower is not supported, a wrapper hides it (torch.compile, DataParallel), a layer or an encoder
+            does more than the tower's weights say, or a text tower has another vocabulary but not its tokenizer.
     """
     if not isinstance(network, nn.Module):
         raise ValueError(
@@ -76,7 +87,17 @@ def load_hf(
     precision: str = "fp32",
     bundle: Bundle | None = None,
 ) -> ClipModel:
-    """Load a Hugging Face model, "owner/model" or a local folder, ready to be traced; see models.hf."""
+    """Load a Hugging Face model, ready to be traced; see models.hf.
+
+    Args:
+        name: "owner/model" or a local folder.
+        device: As in `load_open_clip`.
+        precision: As in `load_open_clip`.
+        bundle: The world that comes with the model.
+
+    Returns:
+        The model.
+    """
     network, tokenizer, preprocess = hf.fetch(name, choose_device(device), precision)
     return ClipModel(network, tokenizer, preprocess, name=name, pretrained="Hugging Face", bundle=bundle)
 
@@ -97,10 +118,18 @@ def load_open_clip(
 ) -> ClipModel:
     """Load a CLIP model of open_clip, ready to be traced.
 
-    name: any open_clip architecture with `pretrained` (a tag, or a local checkpoint: safetensors, or a
-    weights-only torch file), or "hf-hub:owner/model". device: default cuda, then mps, then cpu. precision:
-    "fp32", "fp16" or "bf16"; statistics stay float32. Raises ValueError for an unknown name or tag, an
-    unsupported tower, or unavailable weights.
+    Args:
+        name: Any open_clip architecture with `pretrained`, or "hf-hub:owner/model".
+        pretrained: A tag, or a local checkpoint: safetensors, or a weights-only torch file.
+        device: None takes cuda, then mps, then cpu.
+        precision: "fp32", "fp16" or "bf16"; statistics stay float32.
+        bundle: The world that comes with the model.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: The name or the tag is unknown, the tower is not supported, or the weights are unavailable.
     """
     chosen = choose_device(device)
     check_open_clip(name, pretrained)
@@ -132,8 +161,10 @@ def load_open_clip(
 
 
 def check_architecture(name: str) -> TowerWeights:
-    """Return the shapes of an architecture's vision tower, without memory or weights. Raises ValueError if it is not
-    supported.
+    """Return the shapes of an architecture's vision tower, without memory or weights.
+
+    Raises:
+        ValueError: The architecture is not supported.
     """
     import open_clip
     from open_clip.model import CLIPVisionCfg, _build_vision_tower
@@ -159,8 +190,10 @@ def imagenet_prompts() -> tuple[list[str], list[Callable[[str], str]]]:
 
 
 def choose_device(device: str | torch.device | None = None) -> torch.device:
-    """Return the requested device, or the fastest available one. Raises ValueError for a device that is missing or
-    holds no numbers.
+    """Return the requested device, or the fastest available one.
+
+    Raises:
+        ValueError: The device is missing or holds no numbers.
     """
     check_default_device()
     if device is None:
@@ -181,7 +214,15 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
 
 
 def check_open_clip(name: str, pretrained: str | None) -> None:
-    """Raise ValueError for a name, tag or architecture that cannot be opened, without a download."""
+    """Check, without a download, that a model can be opened.
+
+    Args:
+        name: As in `load_open_clip`.
+        pretrained: As in `load_open_clip`.
+
+    Raises:
+        ValueError: The name, the tag or the architecture cannot be opened.
+    """
     import open_clip
 
     if not isinstance(name, str):

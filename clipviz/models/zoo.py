@@ -65,9 +65,14 @@ class Partner:
 
     @torch.no_grad()
     def maps(self, images: Any, layers: Sequence[str] | None = None) -> Maps:
-        """Return activation maps of pictures (0..1 tensor, uint8 array or PIL), layer -> [image, unit, rows, cols].
+        """Return activation maps of pictures.
 
-        layers: module names or patterns to read instead of all of `self.layers`.
+        Args:
+            images: A tensor in 0..1, a uint8 array, or PIL images.
+            layers: Module names or patterns. None takes `self.layers`.
+
+        Returns:
+            Layer -> [image, unit, rows, cols].
         """
         parameter = next(self.module.parameters())
         pixels = self.preprocess(images).to(parameter.device, parameter.dtype)
@@ -199,9 +204,16 @@ def open_partner(
 ) -> Partner:
     """Return a public network as a partner in eval mode.
 
-    name: a key of ENTRIES, whose weights are fetched unless checkpoint names a local file (safetensors, or a
-    torch file of weights alone). Raises ValueError for an unknown name, unavailable weights, or a file that does
-    not fit.
+    Args:
+        name: A key of ENTRIES.
+        checkpoint: A local file (safetensors, or a torch file of weights alone). None fetches the weights.
+        device: Where it runs.
+
+    Returns:
+        The network.
+
+    Raises:
+        ValueError: The name is unknown, the weights are unavailable, or the file does not fit.
     """
     if name not in ENTRIES:
         raise ValueError(
@@ -233,9 +245,16 @@ def _fetched(entry: Entry, name: str) -> nn.Module:
 def load_weights(network: nn.Module, path: str | Path, name: str = "the network") -> None:
     """Load a local checkpoint: safetensors, or a torch file of weights alone (never unpickled code).
 
-    Wrappers ("state_dict", "model", "module.", "backbone.") are removed; classifier heads and decoders may be
-    missing or extra. Raises ValueError if the file does not exist, does not hold weights, or belongs to another
-    network.
+    Wrappers ("state_dict", "model", "module.", "backbone.") are removed; classifier heads and decoders may be missing
+    or extra.
+
+    Args:
+        network: The network that takes the weights.
+        path: The file.
+        name: What messages call the network.
+
+    Raises:
+        ValueError: The file does not exist, does not hold weights, or belongs to another network.
     """
     path = Path(path)
     weights = open_weights(path)
@@ -302,8 +321,17 @@ def open_weights(path: Path) -> dict[str, Tensor]:
 def clip_partner(model: Any, name: str | None = None) -> Partner:
     """Return an image-text model's own units as a partner: MLP units of a transformer, or block outputs of a ResNet.
 
-    model: a ClipModel, an open_clip model, or its visual tower. MLP units are those after the activation function; in
-    a gated MLP the gated ones. Raises ValueError for a tower of another kind.
+    MLP units are those after the activation function; in a gated MLP the gated ones.
+
+    Args:
+        model: A ClipModel, an open_clip model, or its visual tower.
+        name: What messages call it. None takes the model's name.
+
+    Returns:
+        The partner.
+
+    Raises:
+        ValueError: The tower is of another kind.
     """
     visual = getattr(model, "visual", model)
     own_name = name or getattr(model, "name", None) or "clip"

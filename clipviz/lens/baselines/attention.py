@@ -19,16 +19,30 @@ TokenMap = Float[Tensor, "image image_token"]
 
 
 def raw_attention(attention: Attention, layers: Sequence[int] = (-1,)) -> TokenMap:
-    """Return the class token's attention, mean over heads (and over `layers`, default the last one)."""
+    """Return the class token's attention, mean over heads and layers.
+
+    Args:
+        attention: [image, layer, head, token, token].
+        layers: Layers to average over, by default the last.
+
+    Returns:
+        [image, image_token].
+    """
     _check(attention)
     return attention[:, list(layers), :, 0, 1:].mean((1, 2))
 
 
 def rollout(attention: Attention, start: int = 0) -> TokenMap:
-    """Attention rollout (Abnar and Zuidema 2020, Eq. 1): A~(l) = A(l) A~(l-1), A = 0.5 W + 0.5 I.
+    """Return attention rollout (Abnar and Zuidema 2020, Eq. 1): A~(l) = A(l) A~(l-1), A = 0.5 W + 0.5 I.
 
-    W is the mean over heads; 0.5 I stands for the residual connection. start: first layer of the product. The
-    class token's row is returned; rows of the product sum to 1.
+    W is the mean over heads; 0.5 I stands for the residual connection.
+
+    Args:
+        attention: [image, layer, head, token, token].
+        start: First layer of the product.
+
+    Returns:
+        The class token's row, [image, image_token]; rows of the product sum to 1.
     """
     _check(attention)
     identity = torch.eye(attention.shape[-1], dtype=attention.dtype, device=attention.device)
@@ -40,6 +54,14 @@ def grad_cam(attention: Attention, gradients: Attention, layer: int = -1) -> Tok
 
     The feature map of head k is its class row over the image tokens, A_k; its weight is the mean gradient,
     alpha_k = mean_j dy/dA_kj; the map is ReLU(sum_k alpha_k A_k) (mean over heads here: the same up to scale).
+
+    Args:
+        attention: [image, layer, head, token, token].
+        gradients: dy/dA, of the same shape.
+        layer: The layer.
+
+    Returns:
+        [image, image_token].
     """
     _check(attention, gradients)
     maps, slopes = attention[:, layer, :, 0, 1:], gradients[:, layer, :, 0, 1:]
@@ -47,9 +69,17 @@ def grad_cam(attention: Attention, gradients: Attention, layer: int = -1) -> Tok
 
 
 def chefer_generic(attention: Attention, gradients: Attention, start: int = 0) -> TokenMap:
-    """Chefer et al. 2021 (ICCV, "Generic Attention-model Explainability", Eq. 5-6), self-attention only.
+    """Return Chefer et al. 2021 (ICCV, "Generic Attention-model Explainability", Eq. 5-6), self-attention only.
 
-    A_bar = E_h (grad A * A)^+ ;  R <- R + A_bar R from R = I, layer by layer; the class token's row.
+    A_bar = E_h (grad A * A)^+ ;  R <- R + A_bar R from R = I, layer by layer.
+
+    Args:
+        attention: [image, layer, head, token, token].
+        gradients: dy/dA, of the same shape.
+        start: First layer of the product.
+
+    Returns:
+        The class token's row, [image, image_token].
     """
     _check(attention, gradients)
     identity = torch.eye(attention.shape[-1], dtype=attention.dtype, device=attention.device)

@@ -59,29 +59,61 @@ def partial_lrp(record: Record) -> TokenMap:
 
 
 def chefer(record: Record, start: int = FIRST_LAYER) -> TokenMap:
-    """Return Chefer et al. 2021 (the thesis's [12], Eq. 13-14): rollout of I + E_h (grad A * R)^+ from a layer on,
-    z+ rule.
+    """Return Chefer et al. 2021 (the thesis's [12], Eq. 13-14): rollout of I + E_h (grad A * R)^+, z+ rule.
+
+    Args:
+        record: The recorded pass.
+        start: First layer of the product.
+
+    Returns:
+        [image, image_token].
     """
     first = min(start, len(record.layers) - 1)
     return weighted_rollout(propagate(record, first_layer=first).attention, record.gradients[:, first:])
 
 
 def conserving_lrp(record: Record, rule: Rule = "alpha1beta0") -> TokenMap:
-    """Return LRP in which every rule keeps the sum of relevance: z+ rule (or another), residual branches rescaled."""
+    """Return LRP in which every rule keeps the sum of relevance, residual branches rescaled.
+
+    Args:
+        record: The recorded pass.
+        rule: Rule for linear layers, see the module.
+
+    Returns:
+        [image, image_token].
+    """
     return propagate(record, rule).tokens.sum(-1)[:, 1:]
 
 
 def conserving_partial_lrp(record: Record, rule: Rule = "alpha1beta0") -> TokenMap:
-    """Return partial LRP by the rules of `conserving_lrp`: mean over heads, negative relevance included."""
+    """Return partial LRP by the rules of `conserving_lrp`: mean over heads, negative relevance included.
+
+    Args:
+        record: The recorded pass.
+        rule: Rule for linear layers, see the module.
+
+    Returns:
+        [image, image_token].
+    """
     return propagate(record, rule, first_layer=len(record.layers) - 1).attention[:, -1, :, 0, 1:].mean(1)
 
 
 def propagate(
     record: Record, rule: Rule = "alpha1beta0", normalise: bool = True, first_layer: int = 0
 ) -> Relevance:
-    """Return the score's relevance at the input of `first_layer`. It sums to 1 unless the rule is "apart".
+    """Return the score's relevance at the input of a layer.
 
-    rule: for linear layers, see the module. normalise: rescale the two branches of a residual connection.
+    Args:
+        record: The recorded pass.
+        rule: Rule for linear layers, see the module.
+        normalise: Rescale the two branches of a residual connection.
+        first_layer: The layer.
+
+    Returns:
+        Relevance, which sums to 1 unless the rule is "apart".
+
+    Raises:
+        ValueError: The rule is unknown.
     """
     if rule not in ("alpha1beta0", "apart", "epsilon"):
         raise ValueError(f"expected rule 'alpha1beta0', 'apart' or 'epsilon', got {rule!r}")

@@ -38,7 +38,19 @@ VARIANTS = ("LRP, sum kept", "partial LRP, sum kept", "rollout, every layer", "C
 def all_maps(
     record: Record, grid: tuple[int, int], methods: Sequence[str] = METHODS
 ) -> dict[str, Float[Tensor, "image rows cols"]]:
-    """Return the map of every method on the grid of image tokens; methods: among METHODS and VARIANTS."""
+    """Return the map of every method on the grid of image tokens.
+
+    Args:
+        record: The recorded pass.
+        grid: Rows and columns of image tokens.
+        methods: Names among METHODS and VARIANTS.
+
+    Returns:
+        Name -> [image, rows, cols].
+
+    Raises:
+        ValueError: A method is unknown.
+    """
     unknown = [name for name in methods if name not in _MAPS]
     if unknown:
         raise ValueError(f"expected methods among {', '.join(_MAPS)}, got {unknown[0]!r}; choose one of them")

@@ -108,11 +108,17 @@ class Dictionary:
 
     @classmethod
     def load(cls, path: str | Path, layer: int | None = None, point: Point | None = None) -> Dictionary:
-        """Load a dictionary from a local file or folder; its format is detected.
+        """Load a dictionary from a local file or folder; its format is detected, and no code of the file is run.
 
-        Formats: ViT-Prisma, saev, patchsae, SAELens, dictionary_learning. No code of the file is run. layer,
-        point: needed for formats that do not store them, and override the others. Raises ValueError for a file
-        that is not a dictionary, with what was found and how to convert it.
+        Formats: ViT-Prisma, saev, patchsae, SAELens, dictionary_learning.
+
+        Args:
+            path: The file or folder.
+            layer: For formats that do not store it; it overrides the others.
+            point: The same for the point of the layer.
+
+        Returns:
+            The dictionary. A file that is none raises ValueError, with what was found and how to convert it.
         """
         return cls(**layouts.read(Path(path), layer, point))
 
@@ -129,13 +135,22 @@ class Dictionary:
         progress: Callable[[TrainingLog], None] | None = None,
         **how: Any,
     ) -> Dictionary:
-        """Train a TopK dictionary of n features, with k active per token, on all tokens of some images.
+        """Train a TopK dictionary on all tokens of some images, on the model's device.
 
-        images: PIL images, a folder, a tensor that `model.prepare` takes, or an Index. The run takes place on the
-        model's device, a GPU or a CPU. path: a folder that the dictionary is saved to, and on the way the run's state,
-        from which the same call goes on after an interruption. progress: called with the log every `noted` steps; what
-        it raises ends the run. how: see models.dictionaries.training.Recipe (batch, passes, rate, dead_after, seed,
-        noted, kept). The result's `log` says how it went, and figures.dictionaries.training draws it.
+        Args:
+            model: The model.
+            images: PIL images, a folder, a tensor that `model.prepare` takes, or an Index.
+            layer: Counted from 0.
+            n: The number of features.
+            k: Active features per token.
+            point: Where in the layer.
+            path: A folder that the dictionary is saved to, and on the way the run's state, from which the same call
+                goes on after an interruption.
+            progress: Called with the log every `noted` steps; what it raises ends the run.
+            how: See models.dictionaries.training.Recipe (batch, passes, rate, dead_after, seed, noted, kept).
+
+        Returns:
+            The dictionary. Its `log` says how it went, and figures.dictionaries.training draws it.
         """
         from clipviz.models.dictionaries.training import CHECKPOINT, train
 
@@ -146,15 +161,24 @@ class Dictionary:
         return trained
 
     def save(self, path: str | Path, half: bool = False) -> None:
-        """Save the dictionary to a folder that `load` reads, in SAELens's layout: cfg.json and
-        sae_weights.safetensors.
+        """Save the dictionary to a folder that `load` reads, in SAELens's layout: cfg.json and sae_weights.safetensors.
 
-        half: use half precision. Raises ValueError for activations and norms that the layout cannot express.
+        Args:
+            path: The folder.
+            half: Use half precision.
         """
         layouts.write(vars(self), repr(self), Path(path), half)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Dictionary:
-        """Return the same dictionary on another device or in another precision."""
+        """Return the same dictionary elsewhere.
+
+        Args:
+            device: None keeps the device.
+            dtype: None keeps the precision.
+
+        Returns:
+            The dictionary.
+        """
         from dataclasses import replace
 
         parts = (self.encoder, self.encoder_bias, self.decoder, self.bias)
@@ -176,8 +200,10 @@ class Dictionary:
         return replace(self, **moved)
 
     def encode(self, inputs: Float[Tensor, "*rows d_in"]) -> Encoded:
-        """Return activations of every feature, and the part of each token that does not depend on them. Raises
-        ValueError for another width.
+        """Return activations of every feature, and the part of each token that does not depend on them.
+
+        Raises:
+            ValueError: The inputs have another width.
         """
         if inputs.shape[-1] != self.d_in:
             raise ValueError(

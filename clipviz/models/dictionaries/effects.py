@@ -53,8 +53,18 @@ class PointEffects:
     def features(
         self, chosen: Sequence[int] | None = None, direct: bool = True, later: bool = True
     ) -> Float[Tensor, "image unit d_embed"]:
-        """Return the contribution of each feature: through later heads (second order), directly (first order), or
-        both.
+        """Return the contribution of each feature.
+
+        Args:
+            chosen: Indices of features. None takes all.
+            direct: Include first-order effects, directly on the embedding.
+            later: Include second-order effects, through later heads.
+
+        Returns:
+            [image, unit, d_embed].
+
+        Raises:
+            ValueError: Both kinds are left out.
         """
         parts = []
         if later:
@@ -86,7 +96,16 @@ class PointEffects:
 def point_effects(model: Opened, images: Pictures, dictionary: Dictionary) -> PointEffects:
     """Return exact effects of a dictionary's features on some images, from one forward pass.
 
-    Raises ValueError if the dictionary has another width or layer, or if the tower does not have its point.
+    Args:
+        model: The model.
+        images: As in `ClipModel.trace`.
+        dictionary: Directions at one point of this model.
+
+    Returns:
+        Effects of the features, of the dictionary's offset and of its error.
+
+    Raises:
+        ValueError: The dictionary has another width or layer, or the tower does not have its point.
     """
     seen, weights = _seen(model, images, dictionary), model.weights
     here, encoded, stream = seen.dictionary, seen.encoded, seen.stream

@@ -67,8 +67,15 @@ class Reconstruction(Table, Fit):
 def measure(model: Opened, images: Pictures, dictionary: Dictionary) -> Reconstruction:
     """Measure the reconstruction of a dictionary on some images, in two passes.
 
-    A dictionary for the class token alone is measured and substituted at the first token only. Raises ValueError
-    for a dictionary of another width or layer.
+    A dictionary for the class token alone is measured and substituted at the first token only.
+
+    Args:
+        model: The model.
+        images: As in `ClipModel.trace`.
+        dictionary: Directions at one point of this model; another width or layer raises ValueError.
+
+    Returns:
+        The fit, and the cosine of the embedding with the reconstruction in place.
     """
     check_fits(model, dictionary)
     pixels = model.prepare(images)
@@ -102,7 +109,15 @@ def measure(model: Opened, images: Pictures, dictionary: Dictionary) -> Reconstr
 
 
 def fit(dictionary: Dictionary, stream: Float[Tensor, "image token d_in"]) -> Fit:
-    """Return the fit of a dictionary to the values at its point."""
+    """Return the fit of a dictionary to the values at its point.
+
+    Args:
+        dictionary: The dictionary.
+        stream: The values, [image, token, d_in].
+
+    Returns:
+        Explained variance and active features.
+    """
     sums = Sums(dictionary.n_units)
     sums.add(dictionary, _seen(dictionary, stream))
     return sums.fit()
