@@ -152,6 +152,24 @@ def test_rollout_equals_summed_paths_and_keeps_mass(small):
     assert bool((baselines.rollout(attention).sum(-1) < 1).all())
 
 
+def test_effects_are_traced_back_along_every_path(small):
+    """By loops over the tokens in float64; the sum over all tokens stays, and so do the effects through layer 0."""
+    attention = small[0].double()
+    effects = torch.randn(2, 2, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    found = baselines.traced_back(effects, attention, (0, 2))
+    mixed = 0.5 * attention.mean(2) + 0.5 * torch.eye(4)
+    for image in range(2):
+        expected = effects[image, 0].clone()
+        for token in range(4):
+            for read in range(4):
+                for between in range(4):
+                    share = mixed[image, 1, token, between] * mixed[image, 0, between, read]
+                    expected[read] += effects[image, 1, token] * share
+        torch.testing.assert_close(found[image], expected[1:])
+        assert expected.sum().item() == pytest.approx(effects[image].sum().item())
+    torch.testing.assert_close(baselines.traced_back(effects[:, :1], attention, (0,)), effects[:, 0, 1:])
+
+
 def test_grad_cam_by_hand():
     """Head 0: row [.2, .4], mean slope 1; head 1: row [.6, .0], mean slope -2 -> ReLU of [.2-1.2, .4]/2."""
     attention, gradients = torch.zeros(1, 1, 2, 3, 3), torch.zeros(1, 1, 2, 3, 3)

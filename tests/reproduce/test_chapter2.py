@@ -19,7 +19,8 @@ from clipviz.analysis.collection.tasks import labelled_tasks
 from clipviz.data.images import open_images
 from clipviz.figures import chapter2 as figures
 from clipviz.figures import style
-from clipviz.lens import headset, segment, spurious
+from clipviz.lens import baselines, headset, segment, spurious
+from clipviz.models.attribution import record
 from clipviz.reproduce import contents, evaluation
 from clipviz.reproduce.chapter2 import chapter as chapter2
 from clipviz.reproduce.chapter2 import pictures as chapter2_pictures
@@ -234,6 +235,11 @@ def test_our_segmentation_is_the_token_decomposition(model, measured):
         for summed, layers in ((maps, late), (everything, range(model.n_layers))):
             expected = model.trace([picture]).token_scores(direction, layers)[0, 0, :, :, 1:].sum((0, 1))
             assert summed[name][1].ravel() == pytest.approx(expected.numpy(), abs=1e-5)
+    pixels = model.prepare([picture])
+    direction = (own - pool.mean(0))[None]
+    effects = model.trace(pixels).token_scores(direction, late)[0].sum(2)
+    traced = baselines.traced_back(effects, record(model, pixels, own[None]).attention, late)
+    assert maps[segmenting.TRACED][1].ravel() == pytest.approx(traced[0].numpy(), abs=1e-5)
     with pytest.raises(ValueError, match="summed to be one of late, all, got 'x'"):
         segmenting.layers_of(12, "x")
     assert masks[1].shape == (96, 96)

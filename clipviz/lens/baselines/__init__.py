@@ -6,7 +6,7 @@ and chefer propagate relevance and read a whole `Record`. clipviz.models.attribu
 
 from __future__ import annotations
 
-from clipviz.lens.baselines.attention import chefer_generic, grad_cam, raw_attention, rollout
+from clipviz.lens.baselines.attention import chefer_generic, grad_cam, raw_attention, rollout, traced_back
 from clipviz.lens.baselines.record import LayerRecord, Record
 from clipviz.lens.baselines.relevance import (
     Relevance,
@@ -36,4 +36,5 @@ __all__ = [
     "propagate",
     "raw_attention",
     "rollout",
+    "traced_back",
 ]

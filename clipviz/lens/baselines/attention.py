@@ -49,6 +49,34 @@ def rollout(attention: Attention, start: int = 0) -> TokenMap:
     return _product(0.5 * attention[:, start:].mean(2) + 0.5 * identity)[:, 0, 1:]
 
 
+def traced_back(
+    effects: Float[Tensor, "image chosen token"], attention: Attention, layers: Sequence[int]
+) -> TokenMap:
+    """Return token effects (thesis 2.5) at the tokens whose contents were read, with the same sum over all tokens.
+
+    A token's effect through layer l goes to where its contents came from by the rollout of the layers before l
+    (Abnar and Zuidema 2020): sum_l A~(l-1)^T effects(l), whose rows of A~ sum to 1. Layer 0 reads the tokens
+    themselves, so that its effects stay.
+
+    Args:
+        effects: Effects of all tokens, the class token first, summed over the heads of each of `layers`.
+        attention: Weights of every layer of the model, [image, layer, head, token, token].
+        layers: The layer of each row of `effects`, counted from 0.
+
+    Returns:
+        Effects of the image tokens, [image, token], in the units of `effects`.
+    """
+    _check(attention)
+    identity = torch.eye(attention.shape[-1], dtype=attention.dtype, device=attention.device)
+    read = identity.expand(len(attention), -1, -1)
+    found = torch.zeros_like(effects[:, 0])
+    for layer in range(max(layers) + 1):
+        for row in [row for row, one in enumerate(layers) if one == layer]:
+            found = found + (effects[:, row, None] @ read.to(effects))[:, 0]
+        read = (0.5 * attention[:, layer].mean(1) + 0.5 * identity) @ read
+    return found[:, 1:]
+
+
 def grad_cam(attention: Attention, gradients: Attention, layer: int = -1) -> TokenMap:
     """Return the map of Grad-CAM (Selvaraju et al. 2017, Eq. 1-2) with the heads of one layer as its channels.
 

@@ -17,7 +17,8 @@ from clipviz.data.segmentation import MaskedImages, fit_mask
 from clipviz.figures import chapter2 as figures
 from clipviz.figures import chapter2_interactive as interactive
 from clipviz.lens import segment
-from clipviz.lens.baselines import METHODS, all_maps
+from clipviz.lens.baselines import METHODS, all_maps, traced_back
+from clipviz.lens.baselines.attention import on_grid
 from clipviz.models.attribution import record
 from clipviz.models.clip import ClipModel
 from clipviz.reproduce import published
@@ -27,6 +28,8 @@ from clipviz.reproduce.report import Report, Steps
 from clipviz.values import N_LATE, late_layers
 
 TOKENS, TOKENS_POOL = "token decomposition", "token decomposition minus all descriptions"
+TRACED = "token decomposition, traced back"
+"""The effects of the last of the two above, each at the tokens whose contents it read (lens.baselines.traced_back)."""
 SUMMED = ("late", "all")
 BATCH, CHUNK = 4, 16  # images per pass, and per stored step
 MASKS_NEEDED = ("--segmentation FOLDER", "images/ and masks/ with a subfolder per class, or gtsegs_ijcv.mat")
@@ -56,7 +59,9 @@ def segmentation_section(
         f"There are {len(masks)} images, each with the text of its class. The token decomposition "
         f"uses token effects of all heads of {'all' if summed == 'all' else f'the last {N_LATE}'} "
         "layers on the class direction minus the mean over all classes, as in the thesis, or over "
-        "all descriptions of the pool, which also describe backgrounds. Maps are enlarged "
+        "all descriptions of the pool, which also describe backgrounds. Traced back, each effect "
+        "stands at the tokens whose contents its token had read, by rollout of the layers before, "
+        "and the sum is the same. Maps are enlarged "
         "bilinearly, clipped at 0 and thresholded at their mean; pixels are counted over all "
         "images. The other methods are in their published forms (lens.baselines): rollout and "
         "Chefer et al. start at the second layer."
@@ -211,10 +216,17 @@ def all_methods(
                 rows = chunks[place][start : start + BATCH]
                 pixels = model.prepare([data[i][0] for i in rows])
                 directions = classes[[names.index(str(data.labels[i])) for i in rows]]
-                found = all_maps(record(model, pixels, directions), model.weights.grid)
+                noted = record(model, pixels, directions)
+                found = all_maps(noted, model.weights.grid)
                 trace = model.trace(pixels)
                 for name, texts_of_all in backgrounds.items():
                     found[name] = segment.token_maps(trace, directions, texts_of_all, layers=layers)
+                shifted = directions - list(backgrounds.values())[-1].mean(0)
+                effects = [
+                    trace[[i]].token_scores(shifted[[i]], layers)[0].sum(2) for i in range(len(shifted))
+                ]
+                traced = traced_back(torch.cat(effects), noted.attention, layers)
+                found[TRACED] = on_grid(traced, model.weights.grid)
                 for name, maps in found.items():
                     made.setdefault(name, []).append(maps.cpu().numpy())
             yield {name: np.concatenate(parts) for name, parts in made.items()}
@@ -222,14 +234,14 @@ def all_methods(
     if steps is None:
         kept = list(make(list(range(len(chunks)))))
     else:
-        about = [summed, *backgrounds, *(_digest(texts) for texts in backgrounds.values())]
+        about = [summed, TRACED, *backgrounds, *(_digest(texts) for texts in backgrounds.values())]
         key = {**model.identity(), "pictures": _digest(*(data[i][0] for i in usable)), "about": about}
         own = Steps(steps.folder, key)
         label = hashlib.blake2b(own.key.encode(), digest_size=4).hexdigest()
         kept = own.get_all([f"maps-{label}-{place:05d}" for place in range(len(chunks))], make)
     maps = {
         name: [torch.from_numpy(one) for chunk in kept for one in chunk[name]]
-        for name in (*METHODS, *backgrounds)
+        for name in (*METHODS, *backgrounds, TRACED)
     }
     masks, pictures = [], []
     for i in usable:

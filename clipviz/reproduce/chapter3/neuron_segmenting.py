@@ -12,7 +12,14 @@ from clipviz.analysis.collection.classifiers import from_prompts
 from clipviz.figures import chapter2 as figures
 from clipviz.lens import cues, segment
 from clipviz.reproduce import published
-from clipviz.reproduce.chapter2.segmenting import MASKS_NEEDED, TOKENS, TOKENS_POOL, all_methods, fitted_mask
+from clipviz.reproduce.chapter2.segmenting import (
+    MASKS_NEEDED,
+    TOKENS,
+    TOKENS_POOL,
+    TRACED,
+    all_methods,
+    fitted_mask,
+)
 from clipviz.reproduce.chapter3.layers import Study
 from clipviz.reproduce.evaluation import spaced
 from clipviz.reproduce.pools import GENERAL, encoded_pool
@@ -34,7 +41,7 @@ def segmentation_section(report: Report, study: Study, summed: str = "late") -> 
     maps, masks, pictures, texts = all_methods(
         study.model, evaluation, data, study.quiet, pool, summed, study.steps
     )
-    del maps[TOKENS_POOL]
+    del maps[TOKENS_POOL], maps[TRACED]
     own, own_masks = neuron_maps(study)
     scores = {name: segment.score(found, masks) for name, found in maps.items()}
     scores |= {name: segment.score(found, own_masks, cues.SEGMENT_THRESHOLD) for name, found in own.items()}

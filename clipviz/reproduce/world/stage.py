@@ -25,7 +25,7 @@ from clipviz.lens.intervals import Estimate, mean, paired, share, share_of, spre
 from clipviz.lens.spurious import ShortcutRemoval
 from clipviz.models.clip import ClipModel
 from clipviz.reproduce.chapter2 import spurious
-from clipviz.reproduce.chapter2.segmenting import TOKENS_POOL, all_methods
+from clipviz.reproduce.chapter2.segmenting import TOKENS_POOL, TRACED, all_methods
 from clipviz.reproduce.chapter2.spurious import Way
 from clipviz.reproduce.chapter3.attack_tasks import DEMO
 from clipviz.reproduce.chapter3.layers import Study, layer_embeddings
@@ -157,7 +157,7 @@ def map_findings(
     assert evaluation.masks is not None
     pool = encoded_pool(model, evaluation.pools["descriptions"])
     maps, masks, *_ = all_methods(model, evaluation, evaluation.masks, quiet, pool, steps=steps)
-    scores = {name: _outlined(maps[name], masks) for name in (TOKENS_POOL, *METHODS)}
+    scores = {name: _outlined(maps[name], masks) for name in (TOKENS_POOL, TRACED, *METHODS)}
     rows = [
         Finding(
             "the named one of two objects is pointed at",
@@ -180,6 +180,16 @@ def map_findings(
                 f"{best}, the best of {len(METHODS)} others",
             )
         )
+    rows.append(
+        Finding(
+            "effects outline things better at the tokens whose contents were read (AP)",
+            "Figure A.4",
+            scores[TRACED]["AP"],
+            "scenes",
+            scores[TOKENS_POOL]["AP"],
+            "the same effects at the tokens of the late layers",
+        )
+    )
     return rows
 
 
