@@ -200,7 +200,7 @@ def _board(shown: Session, desks: Sequence[str], heading: str) -> tuple[dict[str
             {"name": name, "live": name in LIVE, "traits": _elsewhere(name, traits(panel))}
             for name, panel in panels.items()
         ]
-        css = _styles([str(dashboard.desks.bar._css), *(str(panel._css) for panel in panels.values())])
+        css = _styles([str(dashboard.desks._css), *(str(panel._css) for panel in panels.values())])
     finally:
         _close(dashboard)
     return {
@@ -231,7 +231,7 @@ def _elsewhere(name: str, drawn: dict[str, Any]) -> dict[str, Any]:
 def _styles(sheets: Sequence[str]) -> str:
     """Return style sheets one after the other, with shared parts only once."""
     own = dict.fromkeys(sheets)
-    around = [text(name) for name in ("dashboard.css", "core/standalone.css")]
+    around = [text(name) for name in ("dashboard/style.css", "core/standalone.css")]
     return "\n".join([text("core/base.css"), *own, *around, _resource("page.css")])
 
 

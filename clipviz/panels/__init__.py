@@ -3,7 +3,7 @@
 from clipviz.panels.ablate.panel import Ablate as Ablate
 from clipviz.panels.atlas.panel import Atlas as Atlas
 from clipviz.panels.cues.panel import Cues as Cues
-from clipviz.panels.dashboard import Dashboard as Dashboard
+from clipviz.panels.dashboard.panel import Dashboard as Dashboard
 from clipviz.panels.generate.panel import Generate as Generate
 from clipviz.panels.heads.panel import Heads as Heads
 from clipviz.panels.heatmap.panel import Heatmap as Heatmap

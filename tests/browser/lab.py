@@ -70,7 +70,7 @@ TOP = """() => { window.jupyterapp.shell.currentWidget.content.node.scrollTop = 
 BACK = """while session._history.can_undo:
     session.undo()
 session.view = opened_at
-for name in set(dashboard.desks.built) - {dashboard.desks.bar.shown}:
+for name in set(dashboard.desks.built) - {dashboard.desks.shown}:
     dashboard.desks.built.pop(name).close()
 session.wait(60)"""
 # What the panels show and hold; not what they count, say aloud, or are marked with by JupyterLab.

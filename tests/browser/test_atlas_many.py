@@ -92,7 +92,7 @@ def show(page, folder, n_points, engine):
     page.set_content('<input type="file">')
     page.locator("input").set_input_files(folder / "arrays")
     webgl = text("vendor/regl-scatterplot.js")
-    shared = {"script": kit(), "style": text("core/base.css")}
+    shared = {"script": kit()}
     page.evaluate(OPEN, [Atlas._esm, Atlas._css, shared, webgl, engine, view])
     page.wait_for_selector('[data-panel="atlas"][data-ready="true"]')
     return page.locator('[data-panel="atlas"]')

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from browser.test_dashboard import SESSION, open_board
-from clipviz.panels.core.scripts import kit, kit_key, text
-from clipviz.panels.desks.panel import Bar
+from clipviz.panels.core.scripts import kit, kit_key
+from clipviz.panels.desks.panel import Desks
 
 # Desk buttons on models without a kernel; the widget that holds the kit is there after `missing` questions.
 OPEN = """async ([script, style, shared, missing, rows]) => {
@@ -20,7 +20,7 @@ OPEN = """async ([script, style, shared, missing, rows]) => {
   const model = { get: (name) => values[name], set() {}, save_changes() {}, on() {}, off() {}, send() {},
     widget_manager: { get_model } };
   const sheet = document.createElement('style');
-  Object.assign(sheet, { id: 'clipviz.panels.desks.panel.Bar', textContent: style });
+  Object.assign(sheet, { id: 'clipviz.panels.desks.panel.Desks', textContent: style });
   document.head.append(sheet);
   const shown = [];
   for (let row = 0; row < rows; row++) {
@@ -41,8 +41,8 @@ def page(chromium):
 
 
 def opened(page, missing=0, rows=2):
-    shared = {"script": kit(), "style": text("core/base.css")}
-    return page.evaluate(OPEN, [Bar._esm, Bar._css, shared, missing, rows])
+    shared = {"script": kit()}
+    return page.evaluate(OPEN, [Desks._esm, Desks._css, shared, missing, rows])
 
 
 def test_two_panels_load_one_kit_and_one_style_sheet(page):
@@ -52,7 +52,7 @@ def test_two_panels_load_one_kit_and_one_style_sheet(page):
     assert page.evaluate(KITS) == [kit_key()]
     assert page.locator(".cv-desks-bar button").count() == 2
     sheets = page.evaluate("[...document.head.querySelectorAll('style')].map((one) => one.id)")
-    assert sheets == ["", "clipviz.panels.desks.panel.Bar"]  # a panel's own sheet has the last word
+    assert sheets == ["", "clipviz.panels.desks.panel.Desks"]  # a panel's own sheet has the last word
 
 
 def test_a_kit_that_is_restored_after_the_panels_is_waited_for(page):

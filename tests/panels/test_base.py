@@ -63,7 +63,7 @@ CHOICES = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_option_is_declared_once_and_all_else_follows(kind):
     parameters = inspect.signature(kind).parameters
-    assert sorted(parameters) == sorted(["session", *kind.options()])
+    assert sorted(parameters) == sorted(["session", "layout", *kind.options()])
     for name, option in kind.options().items():
         assert parameters[name].default == option.default()
         assert option.validate(None, option.default()) == option.default()

@@ -158,7 +158,7 @@ def test_the_end_of_the_tour_gives_back_the_board_that_it_found(board, session):
     session.wait(60)
     assert board.tour.view["at"] == 0
     assert session.view == found
-    assert (board.heatmap.scope, board.desks.bar.shown) == ("layer", "words")
+    assert (board.heatmap.scope, board.desks.shown) == ("layer", "words")
     session.undo()
     assert session.selection.text == "a cat"  # what the tour showed is one step back
 
@@ -171,7 +171,7 @@ def test_a_step_that_cannot_be_shown_yet_changes_nothing_and_says_why(board, ses
     ask(board.tour, action="go", step=2)
     session.wait(30)
     assert "Press Next when it is complete" in board.tour.error["message"]
-    assert (board.tour.at, session.selection.text, board.desks.bar.shown) == (1, "a dog", "")
+    assert (board.tour.at, session.selection.text, board.desks.shown) == (1, "a dog", "")
     ask(board.tour, action="go", step=9)
     assert "within 1..2" in board.tour.error["message"]
 
@@ -184,7 +184,7 @@ def test_the_strongest_head_is_selected_and_the_shortcuts_heads_are_removed(boar
     effects = session.heads.effects("a red circle").heads
     assert effects[session.selection.layer, session.selection.head] == effects.max()
     assert session.selection.ablation == Ablation(heads=preset[0].heads)
-    assert board.desks.bar.shown == "ablate"
+    assert board.desks.shown == "ablate"
     assert board.desks.built["ablate"].task == "birds"
 
 

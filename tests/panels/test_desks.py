@@ -28,7 +28,7 @@ def session(lend, model):
 def test_nothing_is_built_before_it_is_opened(session):
     desks = Desks(session)
     assert not desks.built
-    assert desks.children == (desks.bar,)
+    assert desks.panel is None
     desks.close()
 
 
@@ -37,7 +37,7 @@ def test_every_desk_opens(session, name):
     desks = Desks(session)
     panel = desks.show(name)
     session.wait(120)
-    assert desks.children == (desks.bar, panel)
+    assert desks.panel is panel
     assert panel.name == name
     assert panel.view
     assert not panel.error
@@ -49,7 +49,7 @@ def test_a_closed_desk_follows_no_selection_and_catches_up_when_shown(session):
     panel = desks.show("ablate")
     session.wait(60)
     desks.show("")
-    assert desks.children == (desks.bar,)
+    assert desks.panel is None
     shown = panel.view
     session.select(image=5)
     session.wait(60)
@@ -80,10 +80,10 @@ def test_the_reading_of_a_closed_desk_stops_and_goes_on_when_it_is_shown(model, 
 
 def test_the_browser_opens_a_desk_by_a_trait(session):
     desks = Desks(session)
-    desks.bar.shown = "neurons"
+    desks.shown = "neurons"
     assert list(desks.built) == ["neurons"]
-    desks.bar.shown = "nothing of this name"
-    assert desks.children == (desks.bar,)
+    desks.shown = "nothing of this name"
+    assert desks.panel is None
     desks.close()
 
 

@@ -64,11 +64,14 @@ def test_the_kit_joined_by_hand(written):
     written(
         kit_a='import { two, three } from "./b.js";\n\nexport const one = () => two + three;\n',
         kit_b="export const two = 2;\nexport const three = 3;\nconst own = 1;\n",
+        **{"core_base.css": '.cv { content: "a"; }'},
     )
     assert joined(["kit/a.js"]) == (
         "const two = 2;\nconst three = 3;\nconst own = 1;\n\n\nconst one = () => two + three;\n"
     )
-    assert kit().endswith("\nexport { one, three, two };\n")
+    assert kit().endswith(
+        'const kitSheet = ".cv { content: \\"a\\"; }";\nexport { kitSheet, one, three, two };\n'
+    )
 
 
 @pytest.mark.parametrize(
@@ -161,7 +164,11 @@ def test_every_part_of_the_kit_has_a_caller():
     everything = joined([*scripts._kit_files(), "core/standalone.js"]) + "".join(
         module(file).body for file in PARTS
     )
-    idle = [name for name in TOP.findall(kit()) if len(re.findall(rf"\b{name}\b", everything)) < 2]
+    idle = [
+        name
+        for name in TOP.findall(joined(scripts._kit_files()))
+        if len(re.findall(rf"\b{name}\b", everything)) < 2
+    ]
     assert idle == []
 
 
@@ -194,9 +201,8 @@ def test_every_panel_refers_to_one_kit_which_is_made_again_when_closed(lend, mod
         heads, words = panels.Heads(session), panels.Words(session)
         assert heads.kit is words.kit is Kit.shared()
         assert heads.get_state(["kit"]) == {"kit": f"IPY_MODEL_{heads.kit.model_id}"}
-        assert heads.kit.get_state(["script", "style"]) == {
+        assert heads.kit.get_state(["script"]) == {
             "script": kit(),
-            "style": scripts.text("core/base.css"),
         }
         assert heads.kit.model_id in dependency_state([heads])
         Kit.shared().close()

@@ -1,6 +1,7 @@
 // The page: every panel's own script on a model that a kernel beside the page answers; nothing is sent
 // anywhere.
 
+import { boardFrame, boardPlace } from "../panels/kit/board.js";
 import { clickable, h } from "../panels/kit/dom.js";
 import { address, OPTIONS, read } from "./address.js";
 import { Kernel } from "./kernel.js";
@@ -223,22 +224,21 @@ const isDesk = (/** @type {any} */ about, /** @type {string} */ name) =>
 
 /** The places of panels: the board, and the row of desks below it. @param {any} about */
 const frame = (about) => {
-  const desks = h("div", { class: "cv-desks jupyter-widgets" });
-  const board = h("div", { class: "cv-board jupyter-widgets" });
+  const { root, grid, desks } = boardFrame();
   const places = Object.fromEntries(
     about.panels.map((/** @type {any} */ { name }) => [
       name,
-      h("div", { class: isDesk(about, name) ? "cv-at-desk" : `cv-at-${name}` }),
+      boardPlace(isDesk(about, name) ? "desk" : name),
     ]),
   );
-  board.append(
+  grid.append(
     ...about.panels
       .filter((/** @type {any} */ { live, name }) => live && name !== "receipts" && !isDesk(about, name))
       .map((/** @type {any} */ { name }) => places[name]),
     ...(about.desks.length ? [desks] : []),
     places.receipts,
   );
-  return { board, desks, places };
+  return { root, desks, places };
 };
 
 /**
@@ -389,11 +389,7 @@ const start = async () => {
   const places = frame(about);
   document
     .querySelector("main")
-    .append(
-      top.element,
-      h("div", { class: "cv-dashboard jupyter-widgets" }, places.board),
-      h("footer", { class: "cv-foot" }, about.foot),
-    );
+    .append(top.element, places.root, h("footer", { class: "cv-foot" }, about.foot));
   const scripts = await Promise.all(
     Object.keys(models)
       .filter((name) => !isDesk(about, name))

@@ -1,6 +1,6 @@
 // What is asked: whose classes, and which sets of heads.
 
-import { clickable, h, headName, link, onEnter } from "../kit/dom.js";
+import { clickable, focusedBy, h, headName, link, onEnter } from "../kit/dom.js";
 import { headKey, roving, segmented } from "../kit/grid.js";
 
 /** @import { Removed } from "./removed.js" */
@@ -51,7 +51,7 @@ export const taskChooser = (api) => {
       mark = chosen;
     }
     show(view.task);
-    if (document.activeElement !== typed) typed.value = api.option("classes");
+    if (focusedBy(typed) !== typed) typed.value = api.option("classes");
   };
   return { parts: [box, form], set };
 };
@@ -128,7 +128,7 @@ export const shortcutForm = (api) => {
       : shortcut && shortcut === other
         ? "type two different texts"
         : "";
-    if (half && document.activeElement !== second) second.focus();
+    if (half && focusedBy(second) !== second) second.focus();
     if (!hint.textContent) api.ask({}, { options: { shortcut, shortcut_b: other } });
   };
   for (const input of [first, second]) input.addEventListener("keydown", onEnter(tell));
@@ -148,7 +148,7 @@ export const shortcutForm = (api) => {
     hint,
   );
   const draw = () => {
-    if (part.contains(document.activeElement)) return;
+    if (part.contains(focusedBy(part))) return;
     first.value = api.option("shortcut");
     second.value = api.option("shortcut_b");
   };

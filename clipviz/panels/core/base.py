@@ -22,7 +22,7 @@ import traitlets
 from clipviz.panels.core import standalone
 from clipviz.panels.core.options import WithOptions, asked, given
 from clipviz.panels.core.requests import Request, numbered
-from clipviz.panels.core.scripts import Scripted
+from clipviz.panels.core.scripts import LayoutLike, Scripted
 from clipviz.panels.core.sent import Arrays, Place, View, as_sent
 from clipviz.panels.core.stored import Choices, Kept, Stored
 from clipviz.session import Board, Session
@@ -71,6 +71,8 @@ class Panel(WithOptions, Scripted):
     cost = 1
     wide: ClassVar[bool] = False  # the figure is as wide as a page, not a column
     session: Session = given(kw_only=False)
+    if TYPE_CHECKING:  # a trait of the widget
+        layout: LayoutLike = given(kw_only=True, default=None)
 
     request = traitlets.Dict(help="written by the browser: seq, changes, options, action").tag(
         sync=True, echo_update=False
@@ -81,7 +83,7 @@ class Panel(WithOptions, Scripted):
     doing = traitlets.Unicode("", help="written by Python: what the panel waits for").tag(sync=True)
     heard = traitlets.Int(0, help="written by Python: the newest request received").tag(sync=True)
 
-    def __init__(self, session: Session, **options: Any) -> None:
+    def __init__(self, session: Session, layout: LayoutLike = None, **options: Any) -> None:
         known = self.options()
         unknown = [name for name in options if name not in known]
         if unknown:
@@ -92,7 +94,7 @@ class Panel(WithOptions, Scripted):
         board = Board.of(session)
         remembered = board.join(self)
         options = {name: value for name, value in remembered.items() if self._fits(name, value)} | options
-        super().__init__(**options)
+        super().__init__(layout=layout, **options)
         self.session, self.board = session, board
         self.prepare()
         self.observe(self._option_noted, names=self._lasting())

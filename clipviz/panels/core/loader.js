@@ -19,24 +19,32 @@ const kitModel = async (model) => {
   }
 };
 
-/** The kit's style sheet, before those of the panels, which change it. @param {string} text */
-const addStyle = (text) => {
-  const style = document.createElement("style");
-  style.textContent = text;
-  document.head.insertBefore(style, document.head.querySelector('style[id^="clipviz."]'));
-};
-
 /** @param {Model} model */
 const loadKit = async (model) => {
   const kit = await kitModel(model);
   const url = URL.createObjectURL(new Blob([kit.get("script")], { type: "text/javascript" }));
   try {
-    const loaded = await import(url);
-    addStyle(kit.get("style"));
-    return loaded;
+    return await import(url);
   } finally {
     URL.revokeObjectURL(url);
   }
+};
+
+/**
+ * Adds the shared style sheet to what surrounds a panel, the page or a shadow root, before the panels' own sheets,
+ * which change it.
+ * @param {HTMLElement} el
+ * @param {string} key
+ * @param {string | undefined} sheet a page that brings its own kit has the sheet too
+ */
+const dress = (el, key, sheet) => {
+  const root = el.getRootNode();
+  const place = root instanceof ShadowRoot ? root : document.head;
+  if (!sheet || place.querySelector(`style[data-clipviz="${key}"]`)) return;
+  const style = document.createElement("style");
+  style.dataset.clipviz = key;
+  style.textContent = sheet;
+  place.insertBefore(style, place === root ? place.firstChild : place.querySelector('style[id^="clipviz."]'));
 };
 
 /**
@@ -53,6 +61,7 @@ export const withKit = (key, made) => ({
       context.el.append("This panel could not be loaded. Run the cell again to show it.");
       throw error;
     });
+    dress(context.el, key, kit.kitSheet);
     return made(kit).render(context);
   },
 });

@@ -102,7 +102,7 @@ def fixed(*, default: Any, help: str, asked: bool = True, **more: Any) -> Any:
     return Option(default, help, sync=False, asked=asked, **more)
 
 
-def given(*, kw_only: bool) -> Any:
+def given(*, kw_only: bool, default: Any = None) -> Any:
     """What a panel's constructor takes besides options, for a type checker."""
 
 
@@ -116,6 +116,7 @@ class WithOptions(traitlets.HasTraits):
         super().__init_subclass__(**kwargs)
         said = ["session: Whose numbers are shown."]
         given = [Parameter("session", Parameter.POSITIONAL_OR_KEYWORD)]
+        layout = Parameter("layout", Parameter.KEYWORD_ONLY, default=None)
         for kind in cls.mro():
             for name, option in vars(kind).items():
                 if isinstance(option, Option):
@@ -124,9 +125,10 @@ class WithOptions(traitlets.HasTraits):
                     given.append(
                         Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
                     )
+        said.append("layout: The widget's ipywidgets.Layout, or its values as a mapping.")
         about = inspect.cleandoc(vars(cls).get("__doc__") or "")
         cls.__doc__ = "\n".join([about, "", "Args:", *(f"    {line}" for line in said)])
-        cls.__signature__ = Signature(given)
+        cls.__signature__ = Signature([*given, layout])
 
     @classmethod
     def options(cls) -> dict[str, Option]:

@@ -9,16 +9,18 @@ serves the modules as they are written.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import resources
 from pathlib import PurePosixPath
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anywidget
 import ipywidgets
 import traitlets
+from ipywidgets.widgets.widget_layout import Layout
 
 IMPORT = re.compile(r'^import \{([\w\s,]+)\} from "(\.[\w./-]+)";\n', re.MULTILINE)
 EXPORT = re.compile(r"^export ((?:const|let|class|function|async function) (\w+))", re.MULTILINE)
@@ -121,14 +123,15 @@ def kit_names() -> tuple[str, ...]:
 
 @cache
 def kit() -> str:
-    """Return the shared scripts as one module."""
-    return f"{joined(_kit_files())}\nexport {{ {', '.join(kit_names())} }};\n"
+    """Return the shared scripts as one module, with the shared style sheet as `kitSheet`."""
+    sheet = f"const kitSheet = {json.dumps(text('core/base.css'))};"
+    return f"{joined(_kit_files())}\n{sheet}\nexport {{ kitSheet, {', '.join(kit_names())} }};\n"
 
 
 @cache
 def kit_key() -> str:
     """Return the kit's version."""
-    return hashlib.sha256((kit() + text("core/base.css")).encode()).hexdigest()[:16]
+    return hashlib.sha256(kit().encode()).hexdigest()[:16]
 
 
 @cache
@@ -166,7 +169,6 @@ class Kit(ipywidgets.Widget):
     """The shared scripts of all panels in a notebook, sent and stored once, however many panels there are."""
 
     script = traitlets.Unicode().tag(sync=True)
-    style = traitlets.Unicode().tag(sync=True)
 
     _shown: Kit | None = None
 
@@ -174,20 +176,52 @@ class Kit(ipywidgets.Widget):
     def shared(cls) -> Kit:
         """Return this process's kit, created again if it has been closed."""
         if cls._shown is None or cls._shown.comm is None:
-            cls._shown = cls(script=kit(), style=text("core/base.css"))
+            cls._shown = cls(script=kit())
         return cls._shown
 
 
+def reference(widget: ipywidgets.Widget | None) -> str | None:
+    """Return how a script finds a widget, by `host.getWidget`."""
+    return None if widget is None else f"anywidget:{widget.model_id}"
+
+
+REFERENCE: dict[str, Any] = {"to_json": lambda widget, _: reference(widget)}
+"""Metadata of a trait that holds a widget to be drawn within another."""
+
+REFERENCES: dict[str, Any] = {
+    "to_json": lambda widgets, _: {name: reference(widget) for name, widget in widgets.items()}
+}
+"""Metadata of a trait that holds such widgets by name."""
+
+LayoutLike = Layout | Mapping[str, Any] | None
+
+
 class Scripted(anywidget.AnyWidget):
-    """A widget whose script needs the kit."""
+    """A widget whose script needs the kit.
+
+    layout: an ipywidgets.Layout, or its values, which the widget makes into a Layout of its own and closes with
+    itself.
+    """
 
     _esm: str
     _css: str
+    if TYPE_CHECKING:
+        layout: Any
 
     kit = traitlets.Instance(Kit, help="the widget that holds what scripts share").tag(
         sync=True, **ipywidgets.widget_serialization
     )
 
+    def __init__(self, *, layout: LayoutLike = None, **traits: Any) -> None:
+        self._lent = layout if isinstance(layout, Layout) else None
+        super().__init__(layout=self._lent or Layout(**(layout or {})), **traits)
+
     @traitlets.default("kit")
     def _kit_of_process(self) -> Any:
         return Kit.shared()
+
+    def close(self) -> None:
+        layout = self.layout if self.comm is not None else None
+        super().close()
+        if layout is not None and layout is not self._lent:
+            layout.close()

@@ -1,6 +1,7 @@
 // A saved page: each panel's own script on a stand-in model that holds its traits, and answers from what is
 // stored.
 
+import { boardFrame, boardPlace } from "../kit/board.js";
 import { h } from "../kit/dom.js";
 
 /**
@@ -227,26 +228,23 @@ const start = async () => {
   const store = JSON.parse(new TextDecoder().decode(await inflated("panels")));
   const content = await inflated("arrays");
   const single = store.panels.length === 1;
-  const board = h("div", { class: "cv-board jupyter-widgets" });
-  const desks = h("div", { class: "cv-desks jupyter-widgets" });
+  const { root, grid, desks } = boardFrame();
   const note = notes(
     store.told,
     store.panels.some(({ parts }) => parts),
     store.panels.some(({ parts }) => !parts),
   );
   const page = answering(store, content, note.tell);
-  document
-    .querySelector("main")
-    .append(note.about, h("div", { class: "cv-dashboard jupyter-widgets" }, board), note.asked);
+  document.querySelector("main").append(note.about, root, note.asked);
   for (const panel of store.panels) {
     const { name, script, below } = panel;
-    const el = h("div", { class: `cv-at-${single || below ? "desk" : name}` });
+    const el = boardPlace(single || below ? "desk" : name);
     const stale = h(
       "p",
       { class: "cv-stale", hidden: true },
       "As saved: this desk does not follow the selection above.",
     );
-    (single || below ? desks : board).append(el);
+    (single || below ? desks : grid).append(el);
     const url = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
     const { default: drawn } = await import(url);
     const { model, one } = standIn(panel, page);
@@ -258,7 +256,7 @@ const start = async () => {
     page.add(one);
     await drawn.render({ model, el });
   }
-  if (desks.children.length) board.insertBefore(desks, board.querySelector(":scope > .cv-at-receipts"));
+  if (desks.children.length) grid.insertBefore(desks, grid.querySelector(":scope > .cv-at-receipts"));
   document.body.dataset.ready = "true";
 };
 

@@ -71,7 +71,11 @@ def page(panels: Sequence[Saveable], title: str, extra: Iterable[str] = (), kept
     store = Store()
     own = dict.fromkeys(panel._css for panel in panels)
     sheet = "\n".join(
-        [text("core/base.css"), *own, *(text(name) for name in ("dashboard.css", "core/standalone.css"))]
+        [
+            text("core/base.css"),
+            *own,
+            *(text(name) for name in ("dashboard/style.css", "core/standalone.css")),
+        ]
     )
     below, parts = set(extra), []
     for panel in panels:

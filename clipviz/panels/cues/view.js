@@ -1,4 +1,15 @@
-import { clickable, closest, counted, h, link, messageInstead, onEnter, signed, square } from "../kit/dom.js";
+import {
+  clickable,
+  closest,
+  counted,
+  focusedBy,
+  h,
+  link,
+  messageInstead,
+  onEnter,
+  signed,
+  square,
+} from "../kit/dom.js";
 import { fill } from "../kit/figure.js";
 import { layersChooser, pictureLoader, pictureUrl, sizeChooser, tileStyle } from "../kit/gallery.js";
 import { markSelected, perRow, walk } from "../kit/grid.js";
@@ -50,7 +61,7 @@ const pairChooser = (api) => {
       [drawn, view.drawn],
       [mistaken, view.mistaken],
     ])
-      if (document.activeElement !== input) input.value = value;
+      if (focusedBy(input) !== input) input.value = value;
   };
   const element = h(
     "div",
@@ -153,7 +164,8 @@ const wordList = (api) => {
   const draw = (view) => {
     const most = Math.max(1e-12, ...view.words.flatMap((word) => [word.score, word.null]));
     const chance = view.words.filter((word) => !word.differs).length;
-    const at = list.contains(document.activeElement) ? placeOf(document.activeElement) : null;
+    const held = focusedBy(list);
+    const at = list.contains(held) ? placeOf(held) : null;
     list.replaceChildren(...view.words.map((word) => wordRow(api, word, most, view)));
     if (at) focusAt(at);
     note.textContent = view.words.length
@@ -259,9 +271,8 @@ const pictureStrips = (api, look) => {
   const draw = (view, arrays) => {
     const url = address(arrays.sprite);
     const seen = view.look;
-    const focused = strips.contains(document.activeElement)
-      ? /** @type {any} */ (document.activeElement).dataset
-      : null;
+    const held = focusedBy(strips);
+    const focused = strips.contains(held) ? held.dataset : null;
     const all = [...view.attempts, ...(view.left_out ?? [])];
     const ordered = ["second order", "similar words", "no words"]
       .map((method) => all.find((one) => one.method === method))

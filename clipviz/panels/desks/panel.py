@@ -5,47 +5,45 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import ipywidgets
 import traitlets
 
 from clipviz.panels.core.base import DESKS, Desk
-from clipviz.panels.core.scripts import Scripted, script, style
+from clipviz.panels.core.scripts import REFERENCE, Scripted, script, style
 from clipviz.session import Board, Session
 
 
-class Bar(Scripted):
-    """The buttons; `shown` is the name of the open desk, or empty."""
-
-    _esm = script("desks")
-    _css = style("desks")
-    desks = traitlets.Any(help="[name, title, question] of every desk").tag(sync=True)
-    shown = traitlets.Unicode("", help="written by the browser and by Python").tag(sync=True)
-
-
-class Desks(ipywidgets.Box):
+class Desks(Scripted):
     """The row of desks. `show(name)` opens one of DESKS below its button, `show("")` closes it; a closed desk costs
     nothing.
     """
 
     name = "desks"
+    _esm = script("desks")
+    _css = style("desks")
+    desks = traitlets.Any(help="[name, title, question] of every desk").tag(sync=True)
+    shown = traitlets.Unicode("", help="the name of the open desk; written by the browser and by Python").tag(
+        sync=True
+    )
+    panel = traitlets.Instance(Desk, allow_none=True, help="the open desk").tag(sync=True, **REFERENCE)
 
     def __init__(self, session: Session) -> None:
         self.session, self.board = session, Board.of(session)
         self.built: dict[str, Desk] = {}
-        self.bar = Bar(desks=[[name, desk.title, desk.question] for name, desk in DESKS.items()])
-        self.bar.observe(self._opened, "shown")
-        shown: tuple[ipywidgets.Widget, ...] = (self.bar,)
-        super().__init__(children=shown)
-        self.add_class("cv-desks")
+        super().__init__(desks=[[name, desk.title, desk.question] for name, desk in DESKS.items()])
+        self.observe(self._opened, "shown")
         remembered = self.board.join(self).get("shown")
         if isinstance(remembered, str) and remembered in DESKS:
-            self.bar.shown = remembered
+            self.shown = remembered
+
+    def set_state(self, sync_data: Mapping[str, Any]) -> None:
+        """Accept from the browser only the name of the open desk."""
+        super().set_state({name: value for name, value in sync_data.items() if name == "shown"})
 
     def show(self, name: str) -> Desk | None:
         """Show a desk and return its panel. Raises ValueError for a name that is not among DESKS."""
         if name and not (isinstance(name, str) and name in DESKS):
             raise ValueError(f"expected one of {', '.join(DESKS)} or '' for none, got {name!r}")
-        self.bar.shown = name
+        self.shown = name
         return self.built.get(name)
 
     def take(self, options: Mapping[str, Any]) -> None:
@@ -59,27 +57,22 @@ class Desks(ipywidgets.Box):
         name = change["new"]
         self.board.note(self.name, {"shown": name} if name in DESKS else {})
         if name not in DESKS:
-            self.children = (self.bar,)
+            self.panel = None
             return
         if name in self.built:
             self.built[name].closed = False
             self.board.watch(self.built[name])
             self.board.refresh()
         else:
-            self.built[name] = self._build(DESKS[name])
-        self.children = (self.bar, self.built[name])
-
-    def _build(self, desk: type[Desk]) -> Desk:
-        panel = desk(self.session)
-        panel.add_class(f"cv-at-{panel.name}")
-        return panel
+            self.built[name] = DESKS[name](self.session)
+        self.panel = self.built[name]
 
     def close(self) -> None:
         """Close every desk that was created."""
+        self.panel = None
         for panel in self.built.values():
             panel.close()
         self.built.clear()
         self.board.leave(self)
-        self.bar.unobserve_all()
-        self.bar.close()
+        self.unobserve_all()
         super().close()

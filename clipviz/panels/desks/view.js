@@ -1,11 +1,39 @@
 // A row of toggles: pressing one opens its desk below, pressing it again closes it.
 
+import { drawWidget } from "../kit/board.js";
 import { clickable, h } from "../kit/dom.js";
 import { walk } from "../kit/grid.js";
 import { followTheme } from "../kit/protocol.js";
 
-/** @param {Context} given */
-const render = ({ model, el }) => {
+/**
+ * Keeps the desk that is open in the place below the row. A page without widgets draws its desks by itself.
+ * @param {Context} context
+ */
+const openDesk = ({ model, el, host, signal }) => {
+  /** @type {HTMLElement | null} */
+  let place = null;
+  let drawn = new AbortController();
+  const open = () => {
+    const reference = model.get("panel");
+    drawn.abort();
+    place?.remove();
+    place = null;
+    if (!reference) return;
+    drawn = new AbortController();
+    place = el.appendChild(h("div", { class: `cv-at-${model.get("shown")}` }));
+    void drawWidget(host, reference, place, AbortSignal.any([signal, drawn.signal]));
+  };
+  model.on("change:panel", open);
+  open();
+  return () => {
+    model.off("change:panel", open);
+    drawn.abort();
+  };
+};
+
+/** @param {Context} context */
+const render = (context) => {
+  const { model, el } = context;
   const root = h("section", {
     class: "cv cv-desks-bar",
     "data-panel": "desks",
@@ -38,10 +66,12 @@ const render = ({ model, el }) => {
   walk(row, () => buttons, { columns: (all) => all.length });
   model.on("change:shown", update);
   const unfollow = followTheme(root);
+  const close = context.host ? openDesk(context) : () => {};
   update();
   return () => {
     model.off("change:shown", update);
     unfollow();
+    close();
   };
 };
 

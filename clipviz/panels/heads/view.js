@@ -1,4 +1,15 @@
-import { closest, h, headName, link, onEnter, percent, pValue, scaleEnds, signed } from "../kit/dom.js";
+import {
+  closest,
+  focusedBy,
+  h,
+  headName,
+  link,
+  onEnter,
+  percent,
+  pValue,
+  scaleEnds,
+  signed,
+} from "../kit/dom.js";
 import {
   CATEGORIES,
   colourBar,
@@ -102,7 +113,7 @@ const headSearch = (api, cells, select) => {
     return hits;
   };
   const drawn = () => {
-    if (document.activeElement !== search) search.value = api.option("find");
+    if (focusedBy(search) !== search) search.value = api.option("find");
     const hits = filter();
     if (choose && told()) {
       choose = false;

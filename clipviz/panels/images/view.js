@@ -1,4 +1,4 @@
-import { clickable, closest, count, counted, h, link } from "../kit/dom.js";
+import { clickable, closest, count, counted, focusedBy, h, link } from "../kit/dom.js";
 import { pager, pictureUrl, tileStyle } from "../kit/gallery.js";
 import { markSelected, roving, segmented, walk } from "../kit/grid.js";
 import { headLink } from "../kit/links.js";
@@ -46,7 +46,7 @@ const subsetChooser = (api) => {
         ...names.map((n) => h("option", { value: n }, n)),
       );
     }
-    if (document.activeElement !== column || name) column.value = name;
+    if (focusedBy(column) !== column || name) column.value = name;
     if (column.dataset.filled !== column.value + names.join()) {
       fillValues(column.value);
       column.dataset.filled = column.value + names.join();
@@ -123,7 +123,7 @@ const thumbnails = (api) => {
   });
   /** @param {any[]} all */
   const columns = (all) => getComputedStyle(all[0].parentElement).gridTemplateColumns.split(" ").length;
-  walk(galleries, () => [...(document.activeElement?.closest(".gallery")?.children ?? [])], {
+  walk(galleries, () => [...(focusedBy(galleries)?.closest(".gallery")?.children ?? [])], {
     columns,
     moved: (tile) => {
       // A neighbour becomes the query when it is pressed, not when passed over.
@@ -135,11 +135,9 @@ const thumbnails = (api) => {
   /** @param {ImagesView} view @param {ImagesArrays} arrays */
   const draw = (view, arrays) => {
     const url = address(arrays.sprite);
-    const focused = galleries.contains(document.activeElement)
-      ? [
-          /** @type {any} */ (document.activeElement.closest("[data-list]"))?.dataset.list,
-          /** @type {any} */ (document.activeElement).dataset.image,
-        ]
+    const held = focusedBy(galleries);
+    const focused = galleries.contains(held)
+      ? [held.closest("[data-list]")?.dataset.list, held.dataset.image]
       : null;
     set = new Set(view.selection.images);
     galleries.classList.toggle("pair", view.lists.length > 1);

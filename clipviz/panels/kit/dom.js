@@ -19,6 +19,13 @@ export const h = (tag, attributes = {}, ...children) => {
   return node;
 };
 
+/**
+ * The element with the focus, in the page or in the shadow root that `near` is part of.
+ * @param {Node} near
+ * @returns {any}
+ */
+export const focusedBy = (near) => /** @type {any} */ (near.getRootNode()).activeElement ?? null;
+
 /** A button that sends no form. @param {Attributes} attributes @param {...Child} children */
 export const clickable = (attributes, ...children) =>
   h("button", { type: "button", ...attributes }, ...children);

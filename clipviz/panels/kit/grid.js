@@ -1,6 +1,6 @@
 // Grids and lists of buttons: one is in the tab order, arrow keys move.
 
-import { clickable, h } from "./dom.js";
+import { clickable, focusedBy, h } from "./dom.js";
 
 /**
  * The position that a key moves to in a grid, as [row, column], or null.
@@ -58,8 +58,9 @@ export const roving = (root, selector = "button") => {
   const enabled = () => all().filter((item) => !item.disabled && !item.hidden);
   const settle = () => {
     const items = enabled();
-    const now = items.includes(document.activeElement)
-      ? document.activeElement
+    const focused = focusedBy(root);
+    const now = items.includes(focused)
+      ? focused
       : (items.find((item) => item.getAttribute("aria-pressed") === "true") ?? items[0]);
     for (const item of all())
       if (item.tabIndex !== (item === now ? 0 : -1)) item.tabIndex = item === now ? 0 : -1;

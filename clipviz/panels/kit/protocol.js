@@ -1,7 +1,7 @@
 // A panel's life: build the skeleton once, draw every view, ask, show errors, say when nobody answers, clean
 // up.
 
-import { clickable, counted, h } from "./dom.js";
+import { clickable, counted, focusedBy, h } from "./dom.js";
 import { roving } from "./grid.js";
 
 export const SILENCE = 4000;
@@ -220,8 +220,8 @@ export const speak = (api, life) => {
     });
     model.save_changes();
     if (!api.standalone) return life.asked();
-    if (/** @type {any} */ (document.activeElement)?.matches?.("input"))
-      /** @type {any} */ (document.activeElement).blur();
+    const focused = focusedBy(api.root);
+    if (focused?.matches("input")) focused.blur();
     api.redraw(); // nobody answers: the controls return to what is drawn
   };
   return newest;
@@ -311,6 +311,7 @@ export const withhold = ({ body, cleanups }) => {
  */
 export const mount = ({ model, el }, name, build) => {
   const { root, body, lost, print, say, showError } = frame(name);
+  el.classList.add("cv-host");
   el.append(root);
   const life = vitals(root, lost);
   const nothing = () => {};

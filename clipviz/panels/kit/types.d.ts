@@ -72,6 +72,17 @@ interface Scene {
 interface Context {
   model: Model;
   el: HTMLElement;
+  /** Draws other widgets; a notebook has it. */
+  host?: Host;
+  /** Ends what is drawn; a notebook has it. */
+  signal?: AbortSignal;
+}
+
+/** Finds another widget, by a reference that Python wrote, to be drawn in an element. */
+interface Host {
+  getWidget(reference: string): Promise<{
+    render(where: { el: HTMLElement; signal: AbortSignal }): Promise<void>;
+  }>;
 }
 
 /** What a panel's script draws with: the panel, what Python sent, and the ways to ask. */

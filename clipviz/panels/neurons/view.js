@@ -3,6 +3,7 @@ import {
   closest,
   count,
   counted,
+  focusedBy,
   h,
   messageInstead,
   onEnter,
@@ -54,7 +55,7 @@ const finder = (api) => {
   const set = (view) => {
     setLayer(view);
     setFind(view.found_by);
-    if (document.activeElement !== text) text.value = view.selection.text;
+    if (focusedBy(text) !== text) text.value = view.selection.text;
     finds.children[1].disabled = view.selection.image === null;
     number.max = view.n_neurons - 1;
     number.title = `0 to ${view.n_neurons - 1}`;
@@ -110,7 +111,7 @@ const neuronList = (api) => {
       }[by],
       h("small", {}, unit),
     );
-    const focused = list.contains(document.activeElement);
+    const focused = list.contains(focusedBy(list));
     const most = Math.max(1e-12, ...found.map((/** @type {NeuronRow} */ { score }) => Math.abs(score)));
     list.replaceChildren(...found.map((/** @type {any} */ item) => row(item, most)));
     markSelected([...list.children], (item) => Number(item.dataset.neuron) === neuron.number);

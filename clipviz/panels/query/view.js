@@ -1,4 +1,4 @@
-import { clickable, copyText, count, counted, h, onEnter, square } from "../kit/dom.js";
+import { clickable, copyText, count, counted, focusedBy, h, onEnter, square } from "../kit/dom.js";
 import { roving } from "../kit/grid.js";
 import { mount } from "../kit/protocol.js";
 
@@ -44,7 +44,7 @@ const textField = (api, field, letter, label, placeholder, cut) => {
   );
   /** @param {string} text */
   const show = (text) => {
-    if (document.activeElement !== node || !node.value.trim()) node.value = text;
+    if (focusedBy(node) !== node || !node.value.trim()) node.value = text;
     clear.hidden = !text || !api.offers({ [field]: "" });
     form.hidden = api.standalone && field === "text_b" && !text;
   };

@@ -1,6 +1,6 @@
 // The view, the model, the order, the filter.
 
-import { checkbox, h, onEnter } from "../kit/dom.js";
+import { checkbox, focusedBy, h, onEnter } from "../kit/dom.js";
 import { segmented } from "../kit/grid.js";
 
 const SORTS = [
@@ -94,7 +94,7 @@ export const chooser = (api) => {
     pivots.hidden = !view.pivots.length;
     setSort(api.option("sort"));
     every.checked = api.option("every_unit");
-    if (document.activeElement !== words) words.value = api.option("words");
+    if (focusedBy(words) !== words) words.value = api.option("words");
     sorts.hidden = view.show === "image";
     setModel(view);
   };

@@ -1,6 +1,6 @@
 // One concept on the selected image, through every model.
 
-import { counted, h, onEnter } from "../kit/dom.js";
+import { counted, focusedBy, h, onEnter } from "../kit/dom.js";
 import { neuronLink } from "../kit/links.js";
 import { glow } from "../kit/maps.js";
 import { fixed, neuronName, unitPlace, unitScore } from "./words.js";
@@ -130,7 +130,7 @@ export const conceptDetail = (api) => {
   const element = h("div", { class: "detail" }, h("div", { class: "about" }, label, facts, missed), stage);
   /** @param {RosettaView} view @param {ConceptDetail} about */
   const say = (view, about) => {
-    if (document.activeElement !== label || label.dataset.concept !== String(about.concept))
+    if (focusedBy(label) !== label || label.dataset.concept !== String(about.concept))
       label.value = about.label;
     label.dataset.concept = about.concept;
     label.placeholder = about.hint ? `name it… (like “${about.hint}”)` : "name it…";

@@ -1,4 +1,4 @@
-import { clickable, closest, count, counted, h, messageInstead, percent } from "../kit/dom.js";
+import { clickable, closest, count, counted, focusedBy, h, messageInstead, percent } from "../kit/dom.js";
 import { pager, pictureLoader } from "../kit/gallery.js";
 import { markSelected, perRow, walk } from "../kit/grid.js";
 import { glow } from "../kit/maps.js";
@@ -114,8 +114,8 @@ function build(api) {
       ? ""
       : `${counted(view.n_units, "unit")} that ${pivotOf(view)} shares with ${counted(view.columns.length - 1, "other model")}, ${counted(view.n_concepts, "concept")}${view.n_untrained === null ? "" : `; with an untrained copy of CLIP instead: ${counted(view.n_untrained, "unit")}`}`;
     if (says(view)) return Object.assign(api.root.dataset, { message: view.message, rows: 0 });
-    const focused =
-      table.rows.contains(document.activeElement) || tiles.tiles.contains(document.activeElement);
+    const held = focusedBy(api.root);
+    const focused = table.rows.contains(held) || tiles.tiles.contains(held);
     const image = view.show === "image";
     setControls(view);
     table.table.hidden = image;
@@ -123,7 +123,7 @@ function build(api) {
     if (!image) table.draw(view, arrays);
     const again = () => {
       markSelected(items(), (item) => view.chosen && Number(item.dataset.concept) === view.concept);
-      if (focused && !items().includes(document.activeElement))
+      if (focused && !items().includes(focusedBy(api.root)))
         items()
           .find((item) => item.tabIndex === 0)
           ?.focus();

@@ -1,4 +1,4 @@
-import { clickable, h } from "../kit/dom.js";
+import { clickable, focusedBy, h } from "../kit/dom.js";
 import { mount } from "../kit/protocol.js";
 
 /**
@@ -61,7 +61,7 @@ function build(api) {
   /** @param {number} by */
   const go = (by) => {
     const { at, steps } = api.view;
-    held = made.node.contains(document.activeElement);
+    held = made.node.contains(focusedBy(made.node));
     api.ask({}, { action: "go", step: by === 0 || at + by > steps.length ? 0 : at + by });
   };
   const made = card(go);
@@ -101,7 +101,8 @@ function build(api) {
     Object.assign(api.root.dataset, { at, steps: steps.length, panelShown: "" });
     problem();
     if (!step) {
-      const lost = document.activeElement === document.body || made.node.contains(document.activeElement);
+      const focused = focusedBy(api.root);
+      const lost = !focused || focused === document.body || made.node.contains(focused);
       waiting.disconnect();
       leave();
       if (held && lost)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import ipywidgets
+import traitlets
 
 from clipviz.panels.core import standalone
 from clipviz.panels.core.base import Panel
-from clipviz.panels.core.scripts import text
+from clipviz.panels.core.scripts import REFERENCES, LayoutLike, Scripted, script, style
 from clipviz.panels.core.stored import Choices, Kept
 from clipviz.panels.desks.panel import Desks
 from clipviz.panels.heads.panel import Heads
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from clipviz.session.answers import TourStep
 
 
-class Dashboard(ipywidgets.Box):
+class Dashboard(Scripted):
     """The linked panels: use clipviz.Dashboard(session) as the last line of a cell.
 
     Three columns from about 1,100 px, two from 700 px, one below. Attributes `query`, `images`, `heatmap`,
@@ -36,8 +36,14 @@ class Dashboard(ipywidgets.Box):
     closes them all and the session. tour: steps shown by the "Tour" button, default those of the model's bundle,
     () for none; dashboard.tour.go(1) starts it. size: "normal", or "lecture" for a projector: text of at least 18
     px; the heatmap, heads and five texts fit within 1280 x 720; an open desk takes the lower half. The key F, or
-    the button, fills the screen.
+    the button, fills the screen. layout: that of the widget, ipywidgets.Layout(width="800px") or its values as a
+    mapping.
     """
+
+    _esm = script("dashboard")
+    _css = style("dashboard")
+    shown = traitlets.Dict(help="every panel by the name of its place").tag(sync=True, **REFERENCES)
+    size = traitlets.Unicode(help="normal or lecture").tag(sync=True)
 
     _ended = True  # until there is something to close
 
@@ -46,6 +52,7 @@ class Dashboard(ipywidgets.Box):
         session: Session,
         tour: Sequence[TourStep] | None = None,
         size: Literal["normal", "lecture"] = "normal",
+        layout: LayoutLike = None,
     ) -> None:
         if size not in ("normal", "lecture"):
             raise ValueError(f"expected size 'normal' or 'lecture', got {size!r}")
@@ -71,27 +78,20 @@ class Dashboard(ipywidgets.Box):
             self.textspan,
             self.receipts,
         )
-        for panel in self.panels:
-            panel.add_class(f"cv-at-{panel.name}")
-        sheet = ipywidgets.HTML(f"<style>{text('dashboard.css')}</style>")
-        sheet.add_class("cv-sheet")
-        self._sheet = sheet
         self.desks = Desks(session)
         self.tour = Tour(session, self.board.tour if tour is None else tour, self._open_panel)
-        self.tour.add_class("cv-at-tour")
         self.query.tour = self.tour.go
         self.query.n_steps = len(self.tour.steps)
-        self._board = ipywidgets.Box(children=(*self.panels[:-1], self.desks, self.receipts, self.tour))
-        self._board.add_class("cv-board")
-        super().__init__(children=(sheet, self._board))
+        placed = (*self.panels[:-1], self.desks, self.receipts, self.tour)
+        super().__init__(shown={panel.name: panel for panel in placed}, size=size, layout=layout)
         self._ended = False
-        self.add_class("cv-dashboard")
-        if size == "lecture":
-            self.add_class("cv-lecture")
 
     def _open_panel(self, name: str) -> Panel | None:
         """Return a panel by its name; a desk is opened."""
         return {panel.name: panel for panel in self.panels}.get(name) or self.desks.show(name)
+
+    def set_state(self, sync_data: Mapping[str, Any]) -> None:
+        """Accept nothing from the browser."""
 
     def save_html(self, path: str | Path, **choices: Unpack[Choices]) -> Path:
         """Save the board and the open desk as one HTML file that works without a kernel or a network.
@@ -104,7 +104,7 @@ class Dashboard(ipywidgets.Box):
         written, and for unknown choices.
         """
         kept = Kept.of(self.session, **choices)
-        open_desk = [panel for panel in (self.desks.built.get(self.desks.bar.shown),) if panel is not None]
+        open_desk = [panel for panel in (self.desks.built.get(self.desks.shown),) if panel is not None]
         selection = self.session.selection
         title = " · ".join(["clipviz", *([selection.text] if selection.text else [])])
         names = [panel.name for panel in open_desk]
@@ -121,7 +121,5 @@ class Dashboard(ipywidgets.Box):
             panel.close()
         self.desks.close()
         self.tour.close()
-        self._sheet.close()
-        self._board.close()
         self.session.close()
         super().close()
