@@ -62,6 +62,7 @@ async def run(server: Any, notebook: Path) -> None:
     made = await server.session_manager.create_session(path, notebook.name, "notebook", kernel)
     client = Telling(document, server.log, server.kernel_manager.get_kernel(made["kernel"]["id"]))
     channels = await client.async_start_new_kernel_client()
+    channels.allow_stdin = True  # the page that opens next will answer; see panels/core/fronts.py
     try:
         for number, cell in own:
             await client.async_execute_cell(cell, number)

@@ -3,6 +3,7 @@
 
 import { boardFrame, boardPlace } from "../panels/kit/board.js";
 import { clickable, h } from "../panels/kit/dom.js";
+import { followTheme } from "../panels/kit/protocol.js";
 import { address, OPTIONS, read } from "./address.js";
 import { Kernel } from "./kernel.js";
 import { inflated } from "./store.js";
@@ -71,7 +72,7 @@ const standIn = ({ name, traits }, more) => {
   return { model, one };
 };
 
-const followTheme = () => {
+const followSystem = () => {
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const set = () => (document.body.dataset.jpThemeLight = String(!dark.matches));
   dark.addEventListener("change", set);
@@ -225,6 +226,7 @@ const isDesk = (/** @type {any} */ about, /** @type {string} */ name) =>
 /** The places of panels: the board, and the row of desks below it. @param {any} about */
 const frame = (about) => {
   const { root, grid, desks } = boardFrame();
+  followTheme(root);
   const places = Object.fromEntries(
     about.panels.map((/** @type {any} */ { name }) => [
       name,
@@ -342,7 +344,7 @@ const follow = (kernel) => {
 };
 
 const start = async () => {
-  followTheme();
+  followSystem();
   const manifest = await (await fetch(new URL("manifest.json", base), { cache: "no-cache" })).json();
   const about = await content("board", manifest);
   const total = Object.entries(manifest.contents).reduce(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import traitlets
 
-from clipviz.panels.core import standalone
+from clipviz.panels.core import output, standalone
 from clipviz.panels.core.options import WithOptions, asked, given
 from clipviz.panels.core.requests import Request, numbered
 from clipviz.panels.core.scripts import LayoutLike, Scripted
@@ -212,6 +212,9 @@ class Panel(WithOptions, Scripted):
         """
         kept = Kept.of(self.session, **choices)
         return standalone.save(path, [self], f"clipviz · {self.name}", kept=kept)
+
+    def in_cell(self) -> str:
+        return output.in_cell([self], f"clipviz · {self.name}", (), [self])
 
     def close(self) -> None:
         """Leave the session and close the widget."""

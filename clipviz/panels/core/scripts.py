@@ -22,6 +22,8 @@ import ipywidgets
 import traitlets
 from ipywidgets.widgets.widget_layout import Layout
 
+from clipviz.panels.core.fronts import answered, bare
+
 IMPORT = re.compile(r'^import \{([\w\s,]+)\} from "(\.[\w./-]+)";\n', re.MULTILINE)
 EXPORT = re.compile(r"^export ((?:const|let|class|function|async function) (\w+))", re.MULTILINE)
 TOP = re.compile(r"^(?:const|let|class|function|async function) (\w+)", re.MULTILINE)
@@ -172,6 +174,11 @@ class Kit(ipywidgets.Widget):
 
     _shown: Kit | None = None
 
+    def get_state(self, *which: Any, **how: Any) -> Any:
+        """Return what is sent, which is next to nothing where no front end answers."""
+        state = super().get_state(*which, **how)
+        return state if answered() else bare(state)
+
     @classmethod
     def shared(cls) -> Kit:
         """Return this process's kit, created again if it has been closed."""
@@ -200,7 +207,7 @@ class Scripted(anywidget.AnyWidget):
     """A widget whose script needs the kit.
 
     layout: an ipywidgets.Layout, or its values, which the widget makes into a Layout of its own and closes with
-    itself.
+    itself. Where no front end answers when it is made, it sends next to nothing, and is displayed as `in_cell`.
     """
 
     _esm: str
@@ -213,12 +220,30 @@ class Scripted(anywidget.AnyWidget):
     )
 
     def __init__(self, *, layout: LayoutLike = None, **traits: Any) -> None:
+        self._answered = answered()
         self._lent = layout if isinstance(layout, Layout) else None
         super().__init__(layout=self._lent or Layout(**(layout or {})), **traits)
 
     @traitlets.default("kit")
     def _kit_of_process(self) -> Any:
         return Kit.shared()
+
+    def in_cell(self) -> str | None:
+        """Return what a cell's output carries where no front end answers, as HTML; None for the widget itself."""
+        return None
+
+    def get_state(self, *which: Any, **how: Any) -> Any:
+        """Return what is sent, which is next to nothing where no front end answers."""
+        state = super().get_state(*which, **how)
+        return state if self._answered else bare(state)
+
+    def _repr_mimebundle_(self, **how: Any) -> Any:
+        shown = None if self._answered else self.in_cell()
+        return (
+            super()._repr_mimebundle_(**how)
+            if shown is None
+            else {"text/html": shown, "text/plain": repr(self)}
+        )
 
     def close(self) -> None:
         layout = self.layout if self.comm is not None else None

@@ -3,6 +3,7 @@
 
 import { boardFrame, boardPlace } from "../kit/board.js";
 import { h } from "../kit/dom.js";
+import { followPage, followTheme, themeNow } from "../kit/protocol.js";
 
 /**
  * @typedef {{ dtype: string, offset: number, size: number, scale?: number, row?: number }} KeptPlace
@@ -180,11 +181,22 @@ const standIn = ({ traits, parts }, page) => {
   };
 };
 
+/** The element that shows the page, in the output of a cell. @returns {HTMLElement | null} */
+const ownFrame = () => {
+  try {
+    return /** @type {HTMLElement | null} */ (window.frameElement);
+  } catch {
+    return null; // another site's
+  }
+};
+
+/** Light and dark follow what is around the page; a frame is as high as its page. */
 const follow = () => {
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  const set = () => (document.body.dataset.jpThemeLight = String(!dark.matches));
-  dark.addEventListener("change", set);
-  set();
+  const frame = ownFrame();
+  const around = frame?.ownerDocument ?? document;
+  followPage(around, () => (document.body.dataset.jpThemeLight = String(themeNow(around) === "light")));
+  if (frame)
+    new ResizeObserver(() => (frame.style.height = `${document.body.offsetHeight}px`)).observe(document.body);
 };
 
 /**
@@ -229,6 +241,7 @@ const start = async () => {
   const content = await inflated("arrays");
   const single = store.panels.length === 1;
   const { root, grid, desks } = boardFrame();
+  followTheme(root);
   const note = notes(
     store.told,
     store.panels.some(({ parts }) => parts),

@@ -139,8 +139,14 @@ def save(
     yet.
     """
     place = page_path(path)
-    session = panels[0].session
-    session.wait(None)
+    wait_for(panels)
+    write_whole(place, page(panels, title, extra, kept).encode())
+    return place
+
+
+def wait_for(panels: Sequence[Saveable]) -> None:
+    """Wait until the panels show the newest selection. Raises ValueError for a panel that has nothing to show yet."""
+    panels[0].session.wait(None)
     empty = [panel.name for panel in panels if not panel.view]
     if empty:
         raise ValueError(
@@ -148,5 +154,3 @@ def save(
             f"{panels[0].error.get('message') or 'it has not been drawn yet'}; select what it needs "
             "and save again"
         )
-    write_whole(place, page(panels, title, extra, kept).encode())
-    return place

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import traitlets
 
-from clipviz.panels.core import standalone
+from clipviz.panels.core import output, standalone
 from clipviz.panels.core.base import Panel
 from clipviz.panels.core.scripts import REFERENCES, LayoutLike, Scripted, script, style
 from clipviz.panels.core.stored import Choices, Kept
@@ -103,12 +103,17 @@ class Dashboard(Scripted):
         answered; text B, removed heads and chosen images stay fixed. Raises ValueError if the file cannot be
         written, and for unknown choices.
         """
-        kept = Kept.of(self.session, **choices)
+        return standalone.save(path, *self._page(), Kept.of(self.session, **choices))
+
+    def _page(self) -> tuple[list[Panel], str, list[str]]:
+        """Return the panels of a page, its title, and the names of the panels below the board."""
         open_desk = [panel for panel in (self.desks.built.get(self.desks.shown),) if panel is not None]
         selection = self.session.selection
         title = " · ".join(["clipviz", *([selection.text] if selection.text else [])])
-        names = [panel.name for panel in open_desk]
-        return standalone.save(path, [*self.panels, *open_desk], title, names, kept)
+        return [*self.panels, *open_desk], title, [panel.name for panel in open_desk]
+
+    def in_cell(self) -> str:
+        return output.in_cell(*self._page(), [self.heatmap, self.heads, self.textspan])
 
     def close(self) -> None:
         """Close every panel, stop the worker and end the session; this runs only once, since Python calls it again

@@ -1,6 +1,7 @@
 // The board: a grid, and a panel in each of its places.
 
 import { boardFrame, boardPlace, drawWidget } from "../kit/board.js";
+import { followTheme } from "../kit/protocol.js";
 
 /** @param {Context} context */
 const render = async ({ model, el, host, signal }) => {
@@ -12,7 +13,9 @@ const render = async ({ model, el, host, signal }) => {
   });
   el.classList.add("cv-host");
   el.append(root);
+  const unfollow = followTheme(root);
   await Promise.all(shown);
+  return unfollow;
 };
 
 export default { render };

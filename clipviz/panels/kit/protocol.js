@@ -39,33 +39,64 @@ export const unpack = (arrays, blob, before = {}) => {
   return unpacked;
 };
 
-/** @returns {"light" | "dark"} */
-export const themeNow = () => {
-  const light = document.body.dataset.jpThemeLight;
-  if (light !== undefined) return light === "false" ? "dark" : "light";
-  return matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+const prefersDark = matchMedia("(prefers-color-scheme: dark)");
+
+/**
+ * What a page says of itself: JupyterLab, Notebook, Voila and exported notebooks by an attribute; VS Code by a class of
+ * the body; Colab by the attribute `theme`; marimo by a class of the body. The first that says something is followed.
+ * @type {((page: Document) => boolean | undefined)[]}
+ */
+const DARK = [
+  ({ body }) => (body.dataset.jpThemeLight ? body.dataset.jpThemeLight === "false" : undefined),
+  ({ body }) => (/\bvscode-(light|high-contrast-light)\b/.test(body.className) ? false : undefined),
+  ({ body }) => (/\bvscode-(dark|high-contrast)\b/.test(body.className) ? true : undefined),
+  ({ documentElement: { attributes } }) =>
+    attributes.getNamedItem("theme") ? attributes.getNamedItem("theme").value === "dark" : undefined,
+  ({ body }) => (/\blight\b/.test(body.className) ? false : undefined),
+  ({ body }) => (/\bdark\b/.test(body.className) ? true : undefined),
+];
+
+/** @param {Document} [page] @returns {"light" | "dark"} */
+export const themeNow = (page = document) => {
+  for (const says of DARK) {
+    const dark = says(page);
+    if (dark !== undefined) return dark ? "dark" : "light";
+  }
+  return prefersDark.matches ? "dark" : "light";
 };
 
 /**
- * Keeps data-theme up to date; returns a function that undoes this.
+ * Calls `set` now and when a page may have another theme; returns a function that ends this.
+ * @param {Document} page
+ * @param {() => void} set
+ */
+export const followPage = (page, set) => {
+  const watcher = new MutationObserver(set);
+  const attributeFilter = ["class", "theme", "data-jp-theme-light", "data-jp-theme-name"];
+  watcher.observe(page.body, { attributeFilter });
+  watcher.observe(page.documentElement, { attributeFilter });
+  prefersDark.addEventListener("change", set);
+  set();
+  return () => {
+    watcher.disconnect();
+    prefersDark.removeEventListener("change", set);
+  };
+};
+
+/**
+ * Keeps data-theme up to date, and data-jp, whether JupyterLab's colours are there; returns a function that undoes
+ * this.
  * @param {HTMLElement} root
  * @param {(theme: "light" | "dark") => void} [changed]
  */
-export const followTheme = (root, changed = () => {}) => {
-  const set = () => {
+export const followTheme = (root, changed = () => {}) =>
+  followPage(document, () => {
     const theme = themeNow();
+    root.toggleAttribute("data-jp", document.body.dataset.jpThemeLight !== undefined);
     if (root.dataset.theme === theme) return;
     root.dataset.theme = theme;
     changed(theme);
-  };
-  const watcher = new MutationObserver(set);
-  watcher.observe(document.body, {
-    attributes: true,
-    attributeFilter: ["data-jp-theme-light", "data-jp-theme-name"],
   });
-  set();
-  return () => watcher.disconnect();
-};
 
 /** A panel's frame; keys belong to the panel, not to the notebook. @param {string} name */
 export const frame = (name) => {
