@@ -22,7 +22,9 @@ def pictures(n: int) -> list[Image.Image]:
 
 @pytest.mark.parametrize(("family", "precision"), [("CLIPA", "float32"), ("SigLIP", "float16")])
 def test_page_and_python_agree(family, precision):
-    pool = [f"{thing} number {i}" for i in range(6) for thing in ("a swan", "the sea", "a red boat", "two owls")]
+    pool = [
+        f"{thing} number {i}" for i in range(6) for thing in ("a swan", "the sea", "a red boat", "two owls")
+    ]
     found = compare.compare(with_texts(family), pictures(24), pool, 4, precision)
     for name in ("embedding", "heads", "mlps", "tokens", "cosine"):
         assert found.difference[name] < CLOSE, name

@@ -20,8 +20,9 @@ import numpy as np
 import traitlets
 
 from clipviz.panels.core import output, standalone
+from clipviz.panels.core.choices import Choosing
 from clipviz.panels.core.options import WithOptions, asked, given
-from clipviz.panels.core.requests import Request, numbered
+from clipviz.panels.core.requests import Request, check_sent, numbered
 from clipviz.panels.core.scripts import LayoutLike, Scripted
 from clipviz.panels.core.sent import Arrays, Place, View, as_sent
 from clipviz.panels.core.stored import Choices, Kept, Stored
@@ -58,7 +59,7 @@ def pack(arrays: Arrays) -> tuple[dict[str, Place], bytes]:
     return places, b"".join(parts)
 
 
-class Panel(WithOptions, Scripted):
+class Panel(WithOptions, Choosing, Scripted):
     """A linked panel. A subclass sets `name`, `_esm`, `_css`, and implements `looks_at` and `compute`.
 
     cost: panels are refreshed in this order. looks_at(selection): what this panel depends on; when it has not
@@ -94,7 +95,7 @@ class Panel(WithOptions, Scripted):
         board = Board.of(session)
         remembered = board.join(self)
         options = {name: value for name, value in remembered.items() if self._fits(name, value)} | options
-        super().__init__(layout=layout, **options)
+        super().__init__(layout=layout, **{**self.chosen_in(session.selection), **options})
         self.session, self.board = session, board
         self.prepare()
         self.observe(self._option_noted, names=self._lasting())
@@ -109,6 +110,7 @@ class Panel(WithOptions, Scripted):
         refreshing = [name for name, option in known.items() if option.refreshes]
         if refreshing:
             self.observe(self._option_changed, names=refreshing)
+        self.follow_session(session)
         board.watch(self)
         board.refresh()
 
@@ -222,6 +224,7 @@ class Panel(WithOptions, Scripted):
         if board is not None:
             board.unwatch(self)
             board.leave(self)
+        self.leave_session()
         self.unobserve_all()
         super().close()
 
@@ -345,10 +348,29 @@ class Panel(WithOptions, Scripted):
             self.board.refresh()
 
     def set_state(self, sync_data: Mapping[str, Any]) -> None:
-        """Accept from the browser only the request."""
+        """Accept from the browser the request; and options and choices, which are set by links between widgets."""
         request = sync_data.get("request")
         if isinstance(request, Mapping):
             super().set_state({"request": dict(request)})
+        known = {name for name, option in self.options().items() if option.sync} | set(self.choices())
+        linked = {name: value for name, value in sync_data.items() if name in known}
+        if linked:
+            self._link(linked)
+
+    def _link(self, values: Mapping[str, Any]) -> None:
+        """Take over what a link set in the browser; what is impossible is shown as an error and taken back there."""
+        self._gathered = {}
+        try:
+            check_sent(values)
+            super().set_state(values)
+            self.select_all(self._gathered)
+        except (ValueError, traitlets.TraitError) as error:
+            self.refuse(ValueError(str(error)), self._ack, self.session.selection)
+            self._gathered = None
+            self._show_chosen(self.session.selection)
+            self.send_state(list(values))  # type: ignore[attr-defined]  # ipywidgets has no types
+        finally:
+            self._gathered = None
 
     @traitlets.observe("request")
     def _requested(self, change: dict[str, Any]) -> None:

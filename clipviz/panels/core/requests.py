@@ -30,7 +30,7 @@ class Request:
         """Return the request that a browser sent. Raises ValueError for an invalid one."""
         seq, fields = numbered(raw), dict(raw)
         fields.pop("seq")
-        _check_characters(fields)
+        check_sent(fields)
         changes, options = (_mapping(fields.pop(name, None), name) for name in ("changes", "options"))
         action = fields.pop("action", None) or ""
         if not isinstance(action, str):
@@ -100,17 +100,17 @@ def numbered(raw: Any) -> int:
     return seq
 
 
-def _check_characters(value: Any) -> None:
-    """Raise ValueError for half of a surrogate pair in any text of a request."""
+def check_sent(value: Any) -> None:
+    """Raise ValueError for half of a surrogate pair in any text that a browser sent."""
     if isinstance(value, str):
         check_characters("what is sent", value)
     elif isinstance(value, Mapping):
         for name, inner in value.items():
-            _check_characters(name)
-            _check_characters(inner)
+            check_sent(name)
+            check_sent(inner)
     elif isinstance(value, list | tuple):
         for inner in value:
-            _check_characters(inner)
+            check_sent(inner)
 
 
 def _mapping(value: Any, name: str) -> dict[str, Any]:

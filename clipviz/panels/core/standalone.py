@@ -32,6 +32,8 @@ class Saveable(Protocol):
 
     def trait_names(self, **metadata: Any) -> Any: ...
 
+    def class_trait_names(self, **metadata: Any) -> Any: ...
+
     def stored(self, kept: Kept) -> list[Stored] | None: ...
 
 
@@ -47,7 +49,11 @@ PROGRESS: dict[str, Any] = {"doing": "", "work": "", "progress": (0, 0)}
 
 def traits(panel: Saveable) -> dict[str, Any]:
     """Return the synced traits that the panel's script reads, without work in progress; bytes as {"base64": text}."""
-    own = set(panel.trait_names(sync=True)) - set(Scripted.class_trait_names(sync=True)) - {"request"}
+    own = (
+        set(panel.trait_names(sync=True))
+        - set(Scripted.class_trait_names(sync=True))
+        - {"request", *panel.class_trait_names(chosen=True)}
+    )
     shown = {name: packed(getattr(panel, name)) for name in sorted(own) if not name.startswith("_")}
     return {
         **shown,
