@@ -158,7 +158,7 @@ class Trainer:
         if options.init:
             load_weights(self.model, options.init)
         self.dropout = BackgroundDropout(self.config["vision_cfg"]["patch_size"])
-        self.model.visual.patch_dropout = self.dropout  # open_clip leaves it out where the config says 0
+        self.model.visual.patch_dropout = self.dropout  # the network leaves it out
         self.model.to(options.device).train()
         for module in self.model.modules() if options.device == "cpu" else ():
             if isinstance(module, torch.nn.MultiheadAttention):

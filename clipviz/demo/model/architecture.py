@@ -122,6 +122,7 @@ class CLIP(nn.Module):
     drawn: whether the text tower's weights, most of which are its table of tokens, are drawn.
     """
 
+    attn_mask: Tensor
     logit_bias = None
     text_pool_type, text_eos_id = "argmax", 2
 

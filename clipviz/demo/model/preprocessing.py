@@ -68,9 +68,10 @@ class Preprocessing:
     transforms: tuple[Callable[[Any], Any], ...]
 
     def __call__(self, image: Image.Image) -> Float[Tensor, "3 rows cols"]:
-        found: Any = image
+        made: Any = image
         for step in self.transforms:
-            found = step(found)
+            made = step(made)
+        found: Tensor = made
         return found
 
 
