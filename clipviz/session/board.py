@@ -11,6 +11,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from jaxtyping import Float
+from torch import Tensor
+
+from clipviz.analysis.collection import retrieval
 from clipviz.analysis.cues import attacks
 from clipviz.analysis.cues import words as cue_words
 from clipviz.data.images import Images
@@ -110,6 +114,14 @@ class Board:
     def readout(self, image: int | None) -> str:
         """Return a description of how the embedding is computed from an image's tokens."""
         return words.readout(self._state, image)
+
+    def best_images(
+        self, directions: Float[Tensor, "text d_embed"], layer: int, head: int, k: int
+    ) -> list[list[int]]:
+        """Return, for each direction, what session.images.top returns for it, without the scores."""
+        layer, head = self._state.a_head(layer, head)
+        scores = self.collection.each_head_scores(directions, layer, head)
+        return [[image for image, _ in retrieval.best(self.collection, row, k)] for row in scores]
 
     def remember(self, key: Any, make: Callable[[], Any]) -> Any:
         """Return a value that is computed once and kept while it is among the most recently used."""

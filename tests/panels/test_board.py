@@ -5,16 +5,20 @@ from __future__ import annotations
 import gc
 import weakref
 
+import numpy as np
 import pytest
 from few_texts import COMMON
 from PIL import Image
 
 import clipviz
 from clipviz.demo import images as demo
+from clipviz.lens import textspan
 from clipviz.models.bundle import TourStep
 from clipviz.panels import Heads, Heatmap, ImageGallery, Query, Receipts, TextSpan
+from clipviz.panels.textspan import panel as textspan_panel
 from clipviz.session import Board
 from clipviz.values import Ablation
+from panels.asking import ask
 
 pytestmark = pytest.mark.usefixtures("few_rotations")
 TEXTS = [*COMMON, "a flamingo", "a chair"]
@@ -109,6 +113,57 @@ def test_textspan_shows_every_text_beside_its_null(session):
     assert panel.view["label"]["p_value"] == session.heads.label(5, 1).p_value
 
 
+def test_other_heads_are_described_between_clicks(session, monkeypatch):
+    monkeypatch.setattr(textspan_panel, "AHEAD", 8)  # fewer than there are, hence those of the selected layer
+    panel = TextSpan(session)
+    session.select(layer=4, head=2)
+    session.wait(60)
+    session.wait(120, background=True)
+    searched = []
+    found = textspan.null_explained
+    monkeypatch.setattr(textspan, "null_explained", lambda *a, **k: searched.append(1) or found(*a, **k))
+    for head in (0, 7):
+        ask(panel, {"layer": 4, "head": head})
+        assert panel.view["rows"][0]["text"] == session.heads.textspan(4, head).texts[0]
+    assert not searched
+    ask(panel, {"layer": 3, "head": 1})
+    assert len(searched) == 1
+
+
+def test_a_closed_panel_describes_no_further_heads(session):
+    panel = TextSpan(session)
+    session.wait(60)
+    ahead = panel._ahead
+    assert panel.wants_ahead(ahead)
+    panel.close()
+    assert not panel.wants_ahead(ahead)
+    session.wait(60, background=True)
+
+
+def test_a_texts_images_are_those_on_which_the_head_writes_most_along_it(session):
+    panel = TextSpan(session)
+    session.select(layer=5, head=1)
+    ids = panel.data()["thumbnails"]["ids"]
+    pool, order = session.texts.pool(), session.heads.textspan(5, 1).order
+    assert ids == [[i for i, _ in session.images.top(pool[j], 5, 1, panel.n_images)] for j in order]
+
+
+def test_a_click_on_another_head_marks_it_without_sending_the_effects_again(session):
+    panel = Heads(session)
+    session.select(text="a red circle", image=7, layer=4, head=2)
+    before = panel.data()
+    sent = []
+    panel.observe(sent.append, "blob")
+    ask(panel, {"layer": 1, "head": 6})
+    after = panel.data()
+    assert (after["selection"]["layer"], after["selection"]["head"]) == (1, 6)
+    assert np.array_equal(after["heads"], before["heads"])
+    assert not sent
+    ask(panel, {"image": 3})
+    assert sent
+    assert not np.array_equal(panel.data()["heads"], before["heads"])
+
+
 def test_undo_and_redo_are_asked_by_the_query_panel(session):
     panel = Query(session)
     session.select(text="a dog")
@@ -133,13 +188,13 @@ def board(session):
     return clipviz.Dashboard(session, tour=STEPS)
 
 
-def ask(panel, **request):
+def send(panel, **request):
     panel.set_state({"request": {"seq": panel.view.get("ack", 0) + 1, **request}})
 
 
 def test_a_step_selects_and_sets_what_it_is_about(board, session):
     session.wait(30)
-    ask(board.query, action="tour")
+    send(board.query, action="tour")
     session.wait(30)
     assert board.tour.view["at"] == 1
     assert (session.selection.text, session.selection.image, board.heatmap.scope) == ("a dog", 3, "late")
@@ -154,7 +209,7 @@ def test_the_end_of_the_tour_gives_back_the_board_that_it_found(board, session):
     for step in (1, 2):
         board.tour.go(step)
     assert session.selection.ablation != found.selection.ablation
-    ask(board.tour, action="go", step=0)
+    send(board.tour, action="go", step=0)
     session.wait(60)
     assert board.tour.view["at"] == 0
     assert session.view == found
@@ -168,11 +223,11 @@ def test_a_step_that_cannot_be_shown_yet_changes_nothing_and_says_why(board, ses
     board.tour.go(1)
     session.wait(30)
     monkeypatch.setattr(session.ablation, "presets", lambda **_: [])
-    ask(board.tour, action="go", step=2)
+    send(board.tour, action="go", step=2)
     session.wait(30)
     assert "Press Next when it is complete" in board.tour.error["message"]
     assert (board.tour.at, session.selection.text, board.desks.shown) == (1, "a dog", "")
-    ask(board.tour, action="go", step=9)
+    send(board.tour, action="go", step=9)
     assert "within 1..2" in board.tour.error["message"]
 
 

@@ -273,8 +273,14 @@ class ImageCodes:
         """Return the direct effect of one head on a direction for every image; cosine: divide by the effect's
         length.
         """
+        return self.each_head_scores(direction[None], layer, head, cosine)[0]
+
+    def each_head_scores(
+        self, directions: Float[Tensor, "text d_embed"], layer: int, head: int, cosine: bool = False
+    ) -> Float[Tensor, "text image"]:
+        """Return `head_scores` for each of several directions; the head's codes are gathered once."""
         codes, basis = self.of_head(layer, head)
-        return direction_scores(codes, basis, direction[None].to(codes.mean), [(layer, 0)], cosine)[0]
+        return direction_scores(codes, basis, directions.to(codes.mean), [(layer, 0)], cosine)
 
     def of_head(self, layer: int, head: int) -> tuple[Codes, HeadBasis]:
         """Return the codes and basis of one head alone, on the codes' device; the head becomes head 0 of its layer."""

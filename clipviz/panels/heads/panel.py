@@ -47,7 +47,10 @@ class Heads(Panel):
         session, asked = self.session, (s.text, s.text_b, s.ablation)
         read = self.board.collection.version if s.ablation else self.board.collection.complete
         labelled = session.heads.labelled or self.board.waiting
-        return s.image, s.layer, s.head, asked, read, labelled, tuple(session.heads.roles().items())
+        return s.image, asked, read, labelled, tuple(session.heads.roles().items())
+
+    def marks(self, selection: Selection) -> Any:
+        return selection.layer, selection.head
 
     def compute(self, selection: Selection, stale: Stale) -> tuple[HeadsView, HeadsArrays]:
         return self._scored(selection)

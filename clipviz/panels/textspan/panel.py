@@ -4,6 +4,8 @@ images.
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +24,10 @@ from clipviz.worker import Stale
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from clipviz.values import Head
+
 THUMBNAIL = 56
+AHEAD = 64  # most heads described between clicks, whose answers a session remembers together
 SUGGESTED = ("background", "colour", "texture")  # roles suggested when one is typed
 
 
@@ -42,6 +47,13 @@ class TextSpan(Panel):
     n_texts: int = fixed(default=10, low=1, high=60, help="Rows shown.")
     n_images: int = fixed(default=3, low=0, high=8, help="Images in each row.")
 
+    def prepare(self) -> None:
+        self._ahead: tuple[int, list[Head]] | None = None  # what is being described between clicks
+
+    def close(self) -> None:
+        self._ahead = None
+        super().close()
+
     def looks_at(self, selection: Selection) -> Any:
         s, session = selection, self.session
         own = tuple(session.heads.roles().items())
@@ -55,6 +67,7 @@ class TextSpan(Panel):
         sprite, columns = self.board.images.sprite(flat, THUMBNAIL, self.n_images or None)
         places = [[columns * i + k for k in range(columns)] for i in range(len(ids))]
         view["thumbnails"] = {"ids": ids, "places": places, "columns": columns, "n": len(flat)}
+        self._look_ahead(selection)
         return view, {"sprite": sprite}
 
     def stored(self, kept: Kept) -> list[Stored]:
@@ -75,6 +88,24 @@ class TextSpan(Panel):
             return Answer({**view, "thumbnails": about}, {"sprite": sheet})
 
         return [Stored(fields, texts)]
+
+    def _look_ahead(self, selection: Selection) -> None:
+        """Describe other heads between clicks: all of them, or those of the selected layer where there are many."""
+        collection, heads = self.board.collection, list(self.session.heads.kept)
+        if len(heads) > AHEAD:
+            heads = [head for head in heads if head[0] == selection.layer][:AHEAD]
+        if collection.complete and collection.n_ready > 1 and self._ahead != (collection.version, heads):
+            self._ahead = collection.version, heads
+            self.board.background(_described_ahead(weakref.ref(self), self._ahead))
+
+    def describe_ahead(self, layer: int, head: int) -> None:
+        """Describe a head of the whole collection and open its pictures, so that a click finds both."""
+        _, ids = self._described(Selection(layer=layer, head=head))
+        self.board.images.sprite([i for row in ids for i in row], THUMBNAIL, self.n_images or None)
+
+    def wants_ahead(self, ahead: tuple[int, list[Head]]) -> bool:
+        """Return whether heads of this version of the collection are still to be described."""
+        return self._ahead == ahead
 
     def _described(self, selection: Selection) -> tuple[TextSpanView, list[list[int]]]:
         """Return the view without pictures, and the images of every row."""
@@ -159,9 +190,19 @@ class TextSpan(Panel):
 
     def _best(self, described: Description, layer: int, head: int) -> list[list[int]]:
         """Return the images on which the head writes most along each text, equally many for every text."""
-        session, n = self.session, self.n_images
+        n = self.n_images
         if not n:
             return []
-        pool = session.texts.pool()
-        best = [[i for i, _ in session.images.top(pool[j], layer, head, n)] for j in described.order]
-        return [(row * n)[:n] for row in best]
+        chosen = self.session.texts.pool()[list(described.order)]
+        return [(row * n)[:n] for row in self.board.best_images(chosen, layer, head, n)]
+
+
+def _described_ahead(reference: weakref.ref[TextSpan], ahead: tuple[int, list[Head]]) -> Iterator[None]:
+    """Describe heads one by one; keeps no reference to the panel while it waits."""
+    for head in ahead[1]:
+        panel = reference()
+        if panel is None or not panel.wants_ahead(ahead):
+            return
+        panel.describe_ahead(*head)
+        del panel
+        yield
