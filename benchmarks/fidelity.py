@@ -1,15 +1,14 @@
 """How much each deviation from the thesis's letter changes on the demo world: ours beside the literal form.
 
-Not a budget: docs/fidelity.md keeps what is printed here. Shares have 95% intervals; n is the number of images.
+Not a budget: `python -m tools.demo fidelity` writes these tables into docs/fidelity.md. Shares have 95% intervals; n is
+the number of images.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn.functional import normalize
@@ -35,18 +34,43 @@ SIZES = (4, 8, 16, 24)
 N_EDITED, N_REFERENCE = 64, 120
 
 
+class Compared(NamedTuple):
+    """The default form and the literal one: a section of docs/fidelity.md, the heads of the two columns (or of the
+    one), and rows of a quantity and its values, "" where a form has none.
+    """
+
+    section: str
+    heads: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+
 def run() -> list[dict[str, Any]]:
     """Return a row for each number, without a budget."""
-    with tempfile.TemporaryDirectory() as folder:
-        return [
-            {"what": what, "measured": measured, "budget": "none", "ok": True}
-            for what, measured in rows(Path(folder))
-        ]
+    return [
+        {
+            "what": f"{one.section}, {' / '.join(one.heads[1:])}: {what}",
+            "measured": " and ".join(filter(None, values)),
+            "budget": "none",
+            "ok": True,
+        }
+        for one in compared()
+        for what, *values in one.rows
+    ]
+
+
+def report() -> str:
+    """Return all tables as Markdown, each below the name of its section."""
+    parts = []
+    for one in compared():
+        lines = [one.heads, ("---",) * len(one.heads), *one.rows]
+        table = "\n".join("| " + " | ".join(line) + " |" for line in lines).replace("|  |", "| |")
+        parts.append(f"## {one.section}\n\n{table}\n")
+    return "\n".join(parts)
 
 
 @torch.no_grad()
-def rows(folder: Path) -> Iterator[tuple[str, str]]:
-    """(what, the default and the literal form in words)."""
+def compared() -> Iterator[Compared]:
+    """Yield every comparison."""
     model = clipviz.load("demo")
     evaluation = demo_evaluation(model, N_IMAGES)
     own, literal = traced_terms(model, evaluation)
@@ -77,19 +101,24 @@ def right(evaluation: Evaluation, embeddings: torch.Tensor) -> torch.Tensor:
     return ((embeddings @ task.directions.cpu().to(embeddings).T).argmax(1) == labels)[labels >= 0]
 
 
-def both(evaluation: Evaluation, ours: torch.Tensor, literal: torch.Tensor) -> str:
-    """Return accuracies of two versions of the same embeddings, and on how many images the answers differ in being
-    right.
+def both(evaluation: Evaluation, ours: torch.Tensor, literal: torch.Tensor) -> tuple[str, str]:
+    """Return accuracies of two versions of the same embeddings; with the second, on how many images the answers
+    differ in being right.
     """
     a, b = right(evaluation, ours), right(evaluation, literal)
-    shares = " and ".join(str(intervals.share_of(one.numpy()).in_full) for one in (a, b))
-    return f"{shares}; {int((a != b).sum())} of {len(a)} differ"
+    first, second = (said(intervals.share_of(one.numpy())) for one in (a, b))
+    n_apart = int((a != b).sum())
+    return first, f"{second}; {n_apart} {'differs' if n_apart == 1 else 'differ'}"
 
 
-def heads(model: Any, evaluation: Evaluation, own: Terms, literal: Terms) -> Iterator[tuple[str, str]]:
+def said(estimate: intervals.Estimate, digits: int = 3) -> str:
+    """Return a value with its interval; the section's introduction has n."""
+    return f"{estimate.value:.{digits}f} ({estimate.low:.{digits}f} to {estimate.high:.{digits}f})"
+
+
+def heads(model: Any, evaluation: Evaluation, own: Terms, literal: Terms) -> Iterator[Compared]:
     mlps = ablate.all_mlps(model.weights.n_mlp_terms)
     after = [ablate.embedding_after(terms, mlps, ablate.means_of(terms)) for terms in (own, literal)]
-    yield "biases over all terms / attention alone: accuracy without MLPs", both(evaluation, *after)
     effects, orders = [], []
     texts = model.encode_texts(list(evaluation.pools["descriptions"]))
     for terms in (own, literal):
@@ -97,21 +126,38 @@ def heads(model: Any, evaluation: Evaluation, own: Terms, literal: Terms) -> Ite
         effects.append(textspan_effects(late))
         orders.append(textspan.describe_heads(late.codes, late.basis, texts, 5).order)
     change = (effects[1] - effects[0]).norm(dim=-1) / effects[0].norm(dim=-1)
-    yield (
-        "the same: change of a late head's effect, share of its length",
-        f"median {float(change.median()):.3f}",
-    )
     spread = [one - one.mean(0) for one in effects]
     moved = (spread[1] - spread[0]).norm() / spread[0].norm()
-    yield "the same: change of its deviation from its mean, which TextSpan sees", f"{float(moved):.4f}"
     same = [len(set(a) & set(b)) / 5 for a, b in zip(*(order.tolist() for order in orders), strict=True)]
-    yield (
-        "the same: first 5 texts of a late head that stay",
-        f"{sum(same) / len(same):.3f} of {len(same)} heads",
+    yield Compared(
+        "Shares of the biases, chapter 2",
+        ("measured", "all terms", "attention alone"),
+        [
+            (
+                "change of a late head's effect, median share of its length",
+                "",
+                f"{float(change.median()):.3f}",
+            ),
+            (
+                "change of its deviation from its mean, which TextSpan and mean-ablation see",
+                "",
+                f"{float(moved):.4f}",
+            ),
+            (
+                f"first five texts of a late head that stay, {len(same)} heads",
+                "",
+                f"{sum(same) / len(same):.3f}",
+            ),
+            ("accuracy with input and MLPs mean-ablated", *both(evaluation, *after)),
+        ],
     )
     without_input = Ablation(mlps=frozenset(range(1, model.weights.n_mlp_terms)))
     kept = ablate.embedding_after(own, without_input, ablate.means_of(own))
-    yield "MLPs and input term / MLPs alone mean-ablated: accuracy", both(evaluation, after[0], kept)
+    yield Compared(
+        "The input term",
+        ("measured", "with the input term", "MLPs alone"),
+        [("accuracy", *both(evaluation, after[0], kept))],
+    )
 
 
 def textspan_effects(late: Terms) -> torch.Tensor:
@@ -121,7 +167,7 @@ def textspan_effects(late: Terms) -> torch.Tensor:
     return effects_from_codes(codes.codes.float(), codes.mean, codes.std, late.basis)
 
 
-def projected(model: Any, evaluation: Evaluation, own: Terms) -> Iterator[tuple[str, str]]:
+def projected(model: Any, evaluation: Evaluation, own: Terms) -> Iterator[Compared]:
     late = late_terms(model, own)
     texts = model.encode_texts(list(evaluation.pools["descriptions"]))
     chosen = textspan.describe_heads(late.codes, late.basis, texts, max(SIZES))
@@ -129,24 +175,31 @@ def projected(model: Any, evaluation: Evaluation, own: Terms) -> Iterator[tuple[
         projection.project_heads(late.codes, late.basis, chosen, SIZES, centred=centred)
         for centred in (True, False)
     )
-    for m in SIZES:
-        yield (
-            f"projection of c minus its mean / of c, m = {m}: accuracy",
-            both(evaluation, ours[m], literal[m]),
-        )
+    named = {max(SIZES): f"m = {max(SIZES)}, the width of a head"}
+    yield Compared(
+        "Projection",
+        ("accuracy with m texts per head", "c minus its mean", "c"),
+        [(named.get(m, f"m = {m}"), *both(evaluation, ours[m], literal[m])) for m in SIZES],
+    )
 
 
-def retrieved(evaluation: Evaluation, late: Terms) -> Iterator[tuple[str, str]]:
-    for task, _, head, cosine, inner in neighbour_agreement(
-        evaluation, late, list(range(len(evaluation.images)))
-    ):
-        yield (
-            f"neighbours by cosine / inner product, {task}, head {head}: share of the 7 nearest with the query's label",
-            f"{cosine:.3f} and {inner:.3f}",
-        )
+def retrieved(evaluation: Evaluation, late: Terms) -> Iterator[Compared]:
+    every = list(range(len(evaluation.images)))
+    yield Compared(
+        "Neighbours",
+        (
+            "share of the seven nearest with the query's label, the best head by cosine",
+            "cosine",
+            "inner product",
+        ),
+        [
+            (f"{task}, layer {layer} head {head}", f"{cosine:.3f}", f"{inner:.3f}")
+            for task, _, (layer, head), cosine, inner in neighbour_agreement(evaluation, late, every)
+        ],
+    )
 
 
-def segmented(model: Any, evaluation: Evaluation) -> Iterator[tuple[str, str]]:
+def segmented(model: Any, evaluation: Evaluation) -> Iterator[Compared]:
     data = evaluation.masks.subset(range(min(N_MASKS, len(evaluation.masks))))
     names = list(evaluation.class_prompts)
     classes = torch.stack(
@@ -162,13 +215,15 @@ def segmented(model: Any, evaluation: Evaluation) -> Iterator[tuple[str, str]]:
             maps[name].append(segment.token_maps(trace, one, classes, layers=layers)[0].cpu())
         masks.append(fitted_mask(mask, model.image_size))
     scores = [segment.score(maps[name], masks) for name in ("late", "all")]
-    yield (
-        f"segmentation by late layers / all layers, {len(masks)} masks: accuracy, mIoU, mAP",
-        " and ".join(f"{s.pixel_accuracy:.3f}, {s.miou:.3f}, {s.map:.3f}" for s in scores),
+    early, every = (f"{s.pixel_accuracy:.3f}, {s.miou:.3f}, {s.map:.3f}" for s in scores)
+    yield Compared(
+        "Segmentation",
+        (f"{len(masks)} masks", "late layers", "all layers"),
+        [("pixel accuracy, mIoU, mAP", early, every)],
     )
 
 
-def neurons(model: Any, evaluation: Evaluation) -> Iterator[tuple[str, str]]:
+def neurons(model: Any, evaluation: Evaluation) -> Iterator[Compared]:
     """Layer 3 of 0..5: shares of biases, scores, large norms, images of the component."""
     import clipviz.demo as demo
 
@@ -215,25 +270,29 @@ def neurons(model: Any, evaluation: Evaluation) -> Iterator[tuple[str, str]]:
         )
         seconds.append(ours)
     found = {name: torch.cat(parts) for name, parts in kept.items()}
-    yield (
-        "neurons: biases over all terms / the neurons before: change of phi, share of its length",
-        (f"median {float(torch.cat(change).median()):.3f}"),
+    first, second_ = (f"{float(lines[name].share.mean()):.3f}" for name in ("ours", "literal"))
+    yield Compared(
+        "Shares of the biases, chapter 3",
+        (f"layer {LAYER} of 0 to {model.n_layers - 1}", "all terms", "the neurons before"),
+        [
+            ("change of phi, median share of its length", "", f"{float(torch.cat(change).median()):.3f}"),
+            (
+                "accuracy with all neurons mean-ablated",
+                *both(evaluation, found["all"], found["all literal"]),
+            ),
+            ("variance of the first component, mean over neurons", first, second_),
+        ],
     )
-    yield (
-        f"the same: accuracy w/o all neurons of layer {LAYER}",
-        both(evaluation, found["all"], found["all literal"]),
-    )
-    yield (
-        "the same: variance of PC 1, mean over neurons",
-        (f"{float(lines['ours'].share.mean()):.3f} and {float(lines['literal'].share.mean()):.3f}"),
-    )
-    yield (
-        "rank 1, x signed about the mean / the norm of the projection: accuracy",
-        both(evaluation, found["signed"], found["lengths"]),
-    )
-    yield (
-        "the same: accuracy with nothing changed",
-        str(intervals.share_of(right(evaluation, found["nothing"]).numpy()).in_full),
+    unchanged = intervals.share_of(right(evaluation, found["nothing"]).numpy()).value
+    yield Compared(
+        "Signed scores",
+        (f"accuracy, every neuron of layer {LAYER} replaced", "signed", "norm"),
+        [
+            (
+                f"x r + b ({unchanged:.3f} with nothing changed)",
+                *both(evaluation, found["signed"], found["lengths"]),
+            )
+        ],
     )
     every = torch.cat(own_norms)
     tops = large_norms(every, round(0.02 * len(every)))
@@ -242,19 +301,33 @@ def neurons(model: Any, evaluation: Evaluation) -> Iterator[tuple[str, str]]:
         top = tops[place * BATCH : place * BATCH + len(second.embedding)]
         parts["small"].append(ablated(second, stats["ours"], ~top).cpu())
         parts["large"].append(ablated(second, stats["ours"], top).cpu())
-    for name in ("small", "large"):
-        yield (
-            f"large: above the reference's 98th percentile / each neuron's top 2%: accuracy w/o {name} norm",
-            both(evaluation, found[name], torch.cat(parts[name])),
-        )
+    yield Compared(
+        "Large norms",
+        (f"accuracy, layer {LAYER}", "percentile of the reference", "each neuron's top 2% here"),
+        [
+            (f"without {name} norms", *both(evaluation, found[name], torch.cat(parts[name])))
+            for name in ("small", "large")
+        ],
+    )
     effects = torch.cat(sampled).cpu().numpy()
-    yield (
-        f"variance of PC 1 over the top quarter of 64 images / the top 100 of {len(effects)}",
-        (f"{component_share(effects[:64]):.3f} and {component_share(effects, n_top=100):.3f}"),
+    yield Compared(
+        "The first component",
+        (
+            f"variance of the first component, second order, {effects.shape[1]} neurons of layer {LAYER}",
+            "top quarter of 64",
+            f"top 100 of {len(effects)}",
+        ),
+        [
+            (
+                "mean over neurons",
+                f"{component_share(effects[:64]):.3f}",
+                f"{component_share(effects, n_top=100):.3f}",
+            )
+        ],
     )
 
 
-def codes(model: Any, evaluation: Evaluation) -> Iterator[tuple[str, str]]:
+def codes(model: Any, evaluation: Evaluation) -> Iterator[Compared]:
     """Yield sparse codes of neurons with texts minus their mean, and with texts as they are."""
     stats: Any = None
     for start in range(0, N_REFERENCE, BATCH):
@@ -273,28 +346,46 @@ def codes(model: Any, evaluation: Evaluation) -> Iterator[tuple[str, str]]:
         first.append(found.weights.abs().argmax(1))
         first[-1] = found.atoms.gather(1, first[-1][:, None])[:, 0]
     same = float((first[0] == first[1]).float().mean())
-    yield (
-        f"sparse codes of {size} texts, texts minus their mean / as they are: cosine of a neuron with its code",
-        f"{shares[0]:.3f} and {shares[1]:.3f}; the text of largest weight stays for {same:.2f} of {N_NEURONS}",
+    yield Compared(
+        "Sparse codes",
+        (
+            f"{N_NEURONS} neurons of layer {LAYER}, codes of {size} texts",
+            "texts minus their mean",
+            "texts as they are",
+        ),
+        [
+            ("cosine of a neuron's direction with its code", f"{shares[0]:.3f}", f"{shares[1]:.3f}"),
+            ("text of largest weight that stays, share of neurons", "", f"{same:.2f}"),
+        ],
     )
 
 
-def edits(model: Any) -> Iterator[tuple[str, str]]:
+def edits(model: Any) -> Iterator[Compared]:
     """Yield the maps that edits ask for beside those of thesis 4.4, and how far either is from the picture's own."""
     session = clipviz.Session(model)
     latents, units = one_object(session.generator.model, N_EDITED), session.generator.guides.own
     maps = session.generator.model.maps(latents)
-    for change, right in (("shift", 0.25), ("copy", 0.0), ("remove", 0.0)):
+    found = []
+    for change, right, what in (
+        ("shift", 0.25, "shift by a quarter"),
+        ("copy", 0.0, "copy"),
+        ("remove", 0.0, "remove"),
+    ):
         ours, literal = (
             asked_maps(maps, units, change, right=right, literal=literally) for literally in (False, True)
         )
         moved = map_distance(maps, literal, units)
         apart = (map_distance(ours, literal, units) / moved).sqrt()
-        yield (
-            f"edits, {change}: distance of the maps asked from the literal ones, in lengths of the literal change",
-            intervals.mean(apart.numpy()).in_full,
-        )
+        found.append((what, said(intervals.mean(apart.numpy()), 2)))
     session.close()
+    yield Compared(
+        "Maps of edits",
+        (
+            f"{N_EDITED} pictures of one object, all shared units",
+            "distance of the maps asked from the literal ones, in lengths of the literal change",
+        ),
+        found,
+    )
 
 
 def passes(models: dict[str, Any], pictures: list) -> dict[str, Any]:
@@ -303,5 +394,4 @@ def passes(models: dict[str, Any], pictures: list) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    for one in run():
-        print(f"{one['what']:110} {one['measured']}")
+    print(report())

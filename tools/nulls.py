@@ -1,6 +1,6 @@
 """Measure docs/nulls.md: what each number on screen is on networks that have learnt nothing.
 
-    python tools/nulls.py              every row that docs/nulls.json does not have yet, then the page
+    python tools/nulls.py              every row that docs/nulls.json has not of this model, then the page
     python tools/nulls.py cues mine    these rows again, then the page
 
 The numbers are kept in docs/nulls.json; docs/nulls.md is written from them and from the words below, and
@@ -444,8 +444,9 @@ def page(numbers: dict[str, Numbers]) -> str:
 
 def main(names: list[str]) -> None:
     known = json.loads(NUMBERS.read_text(encoding="utf-8")) if NUMBERS.is_file() else {}
-    for name in names or [name for name in ROWS if name not in known]:
-        known[name] = {**ROWS[name].measure(), "model": trained_model().fingerprint}
+    model = trained_model().fingerprint
+    for name in names or [name for name in ROWS if known.get(name, {}).get("model") != model]:
+        known[name] = {**ROWS[name].measure(), "model": model}
         print(name, known[name], flush=True)
         ordered = {name: known[name] for name in ROWS if name in known}
         NUMBERS.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")

@@ -8,12 +8,14 @@ only where it is named. --list says which steps are due and why; --adopt records
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from clipviz.files import write_whole
 from tools.demo import cards, shared
 from tools.demo.steps import Ledger, Step, run
 
@@ -30,8 +32,11 @@ CARDS = (
     "clipviz/demo/generator/MODEL_CARD.md",
     "docs/demo.md",
     "docs/stage.md",
+    "docs/fidelity.md",
 )
-REPORTS = {name: WORK / "reports" / f"{name}.md" for name in ("world", "chapter4", "dictionaries")}
+REPORTS = {
+    name: WORK / "reports" / f"{name}.md" for name in ("world", "chapter4", "dictionaries", "fidelity")
+}
 HELD_OUT = 4000
 """Scenes of the report card."""
 
@@ -60,6 +65,19 @@ def report(chapter: str, *arguments: str) -> None:
     shared.write(REPORTS["dictionaries"])
     module("clipviz.cli", "reproduce", chapter, "--out", str(out), *arguments)
     cards.fill_files([ROOT / card for card in CARDS], REPORTS)
+
+
+def fidelity() -> None:
+    """The deviations from the thesis, and the model that they were measured on."""
+    import clipviz
+    from benchmarks.fidelity import report
+
+    REPORTS["fidelity"].parent.mkdir(parents=True, exist_ok=True)
+    write_whole(REPORTS["fidelity"], report().encode())
+    page = ROOT / "docs" / "fidelity.md"
+    cards.fill_files([page], REPORTS)
+    of = f"with fingerprint `{clipviz.load('demo').fingerprint}`"
+    page.write_text(re.sub(r"with fingerprint `\w+`", of, page.read_text("utf-8")), "utf-8")
 
 
 STEPS = (
@@ -209,6 +227,20 @@ STEPS = (
         ),
         ("clipviz/demo/generator/MODEL_CARD.md",),
         lambda: report("chapter4"),
+    ),
+    Step(
+        "nulls",
+        "measure what networks that have learnt nothing give",
+        (*MODEL, COLLECTION, TEXTS, f"{ASSETS}/rosetta/*", f"{ASSETS}/generator_rosetta/*", "tools/nulls.py"),
+        ("docs/nulls.json", "docs/nulls.md"),
+        lambda: subprocess.run([sys.executable, "tools/nulls.py"], cwd=ROOT, check=True),
+    ),
+    Step(
+        "fidelity",
+        "measure what each deviation from the thesis changes",
+        (*MODEL, *GENERATOR, COLLECTION, TEXTS, f"{ASSETS}/guides.safetensors", "benchmarks/fidelity.py"),
+        ("docs/fidelity.md",),
+        fidelity,
     ),
     Step(
         "pictures",
