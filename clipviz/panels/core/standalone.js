@@ -190,13 +190,21 @@ const ownFrame = () => {
   }
 };
 
-/** Light and dark follow what is around the page; a frame is as high as its page. */
+/** Light and dark follow the system; a frame follows the page around it, and is as high as its own. */
 const follow = () => {
   const frame = ownFrame();
-  const around = frame?.ownerDocument ?? document;
-  followPage(around, () => (document.body.dataset.jpThemeLight = String(themeNow(around) === "light")));
-  if (frame)
-    new ResizeObserver(() => (frame.style.height = `${document.body.offsetHeight}px`)).observe(document.body);
+  const around = frame?.ownerDocument;
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const set = () => {
+    const light = around ? themeNow(around) === "light" : !dark.matches;
+    document.body.dataset.jpThemeLight = String(light);
+  };
+  if (!frame) {
+    dark.addEventListener("change", set);
+    return set();
+  }
+  followPage(around, set);
+  new ResizeObserver(() => (frame.style.height = `${document.body.offsetHeight}px`)).observe(document.body);
 };
 
 /**
