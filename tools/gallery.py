@@ -46,8 +46,10 @@ for _ in range(40):
     if bench.verdict().done:
         break""",
     "features": """[name] = session.neurons.dictionaries
-image = session.neurons.layer(name).top(201, 24).ids[-1]
-chosen = session.selection.replace(layer=2, neuron=201, dictionary=name, image=image, text="in the sea")
+feature, text = clipviz.demo.shipped.chosen()["feature"]
+image = session.neurons.layer(name).top(feature, 24).ids[0]
+layer = session.neurons.dictionaries[name].layer
+chosen = session.selection.replace(layer=layer, neuron=feature, dictionary=name, image=image, text=text)
 session.view = clipviz.View(chosen, {**session.view.panels, "neurons": {"indirect": True}})""",
 }
 """What the pictures of the desks show, and the code run before each."""

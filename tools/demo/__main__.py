@@ -8,6 +8,7 @@ only where it is named. --list says which steps are due and why; --adopt records
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from clipviz.files import write_whole
 from tools.demo import cards, shared
+from tools.demo.features import of_seeds
 from tools.demo.steps import Ledger, Step, run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,9 +35,11 @@ CARDS = (
     "docs/demo.md",
     "docs/stage.md",
     "docs/fidelity.md",
+    "docs/dictionaries.md",
 )
 REPORTS = {
-    name: WORK / "reports" / f"{name}.md" for name in ("world", "chapter4", "dictionaries", "fidelity")
+    **{name: WORK / "reports" / f"{name}.md" for name in ("world", "chapter4", "dictionaries", "fidelity")},
+    "features": ROOT / ASSETS / "features" / "REPORT.md",
 }
 HELD_OUT = 4000
 """Scenes of the report card."""
@@ -67,17 +71,44 @@ def report(chapter: str, *arguments: str) -> None:
     cards.fill_files([ROOT / card for card in CARDS], REPORTS)
 
 
+def of_this_model(page: Path) -> None:
+    """Write the fingerprint of the model that a page's numbers are of."""
+    import clipviz
+
+    name = clipviz.load("demo", device="cpu").fingerprint
+    page.write_text(re.sub(r"fingerprint `\w+`", f"fingerprint `{name}`", page.read_text("utf-8")), "utf-8")
+
+
+def features() -> None:
+    """The dictionary of directions, and what its page says of it."""
+    module("tools.demo.features")
+    fill_dictionaries()
+
+
+def fill_dictionaries() -> None:
+    page, found = (
+        ROOT / CARDS[-1],
+        json.loads(REPORTS["features"].with_name("report.json").read_text("utf-8")),
+    )
+    cards.fill_files([page], REPORTS)
+    page.write_text(cards.said(page.read_text("utf-8"), "seeds", of_seeds(found)), "utf-8")
+
+
+def world_card() -> None:
+    """The report card of the model, which says whose numbers it has."""
+    report("world", "--limit", str(HELD_OUT))
+    of_this_model(ROOT / CARDS[0])
+
+
 def fidelity() -> None:
     """The deviations from the thesis, and the model that they were measured on."""
-    import clipviz
     from benchmarks.fidelity import report
 
     REPORTS["fidelity"].parent.mkdir(parents=True, exist_ok=True)
     write_whole(REPORTS["fidelity"], report().encode())
     page = ROOT / "docs" / "fidelity.md"
     cards.fill_files([page], REPORTS)
-    of = f"with fingerprint `{clipviz.load('demo').fingerprint}`"
-    page.write_text(re.sub(r"with fingerprint `\w+`", of, page.read_text("utf-8")), "utf-8")
+    of_this_model(page)
 
 
 STEPS = (
@@ -154,19 +185,19 @@ STEPS = (
         lambda: module("tools.demo.index"),
     ),
     Step(
-        "first view",
-        "choose what is shown first, and in the tour",
-        (*MODEL, COLLECTION, TEXTS, "tools/demo/choices.py"),
-        (f"{ASSETS}/chosen.json",),
-        lambda: module("tools.demo.choices"),
-    ),
-    Step(
         "features",
         "train the dictionary of directions and report on it",
         (*MODEL, *WORLD, "tools/demo/features.py", "clipviz/models/dictionaries/training.py"),
         (f"{ASSETS}/features/*",),
-        lambda: module("tools.demo.features"),
+        features,
         long=True,
+    ),
+    Step(
+        "first view",
+        "choose what is shown first, and in the tour",
+        (*MODEL, COLLECTION, TEXTS, f"{ASSETS}/features/*", "tools/demo/choices.py"),
+        (f"{ASSETS}/chosen.json",),
+        lambda: module("tools.demo.choices"),
     ),
     Step(
         "dictionary",
@@ -209,7 +240,7 @@ STEPS = (
         "measure the model on held-out scenes and fill in its card",
         (*MODEL, *WORLD, COLLECTION, TEXTS, "clipviz/reproduce/world/*.py"),
         ("clipviz/demo/model/MODEL_CARD.md", "docs/stage.md"),
-        lambda: report("world", "--limit", str(HELD_OUT)),
+        world_card,
     ),
     Step(
         "generator card",

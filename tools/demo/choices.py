@@ -7,12 +7,14 @@ the documentation's words on the tour's last step, so that all of them hold for 
   texts that are true of the picture, the one whose strongest head is such a head and writes most towards it;
 - the bird of the tour is a waterbird in a forest that is taken for a landbird, and for a waterbird again without the
   heads of the shortcut; the text of its place, and the text of that head which takes its turn, are chosen likewise;
-- the neuron of the gallery is one with a text that is true of most of the images where it acts most.
+- the neuron and the feature of the gallery are those with a text that is true of most of the images where they act
+  most.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,8 +34,8 @@ from tools.demo import cards
 
 ROOT = Path(__file__).resolve().parents[2]
 
-N_FIRST, N_STRONGEST, N_TOP = 5, 100, 20
-"""Texts of a head or a neuron that are looked at, neurons of a layer, and images of a neuron."""
+N_FIRST, N_STRONGEST, N_TOP, N_SHOWN = 5, 100, 20, 24
+"""Texts of a head or a neuron that are looked at, neurons of a layer, images of a neuron, and images on the desk."""
 
 
 FEW = 240
@@ -56,14 +58,21 @@ def main() -> None:
     chosen = {**first_view(session), "tour": tour(session)}
     few = clipviz.Session(session.model, session.images.opened.subset(range(FEW)), "demo", background=False)
     few.wait(600, background=True)
-    chosen["neuron"] = neuron(few)
+    chosen["neuron"] = list(clearest(few, few.neurons.late_layers)[:2])
+    feature = clearest(few, few.neurons.dictionaries)
+    chosen["feature"] = list(feature[1:])
+    write("dictionaries", "feature", followed(few, feature))
     few.close()
-    page = ROOT / "docs" / "demo.md"
-    paragraph = f"*{chosen['tour'].pop('repair')}*"
-    page.write_text(cards.said(page.read_text("utf-8"), "repair", paragraph), "utf-8")
+    write("demo", "repair", f"*{chosen['tour'].pop('repair')}*")
     write_whole(ASSETS / "chosen.json", (json.dumps(chosen, indent=1) + "\n").encode())
     print(json.dumps(chosen, indent=1))
     session.close()
+
+
+def write(page: str, name: str, paragraph: str) -> None:
+    """Write a paragraph into its place on a page of the documentation."""
+    path = ROOT / "docs" / f"{page}.md"
+    path.write_text(cards.said(path.read_text("utf-8"), name, paragraph), "utf-8")
 
 
 def true_texts(session: clipviz.Session, image: int) -> list[str]:
@@ -169,21 +178,58 @@ def repair(bird: str, outcome: Outcome) -> dict[str, str]:
     }
 
 
-def neuron(session: clipviz.Session) -> list[int]:
-    """Layer and neuron of the largest effects among those with a text, of the nearest few, that is true of most of
-    the images where it acts most."""
+class Unit(NamedTuple):
+    """A neuron or a feature, and the text that is true of most of the images where it acts most."""
+
+    layer: int | str
+    unit: int
+    text: str
+
+
+def clearest(session: clipviz.Session, layers: Iterable[int | str]) -> Unit:
+    """Return the unit of the largest effects among those with a text, of the nearest few, that is true of most of
+    the images where it acts most. layers: numbers of layers, or names of dictionaries in use."""
     truths, found = session.model.bundle.truths, []
     rows = prepare_dictionary(session.texts.pool())
-    for layer in session.neurons.late_layers:
+    for layer in layers:
         known = session.neurons.layer(layer)
-        strongest = known.stats.total.topk(N_STRONGEST).indices
+        strongest = known.stats.total.topk(min(N_STRONGEST, len(known.stats.total))).indices
         nearest = (known.line.directions[strongest] @ rows.T).topk(N_FIRST, 1).indices.tolist()
         for one, places in zip(strongest.tolist(), nearest, strict=True):
             texts = [session.texts[place] for place in places]
             top = known.stats.top_images[one, :N_TOP].tolist()
             said = np.array([truths(texts, session.images.opened, i) for i in top if i >= 0]) == True  # noqa: E712
-            found.append((float(said.mean(0).max()), float(known.stats.total[one]), layer, one))
-    return list(max(found)[2:])
+            shares = said.mean(0)
+            unit = Unit(layer, one, texts[int(shares.argmax())])
+            found.append((float(shares.max()), float(known.stats.total[one]), unit))
+    return max(found, key=lambda one: one[:2])[2]
+
+
+def followed(session: clipviz.Session, chosen: Unit) -> str:
+    """Return what a feature does, from pictures to texts to an intervention, in a paragraph."""
+    layer, feature, text = chosen
+    truths, images = session.model.bundle.truths, session.images.opened
+    known = session.neurons.layer(layer)
+    top = [i for i in known.stats.top_images[feature, :N_SHOWN].tolist() if i >= 0]
+    true = [i for i in range(len(images)) if truths([text], images, i)[0] is True]
+    [code], effects = (
+        session.neurons.describe(layer, [feature]),
+        session.neurons.effects(feature, top[0], layer),
+    )
+    first, weight = max(code.words, key=lambda word: word.weight)
+    towards = session.texts.direction(text).to(effects.second_order)
+    second, directly, indirect = (
+        float(effect.to(towards) @ towards)
+        for effect in (effects.second_order, effects.first_order, effects.indirect)
+    )
+    return (
+        f"Of the {len(top)} images on which feature {feature} has the largest effects, \u201c{text}\u201d is true of "
+        f"{len(set(top) & set(true))} (of all {len(images)} images, of {len(true)}). The text of largest positive "
+        f"weight in what it writes is \u201c{first}\u201d ({weight:+.2f}). On the first of these images it changes "
+        f"the cosine with \u201c{text}\u201d by {second:+.3f} by way of later heads, against its mean, and by "
+        f"{directly:+.3f} directly. When the model runs again with the feature at its mean, the difference is "
+        f"{indirect:+.3f}."
+    )
 
 
 if __name__ == "__main__":

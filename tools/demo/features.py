@@ -284,10 +284,20 @@ def report(
     }
 
 
+def of_seeds(found: Mapping[str, Any]) -> str:
+    """Return in words how much a second seed gives the same features."""
+    seeds, above = found["seeds"], found["seeds"]["share above .9"]
+    chance = seeds["mean cosine with random directions"]
+    return (
+        "A second seed gives other features: the largest cosine of a direction with one of the other run is "
+        f"{seeds['mean cosine']:.3f} on average (random directions: {chance:.3f}), "
+        f"and {above['value']:.1%} ({above['low']:.1%} to {above['high']:.1%}) have one above 0.9."
+    )
+
+
 def as_markdown(found: Mapping[str, Any]) -> str:
     """Return the report in words and tables."""
     measured, control = found["reconstruction"], found["reconstruction of a random network"]
-    seeds = found["seeds"]
     lines = [
         "# The demo's dictionary of directions",
         "",
@@ -295,13 +305,15 @@ def as_markdown(found: Mapping[str, Any]) -> str:
         f"layer {found['layer']}. Measured on {found['scenes']:,} scenes that training never showed; intervals are "
         "95%.",
         "",
-        "| reconstruction | the demo | a random network |",
+        "## Reconstruction",
+        "",
+        "| reconstruction | the demo | the same training on a random network |",
         "| --- | --- | --- |",
     ]
     rows = (
         ("variance explained", "explained", "{:.3f}"),
         ("active features per token", "n_active", "{:.1f}"),
-        ("dead features", "n_dead", "{:,}"),
+        (f"dead features of {found['n']:,}", "n_dead", "{:,}"),
         ("cosine of the embedding with the reconstruction in place", "cosine", "{:.3f}"),
         ("the same with the mean in place", "cosine_of_mean", "{:.3f}"),
     )
@@ -310,29 +322,23 @@ def as_markdown(found: Mapping[str, Any]) -> str:
     ]
     lines += [
         "",
-        f"Units that show one attribute: at least half of their {STRONGEST} strongest scenes have it, p < {RARE:g}; "
-        "the attribute is chosen on every other scene and tested on the rest.",
+        "## Units",
         "",
-        "| units | share | 95% | n |",
+        f"A unit shows one attribute if at least half of its {STRONGEST} strongest scenes have it, p < {RARE:g}; the "
+        "attribute is chosen on every other scene and tested on the rest. It has a text if the text nearest to the "
+        f"direction that it writes is nearer than that of {BEYOND:.0%} of {N_RANDOM:,} random directions, of which "
+        f"{1 - BEYOND:.0%} have one by this measure.",
+        "",
+        "| units | with one attribute | with a text | n |",
         "| --- | --- | --- | --- |",
     ]
     for name, one in found["units with one attribute"].items():
-        lines.append(
-            f"| {name} | {one['value']:.3f} | {one['low']:.3f} to {one['high']:.3f} | {one['n']:,} |"
-        )
+        shares = (one, found["units with a text"][name])
+        cells = [f"{share['value']:.3f} ({share['low']:.3f} to {share['high']:.3f})" for share in shares]
+        lines.append(f"| {name} | {' | '.join(cells)} | {one['n']:,} |")
     lines += [
         "",
-        f"Units with a text beyond chance: the text nearest to the direction that they write is nearer than that of "
-        f"{BEYOND:.0%} of {N_RANDOM:,} random directions, of which {1 - BEYOND:.0%} have one by this measure.",
-        "",
-        "| units | share | 95% | n |",
-        "| --- | --- | --- | --- |",
-    ]
-    for name, one in found["units with a text"].items():
-        lines.append(
-            f"| {name} | {one['value']:.3f} | {one['low']:.3f} to {one['high']:.3f} | {one['n']:,} |"
-        )
-    lines += [
+        "## Zero-shot",
         "",
         "| zero-shot accuracy | plain | reconstruction in place | chance | n |",
         "| --- | --- | --- | --- | --- |",
@@ -341,14 +347,7 @@ def as_markdown(found: Mapping[str, Any]) -> str:
         lines.append(
             f"| {family} | {one['plain']:.3f} | {one['reconstruction']:.3f} | {one['chance']:.3f} | {one['n']:,} |"
         )
-    lines += [
-        "",
-        f"A second seed gives directions with a mean largest cosine of {seeds['mean cosine']:.3f} (random directions: "
-        f"{seeds['mean cosine with random directions']:.3f}); {seeds['share above .9']['value']:.1%} "
-        f"({seeds['share above .9']['low']:.1%} to {seeds['share above .9']['high']:.1%}) of the features have one "
-        "above 0.9.",
-        "",
-    ]
+    lines += ["", "## Seeds", "", of_seeds(found), ""]
     return "\n".join(lines)
 
 
