@@ -355,3 +355,10 @@ def test_least_versions_are_safe_ones(file, package):
     ]
     assert found
     assert min(found) >= SAFE[package]
+
+
+def test_the_embedded_pictures_are_opened_without_torch():
+    code = "import sys; from clipviz import demo; images = demo.images(); images[0]; images.masks(0); len(demo.texts())"
+    code += "; print([m for m in ('torch', 'open_clip', 'ipywidgets') if m in sys.modules])"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "[]"

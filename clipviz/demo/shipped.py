@@ -9,12 +9,14 @@ import threading
 import zipfile
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clipviz.data.images import Images
 from clipviz.data.sources import MemberSource
 from clipviz.data.texts import Texts, open_texts
-from clipviz.models.dictionaries import Dictionary
+
+if TYPE_CHECKING:
+    from clipviz.models.dictionaries import Dictionary
 
 ASSETS = Path(str(resources.files("clipviz.demo"))) / "assets"
 
@@ -42,6 +44,8 @@ def texts() -> Texts:
 @functools.cache
 def features() -> dict[str, Dictionary]:
     """Return the dictionaries of directions of the demo model, by name; none if the file is missing."""
+    from clipviz.models.dictionaries import Dictionary  # and torch, which pictures and texts do not need
+
     folder = ASSETS / "features"
     if not (folder / "cfg.json").exists():
         return {}
