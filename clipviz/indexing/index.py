@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from clipviz import hub
 from clipviz.data.datasets import SAMPLED
 from clipviz.data.marks import number
 from clipviz.data.store.checks import damage
 from clipviz.data.store.images import IndexedImages
-from clipviz.data.store.layout import MANIFEST, read_manifest
+from clipviz.data.store.layout import JOURNAL, MANIFEST, PLAN, read_manifest
 from clipviz.data.store.store import Store, folder_of, no_index, title
+from clipviz.indexing.arrow import table_of
 from clipviz.values import Codes
 
 if TYPE_CHECKING:
+    import pyarrow
     import torch
 
     from clipviz.analysis.collection.image_codes import ImageCodes
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from clipviz.models.clip import ClipModel
 
 BLOCK = 4096  # rows held in memory at a time
+FILES = (MANIFEST, JOURNAL, PLAN, "*.npy", "*.bin", "*.npz")
+"""Patterns of an index's files."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +91,61 @@ class Index(Store):
         from clipviz.indexing.merging import merge
 
         return cls.open(merge(paths, folder_of(out)))
+
+    @classmethod
+    def from_hub(
+        cls, repo: str, revision: str | None = None, path: str | os.PathLike[str] | None = None
+    ) -> Index:
+        """Open an index that `push_to_hub` uploaded to the Hugging Face Hub.
+
+        Args:
+            repo: "owner/name" of a repository of data sets.
+            revision: A branch, tag or commit; by default the main branch.
+            path: The folder to download to, where images can be appended. By default the Hub's cache is used.
+
+        Returns:
+            The index, opened.
+
+        Raises:
+            ValueError: There is no such repository, or it holds no index.
+        """
+        folder = hub.fetch(repo, "dataset", FILES, revision, None if path is None else folder_of(path))
+        return cls.open(folder)
+
+    def push_to_hub(self, repo: str, private: bool | None = None, message: str = "Add an index") -> str:
+        """Upload the index to the Hugging Face Hub: numbers, names, paths, labels, captions and thumbnails.
+
+        Args:
+            repo: "owner/name" of a repository of data sets, which is created if it does not exist.
+            private: Whether a new repository is private; by default what its owner has set.
+            message: The commit's title.
+
+        Returns:
+            The commit's address.
+
+        Raises:
+            ValueError: You may not write to the repository.
+        """
+        return hub.push(self.path, repo, "dataset", FILES, private, message)
+
+    def to_arrow(self, rows: Any = None, codes: bool = False) -> pyarrow.Table:
+        """Return the index as a table of Arrow with one row per image.
+
+        Its columns are image (the row in the index), name, path, caption, every attribute, and embedding (float16, in
+        the units of the embedding before it is normalised). The table's metadata name the model and the layers.
+
+        Args:
+            rows: Indices, or a mask [image]; by default all images.
+            codes: Whether to add the codes of all heads, flattened from [layer, head, d_head], with the mean and
+                the standard deviation of the final residual stream, from which head effects follow exactly.
+
+        Returns:
+            A pyarrow.Table.
+
+        Raises:
+            ImportError: pyarrow is not installed.
+        """
+        return table_of(self, rows, codes)
 
     def append(self, model: Any, images: Any, **options: Any) -> Index:
         """Add images to this index and open it again; appending the same image set twice changes nothing.

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from clipviz import hub
 from clipviz.data.roles import Roles
 from clipviz.files import path_of, replacing
 from clipviz.loading import load
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from clipviz.models.clip import ClipModel
 
 FORMAT = 1
+HUB = "hf://datasets/"
+FILE = "session.clipviz"
+"""The name of a session's file in a repository of the Hub."""
 DESCRIPTION = "session.json"
 LARGEST = 64 << 20
 """The largest size of one member of a file, in bytes."""
@@ -71,6 +75,16 @@ def save(state: State, view: View, path: str | Path) -> Path:
             images[i].save(picture, "PNG")
             archive.writestr(_picture(place), picture.getvalue())
     return target
+
+
+def fetched(path: str | Path) -> str | Path:
+    """Return a file's path; one on the Hub, "hf://datasets/owner/name" or "hf://datasets/owner/name@revision", is
+    downloaded.
+    """
+    if not str(path).startswith(HUB):
+        return path
+    repo, _, revision = str(path).removeprefix(HUB).strip("/").partition("@")
+    return hub.fetch(repo, "dataset", [FILE], revision or None, None) / FILE
 
 
 def read(path: str | Path) -> Saved:

@@ -7,13 +7,16 @@ a change of the selection wakes the worker, which refreshes the panels that depe
 
 from __future__ import annotations
 
+import tempfile
 import time
 import weakref
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import traitlets
 
+from clipviz import hub
 from clipviz.session import cells, checks, saving, words
 from clipviz.session.beginning import first_selection
 from clipviz.session.history import History, Options
@@ -35,8 +38,6 @@ from clipviz.session.topics.tokens import Tokens
 from clipviz.values import Selection, View
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from typing_extensions import Unpack
 
     from clipviz.models.clip import ClipModel
@@ -239,7 +240,7 @@ class Session(traitlets.HasTraits):
         The saved roles of heads stay in this session and do not change the roles kept on this computer.
 
         Args:
-            path: The file.
+            path: The file; "hf://datasets/owner/name" for what `push_to_hub` uploaded to that repository.
             model: The model, if it cannot be opened by its name.
             images: The images or their present address; by default the address in the file.
             texts: The texts or their present address; by default the address in the file.
@@ -250,7 +251,7 @@ class Session(traitlets.HasTraits):
         Raises:
             ValueError: The file was not written by `save`, or model, images or texts are not those of the session.
         """
-        saved = saving.read(path)
+        saved = saving.read(saving.fetched(path))
         model = saving.model_of(saved, model, device)
         session = cls(model, background=background, **saving.arguments(saved, images, texts))
         try:
@@ -266,6 +267,27 @@ class Session(traitlets.HasTraits):
             session.close()
             raise
         return session
+
+    def push_to_hub(self, repo: str, private: bool | None = None, message: str = "Add a session") -> str:
+        """Upload the file that `save` writes to the Hugging Face Hub.
+
+        The addresses of the images and of the index in the file are paths of your computer, unless they are public
+        addresses; others pass their own to `load`, which opens the session from "hf://datasets/owner/name".
+
+        Args:
+            repo: "owner/name" of a repository of data sets, which is created if it does not exist.
+            private: Whether a new repository is private; by default what its owner has set.
+            message: The commit's title.
+
+        Returns:
+            The commit's address.
+
+        Raises:
+            ValueError: You may not write to the repository.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            path = self.save(Path(folder) / saving.FILE)
+            return hub.push(path.parent, repo, "dataset", [saving.FILE], private, message)
 
     def receipts(self) -> dict[str, Any]:
         """Return what this view rests on: the sum check, fingerprints, device, and notes on anything that did not go

@@ -50,6 +50,34 @@ def exact(model, folder):
     return trace
 
 
+def test_a_table_of_arrow_has_a_row_for_each_image_and_the_numbers_of_the_files(index):
+    pytest.importorskip("pyarrow")
+    stored, table = index.codes(), index.to_arrow(codes=True)
+    assert table.num_rows == len(index)
+    assert table["image"].to_pylist() == list(range(len(index)))
+    assert table["name"].to_pylist() == index.names
+    assert table["path"].to_pylist() == index.paths
+    for column, words in index.attributes.items():
+        assert table[column].to_pylist() == words
+    for column in ("embedding", "mean", "std", "codes"):
+        found, expected = np.array(table[column].to_pylist()), getattr(stored, column)
+        assert np.array_equal(found.reshape(expected.shape), expected), column
+    about = json.loads(table.schema.metadata[b"clipviz"])
+    assert about["model"]["fingerprint"] == index.identity["fingerprint"]
+    assert (about["layers"], about["shape"]) == ([1, 2], list(stored.codes.shape[1:]))
+
+
+def test_a_table_of_arrow_has_the_chosen_rows_in_their_order(index):
+    pytest.importorskip("pyarrow")
+    table = index.to_arrow([5, 2])
+    assert table["image"].to_pylist() == [5, 2]
+    assert table["name"].to_pylist() == [index.names[5], index.names[2]]
+    assert np.array_equal(np.array(table["embedding"].to_pylist()), index.codes().embedding[[5, 2]])
+    assert "codes" not in table.column_names
+    with pytest.raises(ValueError, match="image"):
+        index.to_arrow([999])
+
+
 def relative(found, expected) -> float:
     found, expected = (np.asarray(value, np.float64) for value in (found, expected))
     return float(np.abs(found - expected).max() / np.abs(expected).max())

@@ -6,6 +6,7 @@ input x of a token at the dictionary's point, normalised as the format prescribe
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from clipviz import hub
 from clipviz.models.dictionaries import layouts
 from clipviz.models.dictionaries.kinds import ACTIVATIONS, NORMS, POINTS, Activation, Gate, Norm, Point
 from clipviz.values.training import TrainingLog
@@ -123,6 +125,27 @@ class Dictionary:
         return cls(**layouts.read(Path(path), layer, point))
 
     @classmethod
+    def from_hub(cls, repo: str, revision: str | None = None, folder: str = "") -> Dictionary:
+        """Load a dictionary in SAELens's layout from the Hugging Face Hub, such as one that `push_to_hub` uploaded.
+
+        Only the configuration and the safetensors file are downloaded, and no code of the repository is run.
+
+        Args:
+            repo: "owner/name" of a repository of models.
+            revision: A branch, tag or commit; by default the main branch.
+            folder: The folder of the dictionary within the repository.
+
+        Returns:
+            The dictionary.
+
+        Raises:
+            ValueError: There is no such repository, or it holds no such dictionary.
+        """
+        inside = folder.strip("/")
+        wanted = [f"{inside}/{name}" if inside else name for name in layouts.FILES]
+        return cls.load(hub.fetch(repo, "model", wanted, revision, None) / inside)
+
+    @classmethod
     def train(
         cls,
         model: Opened,
@@ -168,6 +191,27 @@ class Dictionary:
             half: Use half precision.
         """
         layouts.write(vars(self), repr(self), Path(path), half)
+
+    def push_to_hub(
+        self, repo: str, private: bool | None = None, message: str = "Add a dictionary", half: bool = False
+    ) -> str:
+        """Upload the dictionary to the Hugging Face Hub, in the layout of `save`.
+
+        Args:
+            repo: "owner/name" of a repository of models, which is created if it does not exist.
+            private: Whether a new repository is private; by default what its owner has set.
+            message: The commit's title.
+            half: Use half precision.
+
+        Returns:
+            The commit's address.
+
+        Raises:
+            ValueError: You may not write to the repository, or the dictionary cannot be saved.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save(folder, half)
+            return hub.push(Path(folder), repo, "model", layouts.FILES, private, message)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Dictionary:
         """Return the same dictionary elsewhere.

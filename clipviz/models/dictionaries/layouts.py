@@ -19,6 +19,8 @@ from clipviz.values.training import TrainingLog
 
 LARGEST = 16 << 30
 """A file larger than this many bytes cannot be a dictionary."""
+FILES = ("cfg.json", "sae_weights.safetensors")
+"""The files of SAELens's layout."""
 KNOWN = (
     "ViT-Prisma (weights.pt beside config.json, or {cfg, state_dict}), saev (sae.pt), patchsae ({cfg, state_dict}), "
     "SAELens (cfg.json beside sae_weights.safetensors), dictionary_learning (ae.pt beside config.json)"
@@ -64,7 +66,7 @@ def _read(path: Path, layer: int | None, point: Point | None) -> Fields:
     if path.is_file() and path.suffix in (".json", ".safetensors"):
         path = folder
     if path.is_dir():
-        if {"cfg.json", "sae_weights.safetensors"} <= there:
+        if set(FILES) <= there:
             return _saelens(folder, layer, point)
         if "ae.pt" in there:
             return _dictionary_learning(folder / "ae.pt", layer, point)
