@@ -16,7 +16,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PI
 APT := DEBIAN_FRONTEND=noninteractive apt-get install -y -qq
 FOUND := command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null || command -v google-chrome >/dev/null || [ -n "$$CHROMIUM" ]
 
-.PHONY: demo demo-assets docs test bench hostile mutate lowest lint browser chromium scripts clean
+.PHONY: demo demo-assets docs test bench hostile mutate lowest lint lint-python browser chromium scripts clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 10) else "clipviz needs Python 3.10 or newer, found %d.%d; pass PYTHON=python3.12" % v[:2])'
@@ -74,11 +74,13 @@ lowest: $(VENV)/.tools
 	$(BIN)/uv pip install --quiet --system-certs --python $(VENV)/lowest/bin/python --resolution lowest-direct -e ".[dev]"
 	$(VENV)/lowest/bin/python -m pytest -W default $(or $(ARGS),tests/lens tests/models tests/session tests/panels tests/data)
 
-lint: $(VENV)/.tools scripts
+lint: lint-python scripts
+	tools/js/check $(VENV)
+
+lint-python: $(VENV)/.tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	tools/js/check $(VENV)
 
 clean:
 	rm -rf $(VENV) build dist artifacts *.egg-info

@@ -26,6 +26,10 @@ LOADED = (
     "PIL.Image",
     "open_clip",
     "transformers",
+    "beartype",
+    "hypothesis",
+    "jaxtyping",
+    "pytest",
 )
 """What every test imports or might: loaded once, before the processes part."""
 SECONDS = 300
