@@ -8,13 +8,12 @@ import importlib
 from typing import Any
 
 _MODULES = ("chapter2", "chapter2_interactive", "composer", "dictionaries", "panels", "style")
-_FUNCTIONS = ("grid", "interactive_grid")
-__all__ = [*_MODULES, *_FUNCTIONS]
+__all__ = [*_MODULES, "grid"]
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"clipviz.figures.{name}")
-    if name in _FUNCTIONS:
-        return getattr(importlib.import_module("clipviz.figures.composer"), name)
+    if name == "grid":
+        return importlib.import_module("clipviz.figures.composer").grid
     raise AttributeError(f"module 'clipviz.figures' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""A grid of maps for several images, texts, methods and heads: for print, or interactive from the same values.
+"""A grid of maps for several images, texts, methods and heads, for print.
 
 A session provides each map; nothing is computed here.
 """
@@ -8,17 +8,13 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from clipviz import extras
 from clipviz.figures import style
 from clipviz.figures.panels import scale_of
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 TOKENS = "token decomposition"
 MOST = 400  # largest number of maps in one grid
@@ -154,60 +150,6 @@ def _scales(figure: Figure, made: MapGrid, methods: Sequence[str], y: float) -> 
         style.words(figure, x, y + 0.36, textwrap.fill(name, letters), style.SMALL, style.INK, va="top")
 
 
-def interactive_grid(
-    session: Any,
-    images: Sequence[int],
-    texts: Sequence[str],
-    methods: Sequence[str] = (TOKENS,),
-    heads: Sequence[tuple[int, int]] = (),
-    scope: str = "late",
-) -> go.Figure:
-    """Return the same maps as plotly heatmaps that show values on hover; see map_grid. Needs the extra `reports`."""
-    if lacking := extras.lacking("reports"):
-        raise ImportError(f"interactive maps are drawn by plotly, and {lacking}")
-    import plotly.graph_objects as go
-    from plotly.subplots import make_subplots
-
-    made = map_grid(session, images, texts, methods, heads, scope)
-    titles = [f"{column.method}<br>{_escaped(column.text)}" for column in made.columns]
-    figure = make_subplots(
-        len(made.maps),
-        len(made.columns),
-        column_titles=titles,
-        row_titles=[_escaped(name) for name in made.names],
-        horizontal_spacing=0.01,
-        vertical_spacing=0.02,
-    )
-    for row, maps in enumerate(made.maps):
-        for at, (column, one) in enumerate(zip(made.columns, maps, strict=True)):
-            signed = column.kind == "signed"
-            colours = [style.NEGATIVE, style.ZERO, style.POSITIVE] if signed else ["#374151", style.SUN]
-            trace = go.Heatmap(
-                z=one,
-                zmin=-column.limit if signed else column.floor,
-                zmax=column.limit or 1,
-                colorscale=colours,
-                showscale=False,
-                hovertemplate="row %{y}, column %{x}: %{z:.4f}<extra></extra>",
-            )
-            figure.add_trace(trace, row + 1, at + 1)
-    figure.update_yaxes(autorange="reversed", visible=False)
-    figure.update_xaxes(visible=False)
-    figure.update_layout(
-        template="simple_white", height=120 + 170 * len(made.maps), margin={"t": 70, "b": 40}
-    )
-    figure.add_annotation(
-        text=_escaped(made.provenance),
-        x=0,
-        y=-0.03,
-        xref="paper",
-        yref="paper",
-        showarrow=False,
-        font_size=10,
-    )
-    return figure
-
-
 def _maps(
     session: Any, image: int, text: str, methods: Sequence[str], heads: Sequence[tuple[int, int]], scope: str
 ) -> dict[str, np.ndarray]:
@@ -232,7 +174,3 @@ def _shared(name: str, methods: Sequence[str]) -> str:
 
 def _kind(name: str, methods: Sequence[str]) -> str:
     return "signed" if name == TOKENS or name not in methods else "plain"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

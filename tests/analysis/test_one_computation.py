@@ -164,7 +164,7 @@ def test_the_world_report_reads_neurons_the_same_way(session, model):
     pool = dict(zip(["a", "b"], model.encode_texts(["a dog", "a car"]).cpu(), strict=True))
     images = session.images.opened.subset(range(20))
     found = world_measures.neuron_layers(model, images, pool, quiet=True)[LAYER]
-    stats = neuron_sums.read_layer(model, images, LAYER, 2, shared=False, norms=False).stats
+    stats = neuron_sums.read_layers(model, images, [LAYER], 2, shared=False, norms=False)[0].stats
     strongest = stats.total.topk(found.n_neurons).indices
     assert found.squared_share == pytest.approx(float(stats.top_share()[strongest].mean()))
     assert np.isfinite(found.first_component)

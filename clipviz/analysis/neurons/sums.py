@@ -95,20 +95,6 @@ class NeuronSums:
         return self._norms[0]
 
 
-def read_layer(
-    model: ClipModel,
-    images: Any,
-    layer: int,
-    n_top: int,
-    shared: bool = True,
-    norms: bool = True,
-    bar: str = "",
-    scatter: bool = True,
-) -> NeuronSums:
-    """Return the statistics of a layer over all readable images; bar: text beside a progress bar."""
-    return read_layers(model, images, [layer], n_top, shared, norms, bar, scatter)[0]
-
-
 def read_layers(
     model: ClipModel,
     images: Any,
@@ -119,7 +105,7 @@ def read_layers(
     bar: str = "",
     scatter: bool = True,
 ) -> list[NeuronSums]:
-    """Return the statistics of several layers, from one pass over the images."""
+    """Return the statistics of several layers, from one pass over the images; bar: text beside a progress bar."""
     sums = [NeuronSums(n_top, shared, norms, scatter) for _ in layers]
     for rows, pictures in batches(images, bar=bar):
         for own, second in zip(sums, model.each_second_order(pictures, layers), strict=True):

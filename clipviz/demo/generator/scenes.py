@@ -35,7 +35,7 @@ SIDE = 64
 UNSEEN = f"objects_{words.UNSEEN_STYLE}"
 """Sprites in a drawing style on which no model of the demo world was trained."""
 TWO_ABOVE, NONE_BELOW = 0.67449, -2.0537
-"""Thresholds of the number's factor: a quarter of all latents show two objects, one in fifty shows none."""
+"""Thresholds of the factor that sets the number of objects: a quarter of all latents show two, one in fifty none."""
 TAIL = 0.06
 """Share of an opacity that changes slowly with the number's factor. The trace stays far below 2%, but gives an edit
 a gradient towards a second object, or towards none, from any start.
@@ -100,16 +100,11 @@ class Shown:
     """The visible part of the objects in the teacher's pictures.
 
     area: [image, 2 objects], share of the picture; centroid: [image, 2 objects, (x, y)] in sides, NaN if nothing
-    is visible. `joint_area` takes both objects together.
+    is visible.
     """
 
     area: Float[np.ndarray, "image 2"]
     centroid: Float[np.ndarray, "image 2 2"]
-
-    @property
-    def joint_area(self) -> Float[np.ndarray, " image"]:
-        found: np.ndarray = self.area.sum(1)
-        return found
 
 
 def true_scenes(z: Float[Tensor, "image latent"], label: Int[Tensor, " image"]) -> TrueScenes:

@@ -22,7 +22,7 @@ from clipviz.values.tables import Listing, Lookup
 if TYPE_CHECKING:
     from clipviz.analysis.generation.guides import Guides
     from clipviz.analysis.generation.searching import Edited, SearchProgress
-    from clipviz.lens.invert import Schedule
+    from clipviz.lens.invert import Schedule, SearchOptions
 
 N_TRIED = 6
 """Number of latents from which each start of a single concept's pictures is chosen."""
@@ -195,7 +195,10 @@ class GeneratorTopic:
         Raises:
             ValueError: A label is given for a generator without classes.
         """
-        return self._guided.invert(image, label, pixels, seed, alpha, beta, schedule, progress, objective)
+        how: SearchOptions = {"alpha": alpha, "beta": beta, "schedule": schedule}
+        if objective is not None:
+            how["objective"] = objective
+        return self._guided.invert(image, label, pixels, seed, progress, **how)
 
     def visualise(
         self,

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import Unpack
 
 from clipviz.analysis.collection import classifiers
 from clipviz.analysis.generation import concepts as named
@@ -29,7 +30,7 @@ from clipviz.session.topics.rosetta import RosettaTopic
 if TYPE_CHECKING:
     from clipviz.analysis.generation.guides import Guides
     from clipviz.analysis.generation.searching import Edited, SearchProgress
-    from clipviz.lens.invert import Schedule, SearchOptions, Step
+    from clipviz.lens.invert import SearchOptions, Step
 
 
 class Guided:
@@ -179,11 +180,8 @@ class Guided:
         label: str | int | None = None,
         pixels: bool = True,
         seed: int = 0,
-        alpha: float = 0.1,
-        beta: float = 1.0,
-        schedule: Schedule | None = None,
         progress: SearchProgress | None = None,
-        objective: str | None = None,
+        **how: Unpack[SearchOptions],
     ) -> Edited:
         """Invert an image; see GeneratorTopic.invert."""
         state, i = self._state, self._state.an_image(image)
@@ -201,9 +199,6 @@ class Guided:
         start = inversion.starts_for(generator, readers, found, picture, labels, seed, n_tried, choosing)
         size = generator.images(start).shape[2:]
         target = F.interpolate(picture, size, mode="bilinear", antialias=True) if pixels else None
-        how: SearchOptions = {"alpha": alpha, "beta": beta, "schedule": schedule}
-        if objective is not None:
-            how["objective"] = objective
         return inversion.invert(
             generator,
             start,
