@@ -23,12 +23,12 @@ import torch
 from PIL import Image, ImageOps
 
 from clipviz.analysis.rosetta.mining import maps_of_units
+from clipviz.analysis.rosetta.networks import CLIP, SharedNetworks
 from clipviz.analysis.rosetta.text_labels import LEAST
 from clipviz.data import dictionary as saved
 from clipviz.data.images import Images
 from clipviz.data.recent import Recent
 from clipviz.lens.unit_thumbnails import drawn
-from clipviz.session.shared_networks import CLIP, SharedNetworks
 from clipviz.values.tables import Columns, Table
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from tqdm import tqdm
 
 from clipviz.analysis.rosetta import dictionaries
 from clipviz.analysis.rosetta.mining import control_passes, n_passes
+from clipviz.analysis.rosetta.networks import CLIP
 from clipviz.data import dictionary as saved
 from clipviz.loading import load_partner
 from clipviz.session import checks
-from clipviz.session.shared_networks import CLIP
 from clipviz.session.shared_units import SharedUnits, open_shared
 from clipviz.session.state import State
 
