@@ -163,7 +163,7 @@ def _write(
     marks: bool = True,
     identity: dict[str, Any] | None = None,
 ) -> Path:
-    """Build, or append to an index of `after` images, which an earlier version may have written without marks."""
+    """Build an index, or append to one of `after` images (without marks if an earlier version wrote it so)."""
     weights = model.weights
     plan = {
         "model": model.identity() if identity is None else identity,

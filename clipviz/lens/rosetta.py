@@ -121,7 +121,7 @@ class CorrelationSums:
         """Add another shard's sums to this object and return it.
 
         Raises:
-            ValueError: They belong to other units.
+            ValueError: The sums belong to other units.
         """
         if other.n_units != self.n_units or other.paired != self.paired:
             raise ValueError(

@@ -333,7 +333,7 @@ def check_varies(span: Float[Tensor, "d_embed rank"]) -> None:
     """Check that a head's effects vary over the images.
 
     Raises:
-        ValueError: They are the same on all images.
+        ValueError: The effects are the same on all images.
     """
     if not varies(span):
         raise ValueError("expected a head whose effects vary over the images, got a constant one; add images")

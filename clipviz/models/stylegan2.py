@@ -251,7 +251,7 @@ class StyleGan2(nn.Module):
             if (found := re.fullmatch(r"synthesis\.b(\d+)\.conv1\.weight", key))
         )
         if sides != [FIRST << place for place in range(len(sides))]:
-            raise KeyError(f"a block for every side from {FIRST} (it has those of {sides})")
+            raise KeyError(f"a block for each side {FIRST}, {2 * FIRST}, ... (the file has sides {sides})")
         channels = {side: len(weights[f"synthesis.b{side}.conv1.weight"]) for side in sides}
         if not channels:
             raise KeyError("synthesis.b4.conv1.weight")

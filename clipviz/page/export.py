@@ -50,7 +50,7 @@ class Exported(NamedTuple):
 
 
 def export(model: ClipModel, texts: bool = True) -> Exported:
-    """Export both towers of a model on the CPU in float32, see `in_precision`; texts=False omits the text tower.
+    """Export both towers of a model on the CPU in float32 (see `in_precision`). texts=False omits the text tower.
 
     Raises CannotExport for a model that is too large for a browser, and if the exporter fails.
     """

@@ -115,7 +115,7 @@ def test_a_state_dict_of_another_network_says_what_is_missing(tmp_path):
     for state, message in (
         (without, r"lacks synthesis\.b16\.conv0\.weight"),
         (misshaped, r"has another shape of synthesis\.b8\.torgb\.bias"),
-        (holed, r"a block for every side from 4 \(it has those of \[4, 16\]\)"),
+        (holed, r"a block for each side 4, 8, \.\.\. \(the file has sides \[4, 16\]\)"),
         ({"mapping.fc0.weight": torch.zeros(2, 2)}, r"synthesis\.b4\.conv1\.weight"),
         ({"weight": torch.zeros(2)}, r"mapping\.fc0\.weight"),
     ):

@@ -182,7 +182,7 @@ class Panel(WithOptions, Choosing, Scripted):
         """Return what the panel shows for the newest selection, as numbers and texts: the view, with its arrays in
         shape.
 
-        It waits until this is shown, like session.wait(). Raises TimeoutError after a minute.
+        This waits for the panel, as session.wait() does, and raises TimeoutError after a minute.
         """
         if not (self._carrying or self.board.here):  # these return what is on screen
             self.session.wait()

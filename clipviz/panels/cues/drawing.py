@@ -107,7 +107,7 @@ class Drawing:
         return verdict({name: attack for name, (_, attack) in self.attempts.items()}, target)
 
     def _closely(self, arrays: CuesArrays) -> LookShown:
-        """One picture, which is added to the arrays with the tokens that write towards either class."""
+        """Return one picture closely; its tokens that write towards either class are added to the arrays."""
         name = "second order" if "second order" in self.attempts else next(iter(self.attempts))
         best = name, int(np.argmax(self.attempts[name][1].margins))
         method, place = self.look or best

@@ -138,7 +138,7 @@ class Neurons(NeuronDesk):
         return own if own is not None and own == self.session.neurons.readable(own) else shown
 
     def _first_look(self, reading: Reading, stale: Stale) -> LayerNeurons | None:
-        """Return what is known; reads the first images now, so that a panel that opens has something to show."""
+        """Return what is known of the layer. The first images are read now, so that a new panel can show something."""
         while reading.latest is None and not stale():
             if not self.read_on(reading, self.n_images):
                 break
