@@ -36,11 +36,12 @@ class Choice:
 
 @dataclass(frozen=True)
 class Asked:
-    """A question, its pictures, and the options to tick."""
+    """A question, its pictures, and the options to tick, or the ends of a scale on which to write a number."""
 
     words: str
     pictures: Sequence[np.ndarray]
     choices: Sequence[Choice] = field(default_factory=tuple)
+    ends: tuple[str, str] | None = None
 
 
 def sheet(questions: Sequence[Asked], title: str, answers: Sequence[str] = ()) -> list[style.Print]:
@@ -73,7 +74,7 @@ def _height(asked: Asked) -> float:
     height = len(_lines(asked.words)) * LINE + 0.27
     if asked.pictures and not any(c.heatmap is not None for c in asked.choices):
         height += SIZE + GAP
-    return height + sum(_choice_height(choice) for choice in _stacked(asked))
+    return height + (LINE + 0.1 if asked.ends else sum(map(_choice_height, _stacked(asked))))
 
 
 def _stacked(asked: Asked) -> list[Choice]:
@@ -125,7 +126,13 @@ class _Page:
         else:
             if asked.pictures:
                 self._row(asked.pictures, MARGIN + 0.25)
-            for place, choice in enumerate(asked.choices):
+            if asked.ends:
+                self.down(0.06)
+                low, high = asked.ends
+                line = f"Your prediction, from {low} to {high}: ______________"
+                self._text(line, MARGIN + 0.25, self.y, BODY)
+                self.down(LINE + 0.04)
+            for place, choice in enumerate(() if asked.ends else asked.choices):
                 self._box(place, MARGIN + 0.25)
                 if choice.pictures:
                     self._row(choice.pictures, MARGIN + 0.75)

@@ -1,9 +1,9 @@
 """Questions drawn from a session about heads, neurons and maps.
 
 A question is based on measurements on one half of the images, and the pictures that are shown come from the other
-half. Wrong options are as difficult as the right one: texts that TextSpan gives to other heads or finds in a
-random rotation of the same head, the texts of other neurons, the reverse of the map. An untrained network should
-therefore give chance level; `tools/quiz_null.py` measures random networks.
+half. Wrong options are as difficult as the right one: texts that TextSpan gives to other heads, the galleries of
+such texts, the texts of other neurons, the reverse of the map. An untrained network should therefore give chance
+level; `tools/quiz_null.py` measures random networks.
 """
 
 from __future__ import annotations
@@ -15,10 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from clipviz.lens.rotations import random_rotations
-from clipviz.lens.textspan import textspan_from_covariance
 from clipviz.lessons.questions import Option, Question
 from clipviz.session import Board
 from clipviz.values import Ablation
@@ -37,11 +34,6 @@ N_CANDIDATES = 96
 
 LEAST_IMAGES = 4 * SHOWN
 """Least number of images for a quiz."""
-
-N_TURNS = 4
-"""Number of random rotations of a head, of which the one whose pictures overlap least with those of the head's own
-text is shown.
-"""
 
 
 def halves(n_images: int, seed: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -96,8 +88,8 @@ class _Written:
         )
 
 
-def _written(session: Session, measured: Sequence[int], rng: np.random.Generator) -> list[_Written]:
-    """Return every head that varies, in random order, with heads whose first text exceeds chance first."""
+def _written(session: Session, measured: Sequence[int]) -> list[_Written]:
+    """Return every head that varies."""
     found = []
     for layer, head in session.heads.kept:
         if session.heads.varies(layer, head, measured):
@@ -106,15 +98,18 @@ def _written(session: Session, measured: Sequence[int], rng: np.random.Generator
             found.append(
                 _Written(layer, head, told.texts[0], told.families[0], float(told.gains[0]), by_chance)
             )
-    order = [found[i] for i in rng.permutation(len(found)).tolist()]
+    return found
+
+
+def _in_turn(written: list[_Written], rng: np.random.Generator) -> list[_Written]:
+    """Return heads in random order, with heads whose first text exceeds chance first."""
+    order = [written[i] for i in rng.permutation(len(written)).tolist()]
     return sorted(order, key=lambda one: one.gain <= one.by_chance)
 
 
-def _gallery(
-    session: Session, direction: torch.Tensor, at: _Written, shown: Sequence[int]
-) -> tuple[int, ...]:
-    """Return the shown half's images on which the head writes most along a direction."""
-    ranked = session.images.top(direction, at.layer, at.head, len(session.images))
+def _gallery(session: Session, at: _Written, shown: Sequence[int]) -> tuple[int, ...]:
+    """Return the shown half's images on which the head writes its text most."""
+    ranked = session.images.top(session.texts.direction(at.text), at.layer, at.head, len(session.images))
     allowed = set(shown)
     return tuple([image for image, _ in ranked if image in allowed][:SHOWN])
 
@@ -123,14 +118,14 @@ def _heads(session: Session, seed: int) -> Iterator[Question]:
     """Ask which of four texts describes what this head writes."""
     rng = np.random.default_rng([seed, 2])
     measured, shown = halves(len(session.images), seed)
-    written = _written(session, measured, rng)
+    written = _in_turn(_written(session, measured), rng)
     for one in written:
         others = list({w.text: w for w in written if w.text != one.text}.values())
         if len(others) < 3:
             return
         wrong = [Option(others[i].text) for i in rng.permutation(len(others))[:3].tolist()]
         options, right = _shuffled(rng, Option(one.text), wrong)
-        pictures = _gallery(session, session.texts.direction(one.text), one, shown)
+        pictures = _gallery(session, one, shown)
         yield Question(
             "On these pictures one head writes most. Which text did TextSpan give it?",
             pictures,
@@ -143,36 +138,35 @@ def _heads(session: Session, seed: int) -> Iterator[Question]:
 
 
 def _galleries(session: Session, seed: int) -> Iterator[Question]:
-    """Ask which of two galleries is that of a head's first text, and which that of a random rotation of the head."""
+    """Ask which of two galleries is that of a text, given by TextSpan to one of two heads, each of which has a gallery.
+
+    Both galleries are made in the same way, and a coin decides which head's text is asked for. So nothing about the
+    galleries themselves can say which is right, in particular not how alike their pictures are; only what the text
+    means can. No head appears twice in a quiz.
+    """
     rng = np.random.default_rng([seed, 3])
-    draw = torch.Generator().manual_seed(seed)
     measured, shown = halves(len(session.images), seed)
-    kept = session.heads.kept
-    covariances, spans = session.heads.spans(measured)
-    pool = session.texts.pool().double().cpu()
-    for one in _written(session, measured, rng):
-        place = kept.index((one.layer, one.head))
-        covariance, span = covariances[place].double().cpu(), spans[place].double().cpu()
-        directions = [session.texts.direction(one.text).double().cpu()]
-        for turn in random_rotations(N_TURNS, span.shape[1], draw).double():
-            first = textspan_from_covariance((turn @ covariance @ turn.T)[None], span[None], pool, 1).order[
-                0, 0
-            ]
-            directions.append(span @ (turn.T @ (span.T @ pool[first])))
-        galleries = [
-            _gallery(session, direction.to(session.texts.pool()), one, shown) for direction in directions
-        ]
-        other = min(galleries[1:], key=lambda pictures: len(set(pictures) & set(galleries[0])))
-        options, right = _shuffled(rng, Option(pictures=galleries[0]), [Option(pictures=other)])
+    left = _in_turn(_written(session, measured), rng)
+    galleries = {one: _gallery(session, one, shown) for one in left}
+    while left:
+        one = left.pop(0)
+        for other in left:
+            if other.text != one.text and not set(galleries[one]) & set(galleries[other]):
+                break
+        else:
+            continue
+        left.remove(other)
+        asked, told = (one, other) if rng.random() < 0.5 else (other, one)
+        options, right = _shuffled(rng, Option(pictures=galleries[asked]), [Option(pictures=galleries[told])])
         yield Question(
-            "One of these galleries shows images on which a head writes its first text most. The "
-            "other shows images on which it writes the first text of a random rotation most, which "
-            "is unrelated to the pictures. Which one is the head's own?",
+            f"TextSpan gave the text “{asked.text}” to one head and another text to another head. Each gallery "
+            f"shows the images on which one of these heads writes its own text most. Which is that of “{asked.text}”?",
             (),
             options,
             right,
-            one.measured,
-            one.unit,
+            f"{asked.measured} The other gallery is that of {told.unit} and its text “{told.text}”.",
+            asked.unit,
+            _true_of(session, asked.text, galleries[asked]),
         )
 
 

@@ -24,10 +24,10 @@ class Quiz:
     """`n` questions of one kind about a session's model and images; as the last line of a cell it is shown as a panel.
 
     kind: "head" asks which of four texts describes what a head writes, shown by pictures on which it writes most;
-    "gallery" asks which of two galleries belongs to a head and which to a random rotation of it; "map" asks which of
-    two maps over a picture is that of a text; "neuron" asks which of four texts describes the neuron whose strongest
-    twelve pictures are shown. The same session, kind and seed give the same quiz. `Quiz.of` makes one of questions of
-    your own.
+    "gallery" gives the text of a head and asks which of two galleries is that head's, and which another head's; "map"
+    asks which of two maps over a picture is that of a text; "neuron" asks which of four texts describes the neuron
+    whose strongest twelve pictures are shown. The same session, kind and seed give the same quiz. `Quiz.of` makes one
+    of questions of your own.
 
     Args:
         session: the session that questions are about; its selection does not change.
@@ -176,11 +176,16 @@ class Quiz:
                 q.words,
                 [pictures[i] for i in q.pictures],
                 [lessons.Choice(o.words, [pictures[i] for i in o.pictures], o.heatmap) for o in q.options],
+                (q.options[0].words, q.options[-1].words) if q.on_scale else None,
             )
             for q in self.questions
         ]
-        key = [f"{chr(65 + q.right)}. {q.because}" for q in self.questions] if answers else []
-        return lessons.sheet(asked, f"Quiz {self.code}", key)
+        return lessons.sheet(asked, f"Quiz {self.code}", self.key if answers else [])
+
+    @property
+    def key(self) -> list[str]:
+        """The answers on paper: for each question the letter of the right option, and what was measured."""
+        return [q.because if q.on_scale else f"{chr(65 + q.right)}. {q.because}" for q in self.questions]
 
     def save_sheet(self, path: str | Path, answers: bool = False) -> Path:
         """Write the paper version as one PDF; returns its path."""

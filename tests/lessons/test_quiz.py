@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,15 @@ def test_a_quiz_is_the_same_again_and_shows_what_was_not_measured_on(session, qu
     assert len(set(rights)) > 1
 
 
+def most_written(session, text, layer, head, shown):
+    """The images on which a head writes most along a text, by its product before the embedding is normalised."""
+    products = {}
+    for image in shown:
+        effects = session.heads.effects(text, image, ablation=clipviz.Ablation()).heads
+        products[image] = float(effects[layer, head]) * float(session.images.trace(image).norm[0])
+    return tuple(sorted(products, key=products.get, reverse=True)[:SHOWN])
+
+
 def test_the_right_text_is_the_heads_own_and_no_other_is(session, quizzes):
     measured, shown = halves(N_IMAGES, 1)
     for question in quizzes["head"].questions[:2]:
@@ -58,16 +68,30 @@ def test_the_right_text_is_the_heads_own_and_no_other_is(session, quizzes):
         words = [option.words for option in question.options]
         assert words.index(own) == question.right
         assert len(set(words)) == 4
-        effects = {
-            image: float(session.heads.effects(own, image, ablation=clipviz.Ablation()).heads[layer, head])
-            for image in shown
-        }
-        # The order is by the head's product before the embedding is normalised.
-        products = {
-            image: effect * float(session.images.trace(image).norm[0]) for image, effect in effects.items()
-        }
-        best = sorted(products, key=products.get, reverse=True)[:SHOWN]
-        assert list(question.pictures) == best
+        assert question.pictures == most_written(session, own, layer, head, shown)
+
+
+def test_the_galleries_are_those_of_two_heads_and_the_text_is_that_of_the_right_one(session, quizzes):
+    measured, shown = halves(N_IMAGES, 1)
+    asked = []
+    for question in quizzes["gallery"].questions:
+        heads = [
+            tuple(int(part[1:]) for part in unit.split("·"))
+            for unit in re.findall(r"L\d+·H\d+", question.unit + question.because.split("The other")[1])
+        ]
+        asked += heads
+        own, other = (session.heads.textspan(*head, 1, measured).texts[0] for head in heads)
+        assert f"“{own}”" in question.words
+        assert other not in question.words
+        galleries = [option.pictures for option in question.options]
+        assert set(galleries[0]).isdisjoint(galleries[1])
+        for (layer, head), text, gallery in (
+            (heads[0], own, galleries[question.right]),
+            (heads[1], other, galleries[1 - question.right]),
+        ):
+            if len(asked) < 6:  # two questions
+                assert gallery == most_written(session, text, layer, head, shown)
+    assert len(set(asked)) == len(asked)
 
 
 def test_the_right_map_is_the_texts_and_the_other_its_reverse(session, quizzes):
@@ -140,6 +164,23 @@ def test_a_network_that_has_learnt_nothing_gives_chance(kind, null, student, unt
     assert found.right.low <= found.chance
 
 
+def test_looks_alone_do_not_tell_galleries_apart(null, student, session, untrained, monkeypatch):
+    """Pictures that are alike, or alike in brightness, are no hint; their meaning is one in a trained network."""
+    for rule in null.RULES["gallery"]:
+        monkeypatch.setattr(student, "rule", rule)
+        for network in (untrained, session):
+            right = [
+                question.is_right(student.answer(question))
+                for seed in range(4)
+                for question in Quiz(network, "gallery", 20, seed).questions
+            ]
+            found = score(right, 0.5)
+            print(rule, found)
+            expected = rule == "text" and network is session
+            assert found.above_chance == expected, rule
+            assert found.right.high >= 0.5, rule
+
+
 def test_the_student_reads_a_network_that_sees_what_they_see(student, quizzes):
     assert all(question.is_right(student.answer(question)) for question in quizzes["map"].questions)
 
@@ -158,6 +199,14 @@ def test_pages_have_every_question_and_the_answers_come_last(quizzes, tmp_path):
             assert low > 0.02
         path = quiz.save_sheet(tmp_path / f"{kind}.pdf", answers=True)
         assert path.read_bytes().startswith(b"%PDF")
+
+
+def test_a_number_is_written_on_paper_and_not_ticked(session):
+    quiz = predict(session, "How much?", scale=(0, 1, 0.02), measured=0.63, form="{:.0%}", because="So.")
+    first, last = ([text.get_text() for text in page.texts] for page in quiz.sheet(answers=True))
+    assert "Your prediction, from 0% to 100%: ______________" in first
+    assert not any("☐" in line or "63%" in line for line in first)
+    assert "1. Measured: 63%. So." in last
 
 
 def test_a_neurons_text_is_measured_on_the_one_half_and_its_pictures_are_the_strongest_of_the_other(
