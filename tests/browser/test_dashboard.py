@@ -455,6 +455,30 @@ def test_a_lecture_board_is_read_from_the_last_row(notebook, artifacts):
     ((_, top, _, _),) = found["desk"]
     assert 340 <= top <= 440
     assert len(found["rows"]) == 5
+    assert len(found["cells"]) == 48  # and none is cut off by the desk
+    bar = page.locator(".cv-desks-bar").bounding_box()["y"]
+    assert max(bottom for *_, bottom in found["cells"]) <= bar
+    legend = page.locator(".cv-heatmap .legend").bounding_box()
+    assert legend["y"] + legend["height"] <= bar
+    page.get_by_role("button", name="Images", exact=True).click()
+    tile = opened.panel("images").locator(".tile[data-image]").nth(3)
+    expect(tile).to_be_visible()
+    assert tile.bounding_box()["y"] + tile.bounding_box()["height"] <= bar
+    page.screenshot(path=artifacts / "lecture-images.png")
+    chosen = tile.get_attribute("data-image")
+    tile.click()
+    opened.panel("heatmap", image=chosen).wait_for()
+    page.get_by_role("button", name="Images", exact=True).click()
+    expect(opened.panel("images")).to_be_hidden()
+    opened.kernel(
+        "import numpy as np\n"
+        "noise = np.random.default_rng(0).integers(0, 256, (96, 96, 3)).astype('uint8')\n"
+        "session.select(image=session.images.add(noise)); session.wait(60)"
+    )
+    stranger, shown = (page.locator(f".cv-heatmap {one}") for one in (".stranger", "canvas.map"))
+    expect(stranger).to_be_visible()
+    assert shown.bounding_box()["y"] + shown.bounding_box()["height"] <= bar
+    page.screenshot(path=artifacts / "lecture-stranger.png")
     page.locator(".cv-heads button.cell").first.focus()
     page.keyboard.press("f")
     page.wait_for_function("() => !document.fullscreenElement")

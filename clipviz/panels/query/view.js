@@ -84,7 +84,31 @@ const fullScreen = (api) => {
 };
 
 /**
- * Tour, undo and redo, copies of the view, the whole screen.
+ * On a lecture's board, which has no room for both, a button that shows the images in place of the texts of a head.
+ * @param {QueryApi} api
+ */
+const imagesInstead = (api) => {
+  const lecture = () => api.root.closest(".cv-lecture");
+  const toggle = () => {
+    const shown = Boolean(lecture()?.classList.toggle("cv-pictures"));
+    button.setAttribute("aria-pressed", String(shown));
+  };
+  const button = clickable(
+    {
+      class: "square images",
+      title: "Choose an image; press again for the head's texts",
+      "aria-pressed": "false",
+      hidden: true,
+      onclick: toggle,
+    },
+    "Images",
+  );
+  requestAnimationFrame(() => (button.hidden = !lecture()));
+  return button;
+};
+
+/**
+ * Tour, images, undo and redo, copies of the view, the whole screen.
  * @param {QueryApi} api
  * @param {any} said
  * @returns {[any, (view: QueryView) => void]}
@@ -98,11 +122,11 @@ const boardTools = (api, said) => {
     "</>",
     "Copy Python code that reopens this view",
     () => copyText(said, "Code", api.view.code),
-    { "aria-label": "Copy code" },
+    { "aria-label": "Copy code", class: "copy" },
   );
   const share = clickable(
     {
-      class: "square",
+      class: "square copy",
       title: "Copy a token; session.view = clipviz.View.from_token(…) reopens this view",
       onclick: () => copyText(said, "Token", api.view.token),
     },
@@ -140,6 +164,7 @@ const boardTools = (api, said) => {
     "span",
     { class: "tools", role: "toolbar", "aria-label": "Board" },
     tour,
+    imagesInstead(api),
     undo,
     redo,
     code,
