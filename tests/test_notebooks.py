@@ -63,6 +63,7 @@ SMALLER = {
     "lesson3_shortcut": {'"retina"': COARSE},
     "lesson4_units": {'"retina"': COARSE},
     "lesson5_drag": {'"retina"': COARSE, "list(bench.classes)[:6]": "list(bench.classes)[:2]"},
+    "lesson6_own_model": {'"retina"': COARSE, "PER_GROUP = 40": "PER_GROUP = 12"},
     "rosetta_in_your_hands": {
         '"retina"': COARSE + "\nfrom clipviz.analysis.generation import inversion\ninversion.N_STARTS = 4",
         "n_starts=4,": "n_starts=2,",
@@ -81,6 +82,11 @@ SMALLER = {
 """Stem -> what stands in its code -> what is run instead."""
 
 
+NAMED = re.compile(
+    r"(Equations?|Eq\.|Tables?|Figures?|Fig\.|section|Algorithm|[Ll]essons?|chapter|p <) [\d.]+( (and|to) [\d.]+)?"
+    r"|L\d·H\d|95 of 100|500 steps|`[^`]*`"
+)
+"""Numbers that name something, or that are a definition: what may stand in the words of a lesson."""
 LESSONS = [path.stem for path in NOTEBOOKS if path.stem.startswith("lesson")]
 STUDENTS = """\
 from clipviz.lessons import Quiz
@@ -190,8 +196,18 @@ def test_a_lesson_has_its_parts(stem):
     for part in ("minutes.**", "After this lesson you can", "## Exercises", "**In code.**", "**In clicks.**"):
         assert part in prose, part
     assert "## What this does not show" in prose
+    assert not re.findall(r"\d+", NAMED.sub("", prose)), "a number in the words of a lesson; compute it in a cell"
     assert "**In the thesis:**" in prose
     assert code.count("folded(") >= 2
     assert "predict(" in code
+    assert code.count("readable(") == len(re.findall(r"^ *(?:readable\()?figures\.\w+\(", code, re.MULTILINE))
+    slides = [cell.metadata["slideshow"]["slide_type"] for cell in cells]
+    assert slides[0] == "slide"
+    assert slides[1] == slides[-1] == "skip"  # what opens the session and what closes it
+    for cell, slide in zip(cells, slides, strict=True):
+        if cell.source.startswith("## "):
+            assert slide == "slide"
+        if "figures." in cell.source and slide != "skip":
+            assert slide in ("-", "subslide")
     # An answer is measured when the cell runs, never typed in.
     assert not re.search(r"measured=[\d\"']", code)
