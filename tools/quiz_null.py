@@ -108,13 +108,22 @@ def opened(model: ClipModel, n_images: int = N_IMAGES, photographs: str = "", ev
 
 
 def shares(
-    kind: str, student: Student, sessions: Iterator[Any], n_students: int, n_questions: int = N_QUESTIONS
+    kind: str,
+    student: Student,
+    sessions: Iterator[Any],
+    n_students: int,
+    n_questions: int = N_QUESTIONS,
+    first: int = 0,
 ) -> list[list[bool]]:
-    """For every network, the answers of its students, right or wrong."""
+    """For every network, the answers of its students, right or wrong.
+
+    first: the seed of the first student's quiz. Networks need quizzes of their own: equal seeds toss equal coins for
+    the same pairs of heads, and early heads are alike in every random network.
+    """
     found = []
     for session in sessions:
         right = []
-        for seed in range(n_students):
+        for seed in range(first, first + n_students):
             try:
                 quiz = Quiz(session, kind, n_questions, seed)
             except ValueError:  # too few heads with a text of their own
@@ -161,7 +170,8 @@ def main() -> int:
         session = opened(network(seed, options.architecture), **shown)
         for kind, student.rule in asked:
             answers = found[kind, student.rule]
-            answers += shares(kind, student, iter([session]), options.students // len(seeds))
+            first = 1000 * (seed or 0)
+            answers += shares(kind, student, iter([session]), options.students // len(seeds), first=first)
             mean, low, high = interval(answers)
             name = kind if student.rule == "text" else f"{kind}, by {student.rule}"
             print(
