@@ -27,6 +27,8 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--use-fake-device-for-media-stream",  # a camera, which the machines of tests lack
+    "--use-fake-ui-for-media-stream",  # the shell without windows cannot ask whether a page may use it
 ]
 
 READY = """async path => {

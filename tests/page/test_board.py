@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import http.server
+import io
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,15 +24,46 @@ DESK = "words"
 AXE = Path(__file__).parents[2] / "tools/js/node_modules/axe-core/axe.min.js"
 
 
+# A picture's pixels as text, and a file of them.
+PASTE = """([letters, type]) => {
+  const bytes = Uint8Array.from(atob(letters), (letter) => letter.charCodeAt(0));
+  const clipboardData = new DataTransfer();
+  clipboardData.items.add(new File([bytes], 'clipboard', { type }));
+  document.activeElement.dispatchEvent(new ClipboardEvent('paste', { clipboardData, bubbles: true, cancelable: true }));
+}"""
+# Streams that the page was given, so that a test sees whether they were ended.
+CAMERAS = """() => {
+  window.cameras = [];
+  const given = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+  navigator.mediaDevices.getUserMedia = async (wanted) => {
+    if (window.asking) await window.asking;
+    const stream = await given(wanted);
+    window.cameras.push(...stream.getTracks());
+    return stream;
+  };
+}"""
+OFF = "() => window.cameras.length > 0 && window.cameras.every(({ readyState }) => readyState === 'ended')"
+
+
 class Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
 
+class Isolating(Quiet):
+    """Sends the headers of docs/hosts/headers.txt, with which browsers allow threads."""
+
+    def end_headers(self):
+        lines = (Path(__file__).parents[2] / "docs/hosts/headers.txt").read_text().splitlines()
+        for line in lines[1:3]:
+            self.send_header(*line.strip().split(": "))
+        super().end_headers()
+
+
 @contextmanager
-def served(folder):
+def served(folder, kind=Quiet):
     """A folder's address on a plain static server."""
-    handler = functools.partial(Quiet, directory=folder)
+    handler = functools.partial(kind, directory=folder)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/"
@@ -256,8 +289,12 @@ def test_a_link_opens_at_its_view(demo, chromium, published, opened):
         ("heatmap", "show"),
     ):
         assert phone.told(name, key) == opened.told(name, key), (name, key)
-    wide = phone.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-    assert wide == 0
+    sideways = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert phone.page.evaluate(sideways) == 0
+    phone.page.locator('.cv-desks-bar [data-name="ablate"]').click()
+    phone.page.wait_for_selector('.cv-ablate[data-ready="true"]')
+    phone.settled()
+    assert phone.page.evaluate(sideways) == 0
     assert phone.complaints == []
     context.close()
 
@@ -328,6 +365,108 @@ def test_a_desk_that_needs_python_shows_its_stored_view_and_says_so(opened):
     assert opened.asked == []
 
 
+def test_twenty_actions_by_keyboard_ask_the_network_for_nothing(demo, opened):
+    page, n = opened.page, 0
+
+    def press(*keys):
+        nonlocal n
+        for key in keys:
+            page.keyboard.press(key)
+            n += 1
+
+    field = page.get_by_label("Text A", exact=True)
+    field.focus()
+    field.fill("a snowy field")
+    press("Enter")
+    opened.panel("heatmap", text="a snowy field")
+    page.locator('.cv-heads .cell[data-layer="5"][data-head="0"]').focus()
+    press("ArrowRight", "ArrowRight")
+    opened.panel("textspan", layer=5, head=2)
+    press("ArrowDown")
+    opened.panel("textspan", layer=4, head=2)
+    opened.settled()
+    assert page.locator(".cv-textspan .row .text").all_inner_texts() == list(demo.heads.textspan(4, 2).texts)
+    press("a")
+    opened.panel("heads", ablated=1)
+    press("ArrowLeft", "a")
+    opened.panel("heads", ablated=2)
+    press("a", "ArrowRight", "a")
+    opened.panel("heads", ablated=0)
+    page.locator(".cv-images .tile[tabindex='0']").focus()
+    press("ArrowRight", "ArrowRight", "ArrowLeft")
+    opened.settled()
+    image = int(page.locator(".cv-images .tile:focus").get_attribute("data-image"))
+    opened.panel("heatmap", image=image)
+    opened.settled()
+    wanted = demo.heads.effects("a snowy field", image, "", Ablation()).cosine
+    assert abs(float(opened.told("heatmap", "cosine")) - wanted) < CLOSE
+    page.locator(".cv-heatmap canvas.map").focus()
+    press("ArrowRight", "ArrowDown", "ArrowLeft")
+    page.wait_for_selector('.cv-heatmap:not([data-token=""])')
+    press("Escape")
+    opened.panel("heatmap", token="")
+    text = page.locator(".cv-textspan button.text").first
+    text.focus()
+    press("Enter")
+    opened.panel("heads", text=text.get_attribute("title"))
+    page.locator(".cv-query").get_by_label("Undo").focus()
+    press("Enter", "Enter", "Space")
+    opened.settled()
+    assert n >= 20
+    assert opened.complaints == []
+    assert opened.asked == []
+
+
+def test_a_picture_is_pasted(demo, opened):
+    picture = Image.fromarray(demo.images.picture(5))
+    content = io.BytesIO()
+    picture.save(content, "PNG")
+    n = int(opened.told("images", "n-images"))
+    opened.page.get_by_label(
+        "Text A", exact=True
+    ).focus()  # a field keeps pasted texts, and gives pictures to the page
+    opened.page.evaluate(PASTE, [base64.b64encode(content.getvalue()).decode(), "image/png"])
+    opened.panel("heatmap", image=n)
+    opened.settled()
+    trace, direction = demo.model.trace(picture), demo.model.encode_texts(opened.told("heatmap", "text"))[0]
+    wanted = float(trace.embedding[0] @ direction / trace.norm[0])
+    assert abs(float(opened.told("heatmap", "cosine")) - wanted) < CLOSE
+    assert opened.told("images", "n-images") == str(n + 1)
+    opened.page.evaluate(PASTE, [base64.b64encode(b"words").decode(), "text/plain"])
+    opened.settled()
+    assert opened.told("images", "n-images") == str(n + 1)
+    assert opened.complaints == []
+    assert opened.asked == []
+
+
+def test_a_picture_is_taken_with_the_camera(opened):
+    page, n = opened.page, int(opened.told("images", "n-images"))
+    page.evaluate(CAMERAS)
+    page.get_by_role("button", name="Camera").click()
+    page.get_by_role("button", name="Take the picture").click()  # enabled once there is a picture
+    opened.panel("heatmap", image=n)
+    opened.settled()
+    assert float(opened.told("receipts", "sum-check")) < 1e-5
+    assert page.locator("dialog").count() == 0
+    assert page.evaluate(OFF)
+    page.evaluate("() => { window.cameras = []; window.asking = new Promise((go) => (window.allow = go)); }")
+    page.get_by_role("button", name="Camera").click()
+    assert page.get_by_role("button", name="Take the picture").is_disabled()
+    page.get_by_role("button", name="Cancel").click()
+    page.evaluate("() => window.allow()")  # the browser had asked, and the answer comes late
+    page.wait_for_function(OFF)
+    page.evaluate(
+        "() => { navigator.mediaDevices.getUserMedia = async () => { throw new Error('none here'); }; }"
+    )
+    page.get_by_role("button", name="Camera").click()
+    page.wait_for_selector("dialog p:has-text('The browser provides no camera: none here')")
+    page.keyboard.press("Escape")
+    assert page.locator("dialog").count() == 0
+    assert opened.told("images", "n-images") == str(n + 1)
+    assert opened.complaints == []
+    assert opened.asked == []
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_nothing_on_the_page(chromium, published, theme):
     if not AXE.is_file():
@@ -337,11 +476,28 @@ def test_axe_finds_nothing_on_the_page(chromium, published, theme):
     )
     opened = Page(context, published[0]).ready()
     opened.page.add_script_tag(path=AXE)
-    found = opened.page.evaluate(
-        """async () => (await axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice'] }))
-          .violations.map(({ id, nodes }) => `${id}: ${nodes.map((n) => n.html.slice(0, 100)).join(' | ')}`)"""
-    )
-    assert found == []
+    run = """async () => (await axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice'] }))
+      .violations.map(({ id, nodes }) => `${id}: ${nodes.map((n) => n.html.slice(0, 100)).join(' | ')}`)"""
+    opened.page.locator('.cv-desks-bar [data-name="ablate"]').click()
+    opened.page.wait_for_selector('.cv-ablate[data-ready="true"]')
+    opened.settled()
+    assert opened.page.evaluate(run) == []
+    opened.page.get_by_role("button", name="Camera").click()
+    opened.page.wait_for_selector("dialog button:enabled:has-text('Take the picture')")
+    assert opened.page.evaluate(run) == []
+    context.close()
+
+
+def test_threads_are_used_where_the_server_allows_them(chromium, published):
+    context = chromium.new_context()
+    with served(published[1], Isolating) as url:
+        page = Page(context, url).ready()
+        assert page.page.evaluate("crossOriginIsolated")
+        page.type("Text A", "a text that nobody has typed")
+        page.panel("heatmap", text="a text that nobody has typed")
+        page.settled()
+        assert float(page.told("receipts", "sum-check")) < 1e-5
+        assert page.complaints == []
     context.close()
 
 

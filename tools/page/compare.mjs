@@ -21,7 +21,8 @@ class Worst {
   }
 
   note(name, found, wanted) {
-    if (found.length !== wanted.length) throw new Error(`${name}: ${found.length} of ${wanted.length} numbers`);
+    if (found.length !== wanted.length)
+      throw new Error(`${name}: ${found.length} of ${wanted.length} numbers`);
     let [far, most] = [this.far[name] ?? 0, this.most[name] ?? 0];
     for (let i = 0; i < found.length; i++) {
       const difference = Math.abs(found[i] - wanted[i]);
@@ -93,14 +94,20 @@ for (let image = 0; image < asked.images; image++) {
 const median = (all) => [...all].sort((a, b) => a - b)[all.length >> 1];
 tell({
   difference: Object.fromEntries(asked.kinds.map((kind) => [kind, worst[kind].differences])),
-  spans: Array.from(
-    { length: L * H },
-    (_, i) => textspan(collection, pool, Math.floor(i / H), i % H, { n_draws: 0 }),
+  spans: Array.from({ length: L * H }, (_, i) =>
+    textspan(collection, pool, Math.floor(i / H), i % H, { n_draws: 0 }),
   ),
   accuracies: asked.ablations.map(
     (ablation) =>
-      accuracy(collection.after(ablation), Float32Array.from(asked.classes.flat()), asked.labels, asked.groups)
-        .top1,
+      accuracy(
+        collection.after(ablation),
+        Float32Array.from(asked.classes.flat()),
+        asked.labels,
+        asked.groups,
+      ).top1,
   ),
-  ms: { open: opened, ...Object.fromEntries(Object.entries(times).map(([name, all]) => [name, median(all)])) },
+  ms: {
+    open: opened,
+    ...Object.fromEntries(Object.entries(times).map(([name, all]) => [name, median(all)])),
+  },
 });

@@ -166,7 +166,11 @@ const header = (about, bring, link) => {
 
 /** A picture from the camera. @param {(blob: Blob, name: string) => void} bring */
 const camera = async (bring) => {
-  const video = h("video", { autoplay: true, playsinline: true });
+  const video = h("video", {
+    autoplay: true,
+    playsinline: true,
+    onloadeddata: () => (shutter.disabled = false),
+  });
   const dialog = h("dialog", { class: "cv-camera", "aria-label": "Camera" });
   /** @type {MediaStream | null} */
   let stream = null;
@@ -182,21 +186,14 @@ const camera = async (bring) => {
     close();
   };
   const note = h("p", {}, "The picture stays in this browser.");
-  dialog.append(
-    video,
-    note,
-    h(
-      "div",
-      { class: "tools" },
-      clickable({ onclick: take }, "Take the picture"),
-      clickable({ onclick: close }, "Cancel"),
-    ),
-  );
+  const shutter = clickable({ onclick: take, disabled: true }, "Take the picture"); // until there is one
+  dialog.append(video, note, h("div", { class: "tools" }, shutter, clickable({ onclick: close }, "Cancel")));
   dialog.addEventListener("cancel", close);
   document.body.append(dialog);
   dialog.showModal();
   try {
     stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+    if (!dialog.open) close(); // while the browser asked
     video.srcObject = stream;
   } catch (error) {
     note.textContent = `The browser provides no camera: ${/** @type {Error} */ (error).message}`;
