@@ -32,6 +32,7 @@ def test_page_and_python_agree():
     assert found.gain < CLOSE
     assert len(found.accuracies) == 6
     assert found.n_same_accuracies == 6
+    assert found.ties == []
     assert len({python for python, _ in found.accuracies}) > 1
     assert CLOSE < found.rounded["tokens"] < 0.1  # rounding the weights changes more than the page does
     assert found.rounded["cosine"] > found.difference["cosine"]

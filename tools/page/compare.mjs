@@ -8,7 +8,7 @@ const engine = await open();
 const opened = performance.now() - began;
 const { tower, collection, pool } = engine;
 const { textspan } = await page("script/textspan.js");
-const { accuracy } = await page("script/collection.js");
+const { accuracy, predictions } = await page("script/collection.js");
 const { d_embed: E, n_layers: L, n_heads: H, n_tokens: T, has_tail } = tower.facts;
 const M = 1 + L + Number(has_tail);
 const N = asked.texts.length;
@@ -97,15 +97,14 @@ tell({
   spans: Array.from({ length: L * H }, (_, i) =>
     textspan(collection, pool, Math.floor(i / H), i % H, { n_draws: 0 }),
   ),
-  accuracies: asked.ablations.map(
-    (ablation) =>
-      accuracy(
-        collection.after(ablation),
-        Float32Array.from(asked.classes.flat()),
-        asked.labels,
-        asked.groups,
-      ).top1,
-  ),
+  decided: asked.ablations.map((ablation) => {
+    const embeddings = collection.after(ablation);
+    const classes = Float32Array.from(asked.classes.flat());
+    return {
+      top1: accuracy(embeddings, classes, asked.labels, asked.groups).top1,
+      classes: predictions(embeddings, classes),
+    };
+  }),
   ms: {
     open: opened,
     ...Object.fromEntries(Object.entries(times).map(([name, all]) => [name, median(all)])),

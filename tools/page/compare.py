@@ -115,7 +115,8 @@ class Compared:
     """What differs. cosine: the largest difference; heads, mlps, tokens, embedding: as shares of the largest number;
     rounded: the same between the page and the model before its weights were rounded. heads_described: how many heads
     have the same texts in the same order; gain: the largest difference of a text's share of a head's variance;
-    accuracies: [ablation] of Python and of the page.
+    accuracies: [ablation] of Python and of the page; ties: for each labelled image that the page puts into another
+    class after an ablation, how far apart its two best cosines are in Python.
     """
 
     difference: dict[str, float]
@@ -123,6 +124,7 @@ class Compared:
     heads_described: tuple[int, int]
     gain: float
     accuracies: list[tuple[float, float]]
+    ties: list[float]
     ms: dict[str, float]
     megabytes: dict[str, float]
     memory: int
@@ -213,17 +215,40 @@ def compare(model: ClipModel, images: Any, pool: Any, n_texts: int, precision: e
         zip([session.heads.textspan(*head, n_draws=0) for head in heads], found["spans"], strict=True)
     )
     wanted = [session.ablation.run(one, task).after.top1 for one in removed]
+    pages = [one["top1"] for one in found["decided"]]
+    tied = ties(session, task, removed, [one["classes"] for one in found["decided"]])
     session.close()
     return Compared(
         difference=found["difference"]["ref"],
         rounded=found["difference"].get("whole", {}),
         heads_described=(sum(span.order.tolist() == page["order"] for span, page in spans), len(heads)),
         gain=max(float(np.abs(np.subtract(span.gains, page["gains"])).max()) for span, page in spans),
-        accuracies=list(zip(wanted, found["accuracies"], strict=True)),
+        accuracies=list(zip(wanted, pages, strict=True)),
+        ties=tied,
         ms=found["ms"],
         megabytes={key: content["sent"] / 1e6 for key, content in said["contents"].items()},
         memory=said["model"]["memory"],
     )
+
+
+def ties(
+    session: clipviz.Session, task: Task, removed: Sequence[Ablation], decided: Sequence[Sequence[int]]
+) -> list[float]:
+    """Return the distance of the two best cosines of each labelled image that is `decided` otherwise than in Python."""
+    found = []
+    for image in range(len(session.images)):
+        if task.label(image) < 0:
+            continue
+        desk = session.ablation.desk(task, image)
+        assert desk is not None
+        for ablation, classes in zip(removed, decided, strict=True):
+            logits, length = (desk.mean if ablation.how == "mean" else desk.zero).after(
+                session.ablation.on_desk(ablation)
+            )
+            best = (logits / length).topk(2)
+            if int(best.indices[0]) != classes[image]:
+                found.append(float(best.values[0] - best.values[1]))
+    return found
 
 
 def in_node(**asked: Any) -> Any:
@@ -266,7 +291,8 @@ def row(name: str, precision: str, found: Compared) -> Sequence[str]:
         *(f"{share[key]:.0e}" for key in keys),
         f"{same} of {of}",
         f"{found.gain:.0e}",
-        f"{found.n_same_accuracies} of {len(found.accuracies)}",
+        f"{found.n_same_accuracies} of {len(found.accuracies)}"
+        + (f"; {len(found.ties)} images within {max(found.ties):.0e} of a tie" if found.ties else ""),
         ", ".join(f"{far[key]:.0e}" for key in ("cosine", "heads", "tokens")) if far else "–",
     )
 
