@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from clipviz.models.forward_lock import turn
 from clipviz.models.zoo import Partner
 
 
@@ -21,7 +22,8 @@ def untrained_module(module: nn.Module, seed: int = 0) -> nn.Module:
 
     Parameters that belong to no such layer, for instance position embeddings, are drawn as ViTs draw them.
     """
-    network = copy.deepcopy(module)
+    with turn(module):  # without the hooks of a pass in another thread
+        network = copy.deepcopy(module)
     fresh: set[int] = set()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from clipviz import extras
 from clipviz.models.clip import ClipModel
+from clipviz.models.forward_lock import turn
 from clipviz.models.towers.recording import Recorder, listening
 from clipviz.page.packing import halves
 from clipviz.values import TowerWeights
@@ -77,7 +78,9 @@ def in_precision(model: ClipModel, precision: Precision) -> ClipModel:
         raise ValueError(f"expected precision {' or '.join(map(repr, PRECISIONS))}, got {precision!r}")
     if precision == "float32" and model.device.type == "cpu" and model.dtype == torch.float32:
         return model
-    network = copy.deepcopy(model.network).to("cpu").float()
+    with turn(model.visual):  # a session that still reads its images hooks the network at every pass
+        network = copy.deepcopy(model.network)
+    network = network.to("cpu").float()
     if precision == "float16":
         with torch.no_grad():
             for number in (*network.parameters(), *network.buffers()):

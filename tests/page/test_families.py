@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import threading
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from clipviz.models.towers.recording import Recorder, listening
 from clipviz.page import export, packing
 from clipviz.session import Session
 from clipviz.values import Ablation
@@ -123,6 +125,29 @@ def test_half_precision_rounds_the_model_and_not_what_is_said_of_it():
     assert packing.packed({"matrix": model.visual.proj.detach().numpy()})[1]["matrix"]["dtype"] == "float32"
     with pytest.raises(ValueError, match="expected precision 'float32' or 'float16', got 'int8'"):
         export.in_precision(model, "int8")
+
+
+def test_a_network_is_copied_between_two_passes_of_a_session():
+    """A session that still reads its images has hooks on the network; these hold what cannot be copied."""
+    model = with_texts("class token")
+    hooked, go = threading.Event(), threading.Event()
+
+    def read():
+        with listening(Recorder(model.tower, keep_tokens=True)):
+            hooked.set()
+            go.wait(10)
+
+    reading = threading.Thread(target=read)
+    reading.start()
+    hooked.wait(10)
+    threading.Timer(0.2, go.set).start()  # the copy waits for its turn
+    copied = export.in_precision(model, "float16")
+    reading.join()
+    hooks = [
+        module for module in copied.network.modules() if module._forward_hooks or module._forward_pre_hooks
+    ]
+    assert go.is_set()
+    assert hooks == []
 
 
 def test_contents_are_cut_into_parts_that_hosts_take(tmp_path, monkeypatch):
