@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import random
+import sys
 import time
+import types
 import weakref
 
 import pytest
@@ -29,6 +31,21 @@ def test_nothing_is_built_before_it_is_opened(session):
     desks = Desks(session)
     assert not desks.built
     assert desks.panel is None
+    desks.close()
+
+
+def test_where_scripts_are_served_from_cells_alone_every_desk_is_built_with_the_row(session, monkeypatch):
+    running = types.SimpleNamespace(running_in_notebook=lambda: True)
+    monkeypatch.setitem(sys.modules, "marimo", running)
+    desks = Desks(session)
+    assert list(desks.built) == list(DESKS)
+    assert all(panel.closed for panel in desks.built.values())
+    session.wait(60)
+    assert not any(panel.view for panel in desks.built.values())  # nothing has been computed
+    words = desks.built["words"]
+    assert desks.show("words") is words
+    session.wait(60)
+    assert words.view["selection"]
     desks.close()
 
 

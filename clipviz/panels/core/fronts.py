@@ -18,6 +18,14 @@ def answered() -> bool:
     return bool(kernel.get_parent("shell").get("content", {}).get("allow_stdin", True))
 
 
+def serves_late() -> bool:
+    """Return whether the scripts of widgets that are made between cells reach the browser. marimo serves only those
+    that are made while a cell runs.
+    """
+    marimo = sys.modules.get("marimo")
+    return marimo is None or not marimo.running_in_notebook()
+
+
 def bare(state: dict[str, Any]) -> dict[str, Any]:
     """Return the part of a widget's state that says what it is, which is all that a run without a front end keeps."""
     return {name: value for name, value in state.items() if name.startswith(("_model", "_view"))}

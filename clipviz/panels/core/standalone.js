@@ -239,6 +239,9 @@ const notes = (told, answers, fixed) => {
       delete document.body.dataset.asked;
     }, 2500);
   };
+  document.addEventListener("pointerdown", (/** @type {On<PointerEvent>} */ { target }) => {
+    if (target.closest(":is(button, input, select):disabled")) tell();
+  });
   return { about, asked, tell };
 };
 

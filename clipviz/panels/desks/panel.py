@@ -8,6 +8,7 @@ from typing import Any
 import traitlets
 
 from clipviz.panels.core.base import DESKS, Desk
+from clipviz.panels.core.fronts import serves_late
 from clipviz.panels.core.scripts import REFERENCE, Scripted, script, style
 from clipviz.session import Board, Session
 
@@ -30,6 +31,9 @@ class Desks(Scripted):
         self.session, self.board = session, Board.of(session)
         self.built: dict[str, Desk] = {}
         super().__init__(desks=[[name, desk.title, desk.question] for name, desk in DESKS.items()])
+        if not serves_late():
+            for name in DESKS:
+                self._close(self._build(name))
         self.observe(self._opened, "shown")
         remembered = self.board.join(self).get("shown")
         if isinstance(remembered, str) and remembered in DESKS:
@@ -52,8 +56,7 @@ class Desks(Scripted):
 
     def _opened(self, change: dict[str, Any]) -> None:
         for panel in self.built.values():
-            self.board.unwatch(panel)
-            panel.closed = True  # its background reading stops, so that the next desk does not wait for it
+            self._close(panel)
         name = change["new"]
         self.board.note(self.name, {"shown": name} if name in DESKS else {})
         if name not in DESKS:
@@ -64,8 +67,16 @@ class Desks(Scripted):
             self.board.watch(self.built[name])
             self.board.refresh()
         else:
-            self.built[name] = DESKS[name](self.session)
+            self._build(name)
         self.panel = self.built[name]
+
+    def _build(self, name: str) -> Desk:
+        panel = self.built[name] = DESKS[name](self.session)
+        return panel
+
+    def _close(self, panel: Desk) -> None:
+        self.board.unwatch(panel)
+        panel.closed = True  # its background reading stops, so that the next desk does not wait for it
 
     def close(self) -> None:
         """Close every desk that was created."""
