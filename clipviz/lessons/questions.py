@@ -22,7 +22,7 @@ class Question:
 
     because: the explanation shown after the answer. unit: the unit in question, such as "head L4·H6". truth: the
     truth in the world, "" if unknown. on_scale: the options are the steps of a slider, and those at most `slack`
-    steps from the right one also count as right.
+    steps from the right one also count as right; measured: the exact value on a scale, "" if it is a step.
     """
 
     words: str
@@ -34,6 +34,7 @@ class Question:
     truth: str = ""
     on_scale: bool = False
     slack: int = 0
+    measured: str = ""
 
     def is_right(self, option: int) -> bool:
         """Return whether an option counts as right; -1, for no choice, does not."""

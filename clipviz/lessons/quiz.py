@@ -281,4 +281,7 @@ def _on_scale(
     options = tuple(Option(form.format(low + i * step)) for i in range(n_steps))
     right = min(n_steps - 1, max(0, round((measured - low) / step)))
     said = f"Measured: {form.format(measured)}. {because}".strip()
-    return Question(words, tuple(pictures), options, right, said, truth=truth, on_scale=True, slack=slack)
+    exact = form.format(measured)
+    return Question(
+        words, tuple(pictures), options, right, said, truth=truth, on_scale=True, slack=slack, measured=exact
+    )

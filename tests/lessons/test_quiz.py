@@ -251,6 +251,8 @@ def test_a_prediction_is_a_quiz_of_one_question(session):
     assert [option.words for option in number.questions[0].options][:3] == ["0%", "10%", "20%"]
     assert number.answer(0, 7) == "Right. Measured: 63%. See below."
     assert number.score().chance == pytest.approx(3 / 11)
+    assert number.show().data()["answer"]["measured"] == "63%"  # and not 60%, the nearest step
+    number.show().close()
     assert predict(session, "?", scale=(0, 1, 0.1), measured=0.63).answer(0, 8).startswith("Wrong. ")
 
 

@@ -81,6 +81,7 @@ def test_a_committed_answer_stays_and_is_answered_with_what_was_measured(shown):
         "chosen": 2,
         "fits": False,
         "best": 1,
+        "measured": "b",
         "right": [1],
         "because": "b was measured.",
         "truth": "b",

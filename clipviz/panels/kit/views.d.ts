@@ -573,11 +573,12 @@ interface QuizOption {
   tiles: number[];
 }
 
-/** What is shown after a question has been answered. right: the options that count as right; best: the right one. */
+/** What is shown after a question has been answered. right: the options that count as right; best: the right one; measured: what was measured, which on a scale may lie between two steps. */
 interface QuizAnswer {
   chosen: number;
   fits: boolean;
   best: number;
+  measured: string;
   right: number[];
   because: string;
   truth: string;

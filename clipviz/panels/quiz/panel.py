@@ -53,6 +53,8 @@ if TYPE_CHECKING:
         @property
         def on_scale(self) -> bool: ...
         @property
+        def measured(self) -> str: ...
+        @property
         def chance(self) -> float: ...
         def is_right(self, option: int) -> bool: ...
 
@@ -164,6 +166,7 @@ def _answer(asked: Asked, given: int) -> QuizAnswer:
         "chosen": given,
         "fits": asked.is_right(given),
         "best": asked.right,
+        "measured": asked.measured or asked.options[asked.right].words,
         "right": [at for at in range(len(asked.options)) if asked.is_right(at)],
         "because": asked.because,
         "truth": asked.truth,

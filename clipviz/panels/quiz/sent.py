@@ -17,11 +17,14 @@ class QuizOption(TypedDict):
 
 
 class QuizAnswer(TypedDict):
-    """What is shown after a question has been answered. right: the options that count as right; best: the right one."""
+    """What is shown after a question has been answered. right: the options that count as right; best: the right one;
+    measured: what was measured, which on a scale may lie between two steps.
+    """
 
     chosen: int
     fits: bool
     best: int
+    measured: str
     right: list[int]
     because: str
     truth: str

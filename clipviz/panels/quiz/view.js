@@ -66,14 +66,14 @@ const choices = (view, url, chosen) =>
     );
   });
 
-/** A place on the slider's track. @param {QuizView} view @param {number} at @param {string} kind */
-const flag = ({ options }, at, kind) => {
+/** A place on the slider's track. @param {QuizView} view @param {number} at @param {string} words */
+const flag = ({ options }, at, words) => {
   const share = at / (options.length - 1);
   return h(
     "span",
-    { class: `flag ${kind}`, style: { left: `calc(8px + (100% - 16px) * ${share})` } },
+    { class: `flag ${words.split(" ")[0]}`, style: { left: `calc(8px + (100% - 16px) * ${share})` } },
     h("i"),
-    h("span", { class: share > 0.8 ? "end" : share < 0.2 ? "start" : "" }, `${kind} ${options[at].words}`),
+    h("span", { class: share > 0.8 ? "end" : share < 0.2 ? "start" : "" }, words),
   );
 };
 
@@ -107,8 +107,10 @@ const slider = (view, chosen) => {
     h("span", {}, options[0].words),
     h("span", {}, options[options.length - 1].words),
   );
-  const above = answer ? flag(view, answer.best, "measured") : value;
-  const below = answer ? h("div", { class: "below" }, flag(view, answer.chosen, "yours")) : ends;
+  const above = answer ? flag(view, answer.best, `measured ${answer.measured}`) : value;
+  const below = answer
+    ? h("div", { class: "below" }, flag(view, answer.chosen, `yours ${options[answer.chosen].words}`))
+    : ends;
   return h("div", { class: "slider num" }, h("div", { class: "above" }, above), range, below);
 };
 
@@ -158,14 +160,17 @@ const steps = (api, { at, states }) => {
 };
 
 /** What is said once a question has been answered. @param {QuizView} view @returns {Child[]} */
-const verdict = ({ answer, options, on_scale: onScale }) => {
+const verdict = ({ answer, on_scale: onScale }) => {
   if (!answer) return [];
-  const best = onScale ? options[answer.best].words : letter(answer.best);
   return [
     h(
       "h3",
       {},
-      answer.fits ? "Right." : onScale ? `The answer is ${best}.` : `Not this one: the answer is ${best}.`,
+      answer.fits
+        ? "Right."
+        : onScale
+          ? `The answer is ${answer.measured}.`
+          : `Not this one: the answer is ${letter(answer.best)}.`,
     ),
     h("p", {}, answer.because),
     answer.truth ? h("p", {}, answer.truth) : null,
