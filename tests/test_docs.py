@@ -92,6 +92,8 @@ def test_what_is_wrong_with_a_built_site_is_told(tmp_path, monkeypatch):
         "a/index.html: a formula is left between $$",
         "board/index.html: another page is in the board's place",
     ]
+    remark = "griffe: clipviz/lens/a.py:1: Failed to get 'exception: description' pair"
+    assert built.remarks(f"Build started\n{remark}\nNo issues found") == [remark]
 
 
 def test_long_names_in_tables_may_be_broken():

@@ -123,6 +123,7 @@ def best_buddies(
     Raises:
         ValueError: k is below 1, or the table holds NaN.
 
+    Examples:
         best_buddies(torch.tensor([[.9, .1], [.2, .8]]), k=1)     # [[0, 0], [1, 1]]
     """
     if torch.isnan(correlation).any():

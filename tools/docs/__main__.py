@@ -46,6 +46,11 @@ def dead_links(site: Path, without: tuple[str, ...] = ()) -> list[str]:
     return dead
 
 
+def remarks(said: str) -> list[str]:
+    """What the reader of docstrings remarks, which the generator prints and does not count as a warning."""
+    return [line for line in said.splitlines() if line.startswith(("griffe:", "mkdocstrings:"))]
+
+
 def problems(site: Path) -> list[str]:
     """What is wrong with the site that was built: dead links, formulas left as written, a page in the board's place."""
     found = [
@@ -70,9 +75,13 @@ def main(arguments: list[str] | None = None) -> None:
     if not options.no_board:
         publish_board()
     write(ROOT / "build" / "docs")
-    subprocess.run([sys.executable, "-m", "zensical", "build", "--strict", "--clean"], cwd=ROOT, check=True)
+    command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean"]
+    made = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    print(made.stdout, flush=True)
+    if made.returncode:
+        sys.exit(made.returncode)
     site = Path(ROOT, "build", "site")
-    if wrong := problems(site):
+    if wrong := [*remarks(made.stdout), *problems(site)]:
         sys.exit("\n".join(wrong))
     print(f"{site}: {sum(1 for _ in site.rglob('*.html'))} pages")
     if options.serve:

@@ -1,0 +1,1 @@
+"""The board: its panels as one widget."""
