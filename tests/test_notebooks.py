@@ -173,6 +173,20 @@ def test_a_notebook_runs(executed, stem):
 
 
 @pytest.mark.slow
+def test_a_board_that_nobody_answers_leaves_its_saved_page(executed):
+    shown = [
+        output.data
+        for cell in executed["dashboard"]
+        for output in cell.get("outputs", [])
+        if "data" in output
+    ]
+    (page,) = [data["text/html"] for data in shown if 'class="clipviz-output"' in data.get("text/html", "")]
+    assert 200_000 < len(page) < 500_000
+    assert page.count('src="data:image/webp') == 3
+    assert not [data for data in shown if "application/vnd.jupyter.widget-view+json" in data]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("stem", LESSONS)
 def test_a_lesson_asks_before_it_tells_and_scores_both_students(executed, stem):
     (told,) = [
