@@ -28,6 +28,7 @@ from few_texts import COMMON
 import clipviz
 from clipviz import panels
 from clipviz.analysis.collection import classifiers, image_codes
+from clipviz.analysis.cues import words
 from clipviz.analysis.generation import inversion
 from clipviz.analysis.heads import labels
 from clipviz.analysis.rosetta import dictionaries, matching, mining
@@ -344,6 +345,7 @@ if __name__ == "__main__":
     in_steps = labels.label_in_steps  # devices do not depend on how many draws or starts there are
     labels.label_in_steps = lambda *own, **__: in_steps(*own[:4], n_draws=4)
     inversion.N_STARTS = 6
+    words.N_ROTATIONS = 4
     image_codes.STEP = 600.0  # the same batches, and so the same versions, however slow a device is
     evaluation.DEMO_MASKS, evaluation.DEMO_BIRDS = 2, 8
     style.save = lambda *_, **__: []  # figures are drawn from numbers that are compared

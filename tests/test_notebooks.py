@@ -27,8 +27,9 @@ __import__("os").chdir({folder!r})
 """What `%reset` does, without walking all objects of torch for those that nothing refers to."""
 COARSE = """"png"
 %config InlineBackend.rc = {"figure.dpi": 40}
-%config InlineBackend.print_figure_kwargs = {"bbox_inches": None}"""
-"""Drawn once, not a second time to find the margins, and in few pixels."""
+%config InlineBackend.print_figure_kwargs = {"bbox_inches": None}
+__import__("clipviz.analysis.heads.labels", fromlist=["labels"]).N_DRAWS = 20"""
+"""Drawn once, not a second time to find the margins, and in few pixels; heads labelled as by `few_rotations`."""
 SMALLER = {
     "chapter2": {
         '"retina"': COARSE,

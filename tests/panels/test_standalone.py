@@ -19,6 +19,8 @@ from clipviz.panels.core.stored import UNFINISHED, Answer, Kept, Store, key
 from clipviz.panels.heads.panel import Heads
 from clipviz.panels.words.panel import Words
 
+pytestmark = pytest.mark.usefixtures("few_rotations")
+
 
 @pytest.fixture
 def panel(lend, model):

@@ -11,6 +11,8 @@ import clipviz
 from clipviz.session import answers
 from clipviz.values.tables import Table
 
+pytestmark = pytest.mark.usefixtures("few_rotations")
+
 TOPICS = ("images", "texts", "heads", "maps", "ablation", "neurons", "cues", "rosetta", "generator")
 PLAIN = {"None", "bool", "int", "float", "str", "tuple", "range", "Head", "Iterator", "Tensor"}
 """Numbers, names and vectors, which other questions take."""

@@ -21,6 +21,8 @@ import clipviz
 from clipviz import Ablation
 from clipviz.session import cells
 
+pytestmark = pytest.mark.usefixtures("few_rotations")
+
 TEXTS = [*COMMON, "a car", "a star"]
 
 

@@ -12,6 +12,8 @@ from PIL import Image
 import clipviz
 from clipviz.demo import images as demo
 
+pytestmark = pytest.mark.usefixtures("few_rotations")
+
 TEXTS = [*COMMON, "a car", "a star"]
 N = 30
 

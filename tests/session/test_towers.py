@@ -15,6 +15,8 @@ from clipviz.lens import ablate
 from clipviz.values import Ablation
 from tests.models.families import with_texts
 
+pytestmark = pytest.mark.usefixtures("few_rotations")
+
 TEXTS = [*COMMON, "a car", "a blue square"]
 N_IMAGES = 20
 
