@@ -61,10 +61,10 @@ def wholes(name: str, numbers: Any, most: int = MOST_NUMBERS) -> tuple[int, ...]
         raise ValueError(
             f"expected {name} as a list of whole numbers, got {numbers!r}; write [5] for a single one"
         )
-    found = () if _longer(numbers, most) else tuple(whole(name, one) for one in islice(numbers, most + 1))
-    if len(found) > most or _longer(numbers, most):
+    given = () if _longer(numbers, most) else tuple(islice(numbers, most + 1))
+    if len(given) > most or _longer(numbers, most):
         raise ValueError(f"expected at most {most:,} {name}, got more; choose fewer")
-    return found
+    return tuple(whole(name, one) for one in given)
 
 
 def _longer(numbers: Any, most: int) -> bool:
