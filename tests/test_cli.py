@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -142,3 +143,31 @@ def test_a_folder_of_somebody_else_is_refused(capsys, tmp_path, monkeypatch):
     assert cli.main(["demo", "--dry-run", "--folder", str(tmp_path)]) == 2
     assert "which belongs to another user" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_doctor_names_what_each_extra_gives_and_what_publishing_needs(capsys, monkeypatch):
+    from clipviz import extras
+
+    monkeypatch.setattr(
+        cli.shutil, "which", lambda name: "/bin/shell" if name == "chromium-headless-shell" else None
+    )
+    found = extras.importlib.util.find_spec
+    monkeypatch.setattr(
+        extras.importlib.util, "find_spec", lambda name, *a: None if name == "onnx" else found(name, *a)
+    )
+    assert cli.main(["doctor"]) == 0
+    told = capsys.readouterr().out
+    for name, extra in extras.EXTRAS.items():
+        assert f"[{name}]" in told
+        assert f"{extra.gives}: " in told
+    lines = {line[2:20].strip(): line[20:].strip() for line in told.splitlines()}
+    assert lines["browser for tests"] == "/bin/shell"
+    assert lines["clipviz publish"] == "onnx is not installed; pip install 'clipviz[web]'"
+
+
+def test_every_extra_of_the_package_is_described():
+    from clipviz import extras
+
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    listed = re.search(r"(?s)\[project.optional-dependencies\]\n(.*?)\n\n", text).group(1)
+    assert set(re.findall(r"(?m)^(\w+) =", listed)) - {"all", "dev"} == set(extras.EXTRAS)

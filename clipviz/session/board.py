@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from clipviz.lens.cues import Attack
     from clipviz.models.bundle import TourStep
 
+WITH_POOL = 8
+"""The cost of a panel's remaining work while texts are encoded, which can take minutes: other panels come first."""
 Rest = Callable[[], Any]
 """What a panel still has to do after others are shown; it returns further work, or None."""
 
@@ -235,8 +237,9 @@ class Board:
                 return
             cost, _, self._serving, work = heapq.heappop(waiting)
             rest = work() if self._serving in self._watchers else None
-            if rest is not None:  # it runs after the panels of the next cost
-                heapq.heappush(waiting, (cost + 1, next(turn), self._serving, rest))
+            if rest is not None:  # it runs after the panels of the next cost, or after all that need no pool
+                later = cost + 1 if self.pool_ready else max(cost + 1, WITH_POOL)
+                heapq.heappush(waiting, (later, next(turn), self._serving, rest))
         self._serving = None
         self._seconds = time.perf_counter() - started
 

@@ -11,6 +11,7 @@ from few_texts import COMMON
 from PIL import Image
 
 import clipviz
+from clipviz.analysis.collection.text_pool import TextPool
 from clipviz.demo import images as demo
 from clipviz.lens import textspan
 from clipviz.models.bundle import TourStep
@@ -128,6 +129,31 @@ def test_other_heads_are_described_between_clicks(session, monkeypatch):
     assert not searched
     ask(panel, {"layer": 3, "head": 1})
     assert len(searched) == 1
+
+
+def test_images_and_map_are_shown_before_the_texts_of_the_pool_are_encoded(model, monkeypatch):
+    session = clipviz.Session(model, demo().subset(range(6)), TEXTS, background=False)
+    session.select(text="a red circle", image=2, layer=5, head=1)
+    shown = {}
+    step = TextPool._step
+
+    def watched(pool):
+        if session._state.worker.here and not shown:
+            shown.update({panel.name: dict(panel.view) for panel in panels})
+        return step(pool)
+
+    monkeypatch.setattr(TextPool, "_step", watched)
+    panels = []
+    with session._state.worker._wake:  # no panel is computed before all of them are there
+        panels += [TextSpan(session), Heatmap(session), Heads(session), ImageGallery(session)]
+    session.wait(60)
+    assert len(shown["images"]["ids"]) == 6
+    assert shown["heatmap"]["cosine"] == shown["heads"]["cosine"] is not None
+    assert shown["textspan"]["message"] == textspan_panel.ENCODING
+    assert panels[0].view["rows"]
+    assert panels[0].view["message"] == ""
+    assert panels[1].view["context"]["nearest"]
+    session.close()
 
 
 def test_a_closed_panel_describes_no_further_heads(session):

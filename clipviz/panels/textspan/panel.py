@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clipviz.panels.core.base import Panel
+from clipviz.panels.core.base import Computed, Panel
 from clipviz.panels.core.options import fixed
 from clipviz.panels.core.requests import Request
 from clipviz.panels.core.scripts import script, style
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from clipviz.values import Head
 
 THUMBNAIL = 56
+ENCODING = "The texts are being encoded for this model, once."
 AHEAD = 64  # most heads described between clicks, whose answers a session remembers together
 SUGGESTED = ("background", "colour", "texture")  # roles suggested when one is typed
 
@@ -59,7 +60,15 @@ class TextSpan(Panel):
         own = tuple(session.heads.roles().items())
         return s.layer, s.head, s.images, s.text, self.board.collection.version, own
 
-    def compute(self, selection: Selection, stale: Stale) -> tuple[TextSpanView, TextSpanArrays] | None:
+    def compute(self, selection: Selection, stale: Stale) -> Computed:
+        if self.board.pool_ready:
+            return self._shown(selection, stale)
+        waiting: TextSpanView = {"rows": [], "message": ENCODING, "role": None, "roles": []}
+        waiting["thumbnails"] = {"ids": [], "places": [], "columns": 0, "n": 0}
+        none: TextSpanArrays = {"sprite": b""}
+        return waiting, none, lambda: self._shown(selection, stale)
+
+    def _shown(self, selection: Selection, stale: Stale) -> Computed:
         view, ids = self._described(selection)
         if stale():
             return None
