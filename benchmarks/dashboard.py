@@ -72,10 +72,10 @@ def run() -> list[dict[str, Any]]:
         neurons = sorted(opened.page.evaluate(NEURON, place) for place in (1, 4, 2, 7, 5, 9, 3, 8, 6))
         context.close()
     return [
-        row("click on a head to texts and map painted, median ms", times[len(times) // 2], 100),
-        row("click on a neuron to its images painted, median ms", neurons[len(neurons) // 2], 100),
+        row("click on a head to texts and map painted, median ms", times[len(times) // 2], 40),
+        row("click on a neuron to its images painted, median ms", neurons[len(neurons) // 2], 50),
         row("kernel messages while hovering", sent, 0),
         row("first display of the largest panel, MB", largest / 1e6, 1),
         row("scripts and style sheets of a whole board, MB", scripts / 1e6, 0.25),
-        row("open the notebook to everything painted, warm, s", first, 15),
+        row("open the notebook to everything painted, warm, s", first, 5),
     ]

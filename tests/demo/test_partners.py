@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from clipviz.demo.partners import load_net
+from clipviz.demo.partners import ASSETS, load_net
+from tools.demo import partners
 from tools.demo.partners import world_scenes
 
 
@@ -34,3 +35,15 @@ def test_the_masked_autoencoder_paints_hidden_patches_better_than_their_mean(sce
     patches = (patches - patches.mean(2, keepdim=True)) / (patches.var(2, keepdim=True) + 1e-2).sqrt()
     loss = load_net("vit").loss(images, torch.Generator().manual_seed(0))
     assert loss < 0.6 * patches.square().mean()
+
+
+@torch.no_grad()
+def test_weights_in_eight_bits_take_half_the_space_and_answer_alike(scenes, tmp_path):
+    partners.main(["cnn", "--narrow", "--out", str(tmp_path / "cnn.safetensors")])
+    assert (tmp_path / "cnn.safetensors").stat().st_size < 0.55 * (ASSETS / "cnn.safetensors").stat().st_size
+    images = (scenes[0][:60] - 0.5) / 0.25
+    whole, narrow = load_net("cnn")(images), load_net("cnn", tmp_path / "cnn.safetensors")(images)
+    for question, logits in whole.items():
+        same = (logits.argmax(1) == narrow[question].argmax(1)).float().mean()
+        assert same > 0.95, question
+        assert not torch.equal(logits, narrow[question])

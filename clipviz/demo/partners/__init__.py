@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from clipviz.demo.partners.nets import MaskedViT, SmallResNet
-from clipviz.models.checksummed import open_network, write_weights
+from clipviz.models.checksummed import narrowed, open_network, write_weights
 
 ASSETS = Path(__file__).parent / "assets"
 NETS: dict[str, type[nn.Module]] = {"cnn": SmallResNet, "vit": MaskedViT}
@@ -33,8 +33,13 @@ def load_net(name: str, checkpoint: str | Path | None = None) -> nn.Module:
     return open_network(NETS[name], path, f"weights of the embedded network {name!r}", "reinstall clipviz")
 
 
-def save_net(net: nn.Module, path: str | Path) -> None:
-    """Write a network's weights atomically in half precision, with its `config` in the file's metadata."""
-    weights = {key: w.half() if w.is_floating_point() else w for key, w in net.state_dict().items()}
+def save_net(net: nn.Module, path: str | Path, eight_bits: bool = False) -> None:
+    """Write a network's weights atomically in half precision, with its `config` in the file's metadata.
+
+    eight_bits: write large matrices in eight bits with a step per row, see models.checksummed.narrowed.
+    """
+    state = net.state_dict()
+    halved = {key: w.half() if w.is_floating_point() else w for key, w in state.items()}
+    weights = narrowed(state) if eight_bits else halved
     config = json.dumps(net.config)
     write_weights(path, weights, {"config": config, "torch": torch.__version__})
