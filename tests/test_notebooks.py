@@ -211,7 +211,9 @@ def test_a_lesson_has_its_parts(stem):
     for part in ("minutes.**", "After this lesson you can", "## Exercises", "**In code.**", "**In clicks.**"):
         assert part in prose, part
     assert "## What this does not show" in prose
-    assert not re.findall(r"\d+", NAMED.sub("", prose)), "a number in the words of a lesson; compute it in a cell"
+    assert not re.findall(r"\d+", NAMED.sub("", prose)), (
+        "a number in the words of a lesson; compute it in a cell"
+    )
     assert "**In the thesis:**" in prose
     assert code.count("folded(") >= 2
     assert "predict(" in code
