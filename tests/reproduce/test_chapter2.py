@@ -127,7 +127,7 @@ def test_the_report_has_every_table_and_figure(made):
         assert (folder / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
         assert (folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert f"an even sample of {LIMIT} of" in text
-    methods = [*segmenting.METHODS, segmenting.TOKENS, segmenting.TOKENS_POOL]
+    methods = [*segmenting.METHODS, segmenting.TOKENS, segmenting.TOKENS_POOL, segmenting.TRACED]
     assert [row[0] for row in table(text, "Segmentation")[2:]] == [*methods, "method", "---", *methods]
     assert "Above the token decomposition: in pixel accuracy" in text
 

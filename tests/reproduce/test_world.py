@@ -545,7 +545,7 @@ def test_every_finding_of_the_stage_has_its_numbers(run, model):
         "appears",
     ]
     found = {row[0]: row for row in cells[2:]}
-    assert len(found) == 1 + 4 + 3 + 2 + (model.n_layers - 1) + 3 + 1
+    assert len(found) == 1 + 4 + 4 + 2 + (model.n_layers - 1) + 3 + 1
     table = seen["head_table"]
     clear = [role.clear for role in table.roles.values()]
     assert found["late heads have a label of their own"][2] == f"{np.mean(clear):.2f}"

@@ -33,8 +33,8 @@ def test_a_generator_among_the_partners_given_is_not_asked_to_look(model):
     images = clipviz.demo.images().subset(range(2))
     session = clipviz.Session(model, images, ["a dog", "a cat"], background=False)
     by_itself = SharedUnits(session, opened)
-    given = SharedUnits(session, opened, by_itself.partners)
-    assert [given.reads(name) for name in opened.concepts.models] == [True, True, True, False]
+    given = SharedUnits(session, opened, dict(by_itself.networks))
+    assert [given.networks.reads(name) for name in opened.concepts.models] == [True, True, True, False]
     for one, other in zip(given.on_image(0), by_itself.on_image(0), strict=True):
         np.testing.assert_array_equal(one, other)
     session.close()
