@@ -25,10 +25,10 @@ ASKED = """import json
 print(json.dumps([[
     {"good": [question.is_right(option) for option in range(len(question.options))], "because": question.because,
      "truth": question.truth} for question in quiz.questions] for quiz in asked]))"""
-HEARD = """() => { window.heard = '';
+HEARD = """() => { window.heardOfLesson = '';
   const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
   kernel.anyMessage.connect((_, m) => { if (m.direction === 'recv' && m.msg.header.msg_type.startsWith('comm'))
-    window.heard += JSON.stringify(m.msg); }); }"""
+    window.heardOfLesson += JSON.stringify(m.msg); }); }"""
 
 
 def cells_of(stem):
@@ -61,7 +61,7 @@ def sat(page, panel, questions, good, known):
         expect(panel).to_have_attribute("data-best", "")
         words = [question["because"], *filter(None, [question["truth"]])]
         if good is False:  # the first to sit it
-            held = page.evaluate("() => window.heard + document.documentElement.outerHTML")
+            held = page.evaluate("() => window.heardOfLesson + document.documentElement.outerHTML")
             new = [one for one in words if not any(one in told for told in known)]
             assert not [one for one in new if json.dumps(one)[1:-1] in held or one in held]
             known += words
