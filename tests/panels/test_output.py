@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import base64
 import gzip
+import io
 import re
 import types
 
 import IPython
 import ipywidgets
+import numpy as np
 import pytest
 from few_texts import COMMON
+from PIL import Image
 
 import clipviz
 from clipviz.demo import images as demo
 from clipviz.panels import Heads
-from clipviz.panels.core import fronts
+from clipviz.panels.core import fronts, pictures
 from clipviz.panels.core.scripts import Kit
 from clipviz.panels.tour.panel import Tour
 
@@ -113,3 +116,14 @@ def test_a_panel_that_shows_nothing_says_why(session, kernel):
     session.wait(60)
     panel.view = {}
     assert "shows nothing to save" in panel._repr_mimebundle_()["text/html"]
+
+
+def test_a_sheet_in_a_saved_page_is_small_and_shows_the_same_pictures():
+    sheet, columns = demo().sprite(range(24), 56, 6)
+    compact = pictures.compact(sheet)
+    assert len(compact) < 0.7 * len(sheet)
+    before, now = (np.asarray(pictures.cut(one, 56, columns, 24), float) for one in (sheet, compact))
+    assert np.abs(before - now).mean() < 6
+    wide = io.BytesIO()
+    Image.new("RGB", (pictures.WEBP_SIDE + 1, 1)).save(wide, "JPEG")
+    assert pictures.compact(wide.getvalue()) == wide.getvalue()

@@ -69,7 +69,8 @@ def in_cell(
     name = f"clipviz-{hashlib.sha256(page).hexdigest()[:12]}"
     script = OPEN.replace("NAME", name).replace("TITLE", json.dumps(title.replace("<", "‹")))
     seen = "".join(picture(panel) for panel in pictured)
-    told = "A picture: this viewer runs no scripts. The notebook, opened in Jupyter or nbviewer, shows more."
+    still = "A picture: this" if seen else "This"
+    told = f"{still} viewer runs no scripts. The notebook, run in Jupyter or opened in nbviewer, shows the panel."
     return (
         f'<div id="{name}" class="clipviz-output"><div data-picture>{seen}<p><small>{told}</small></p></div>'
         f"<script>{script.replace('PACKED', packed)}</script></div>"

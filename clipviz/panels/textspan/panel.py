@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from clipviz.panels.core import pictures
 from clipviz.panels.core.base import Computed, Panel
 from clipviz.panels.core.options import fixed
 from clipviz.panels.core.requests import Request
@@ -89,6 +90,7 @@ class TextSpan(Panel):
         every = sorted({i for _, ids in found.values() for row in ids for i in row})
         place = {image: i for i, image in enumerate(every)}
         sheet, columns = self.board.images.sprite(every, THUMBNAIL, 24)
+        sheet = pictures.compact(sheet) if sheet else sheet
 
         def texts(s: Selection) -> Answer:
             view, ids = found[s.layer, s.head]
