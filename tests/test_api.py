@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import json
 import os
 import re
 import subprocess
@@ -103,8 +104,10 @@ for name in sys.stdin.read().split():
 
 def said():
     """Dotted names below clipviz in pages, notebooks and the texts that the package shows, docstrings aside."""
-    pages = [*(ROOT / "docs").rglob("*.md"), *(ROOT / "notebooks").glob("*.ipynb"), ROOT / "README.md"]
-    texts = [re.sub(r'(?m)^[\s"]*(from|import) clipviz.*$', "", page.read_text("utf-8")) for page in pages]
+    pages = [page.read_text("utf-8") for page in [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]]
+    for notebook in (ROOT / "notebooks").glob("*.ipynb"):
+        pages += ["".join(cell["source"]) for cell in json.loads(notebook.read_text("utf-8"))["cells"]]
+    texts = [re.sub(r"(?m)^\s*(from|import) clipviz.*$", "", page) for page in pages]
     for path in (path for path in (ROOT / "clipviz").rglob("*.py") if path.name != "__init__.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         shown = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}

@@ -1,19 +1,29 @@
-"""Every notebook runs from top to bottom, says nothing on stderr, and is kept without outputs; lessons are answered.
+"""Every notebook runs from top to bottom, says nothing on stderr, and is kept with what it shows; lessons are answered.
 
 They share one kernel, since opening torch and the demo model takes longer than some notebooks; each starts with no
 names, its predecessor's sessions closed, in a folder of its own. They run as they are but for `SMALLER`: searches of a
-few steps, fewer images and pictures and coarser figures, since here nobody looks at what comes out.
+few steps, fewer images and pictures and coarser figures, since here nobody looks at what comes out. So the outputs that
+are kept are compared with this run but for the cells in `TELLS_LESS`; `python tools/notebooks.py --check` compares all.
 """
 
 from __future__ import annotations
 
+import base64
+import copy
+import gzip
+import io
+import json
 import re
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from tools import notebooks
+
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+LESSONS = [path.stem for path in NOTEBOOKS if path.stem.startswith("lesson")]
 LIMIT = 600  # seconds a cell, so that a hang is an error
 ANEW = """\
 for _name, _value in [*globals().items()]:
@@ -81,6 +91,21 @@ SMALLER = {
     },
 }
 """Stem -> what stands in its code -> what is run instead."""
+TELLS_LESS = {
+    "chapter2": (6,),
+    "chapter3": (1, 4, 8, 12),
+    "chapter4": (2,),
+    "lesson3_shortcut": (5, 7),
+    "lesson5_drag": (1, 7),
+    "lesson6_own_model": (1, 2, 8, 9, 10),
+    "rosetta_in_your_hands": (9,),
+    "world": (11, 15),
+}
+"""Stem -> the code cells, counted from 1, whose words or tables are other ones where `SMALLER` is run."""
+
+MOST = 1_500_000
+MOST_TOGETHER = 6_000_000
+"""Bytes that a notebook may have with its outputs, and all of them."""
 
 
 NAMED = re.compile(
@@ -88,7 +113,6 @@ NAMED = re.compile(
     r"|L\d·H\d|95 of 100|500 steps|`[^`]*`"
 )
 """Numbers that name something, or that are a definition: what may stand in the words of a lesson."""
-LESSONS = [path.stem for path in NOTEBOOKS if path.stem.startswith("lesson")]
 STUDENTS = """\
 from clipviz.lessons import Quiz
 asked = [value for value in Out.values() if isinstance(value, Quiz)]
@@ -120,17 +144,56 @@ def test_there_are_notebooks():
     assert NOTEBOOKS
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_is_valid_and_kept_without_outputs(path):
+def stored(stem):
     import nbformat
 
-    notebook = nbformat.read(path, as_version=4)
+    return nbformat.read(FOLDER / f"{stem}.ipynb", as_version=4)
+
+
+def outputs_of(cells):
+    return [cell.outputs for cell in cells if cell.cell_type == "code"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_valid_and_kept_with_what_its_code_showed(path):
+    import nbformat
+
+    notebook = stored(path.stem)
     nbformat.validate(notebook)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert code
-    assert all(not cell.outputs and cell.execution_count is None for cell in code)
+    anew = f"to write its outputs anew, run: python tools/notebooks.py {path.stem}"
+    assert notebook.metadata.get("clipviz", {}).get("ran") == notebooks.code_of(notebook), anew
+    assert [cell.execution_count for cell in code] == [*range(1, len(code) + 1)], anew
+    assert sum(map(bool, outputs_of(code))) > len(code) / 2
+    stripped = copy.deepcopy(notebook)
+    notebooks.strip(stripped, path.stem)
+    assert stripped == notebook, anew
+    assert path.stat().st_size < MOST
     assert notebook.cells[0].cell_type == "markdown"
     assert notebook.cells[0].source.startswith("# ")
+
+
+def test_the_notebooks_are_small():
+    assert sum(path.stat().st_size for path in NOTEBOOKS) < MOST_TOGETHER
+
+
+@pytest.mark.parametrize("stem", LESSONS)
+def test_the_outputs_kept_of_a_lesson_give_no_answer_away(stem):
+    shown = [output for cell in outputs_of(stored(stem).cells) for output in cell]
+    pages = [at for at, one in enumerate(shown) if notebooks.PAGE in one.get("data", {}).get("text/html", "")]
+    assert len(pages) >= 3
+    for at, output in enumerate(shown):
+        if at in pages:
+            (packed,) = re.findall(r"atob\('([\w+/=]+)'", output.data["text/html"])
+            page = gzip.decompress(base64.b64decode(packed)).decode()
+            (said,) = re.findall(r'id="panels">([^<]*)<', page)
+            said = json.loads(gzip.decompress(base64.b64decode(said)))
+            asked = json.dumps(said)
+            assert '"words"' in asked
+            assert not re.search(r'"(answer|because|measured|best)"', asked)
+        elif at > pages[0]:
+            assert [*output.data] == ["text/html"], output
+            assert re.fullmatch(r"<details><summary>.*</details>", output.data["text/html"], re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +234,17 @@ def test_a_notebook_runs(executed, stem):
     assert not [text for text in bare if text.startswith("<")], bare  # objects that a notebook cannot show
     told = [output.text for output in outputs if output.output_type == "stream" and output.name == "stderr"]
     assert not [text for text in told if "Error" in text or "Warning" in text], told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stem", [path.stem for path in NOTEBOOKS])
+def test_the_outputs_kept_are_those_of_a_run(executed, stem):
+    ran = [cell for cell in executed[stem][1:] if cell.get("source") != STUDENTS]
+    found = notebooks.shown(ran, stem)
+    differ = notebooks.differences(outputs_of(stored(stem).cells), found, sizes=False)
+    less = TELLS_LESS.get(stem, ())
+    differ = {at: what for at, what in differ.items() if at not in less or what.startswith("it shows")}
+    assert not differ, notebooks.told(stem, differ)
 
 
 @pytest.mark.slow
@@ -228,3 +302,94 @@ def test_a_lesson_has_its_parts(stem):
             assert slide in ("-", "subslide")
     # An answer is measured when the cell runs, never typed in.
     assert not re.search(r"measured=[\d\"']", code)
+
+
+def drawn(side, seed):
+    import numpy as np
+    from PIL import Image
+
+    stream = io.BytesIO()
+    noise = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(stream, "PNG")
+    return base64.b64encode(stream.getvalue()).decode()
+
+
+def ran(*outputs):
+    """A notebook of one cell that shows these: a text printed, or the data of something shown."""
+    from nbformat import v4
+
+    made = [
+        v4.new_output("stream", name="stdout", text=one)
+        if isinstance(one, str)
+        else v4.new_output("display_data", data=one, metadata={})
+        for one in outputs
+    ]
+    return v4.new_notebook(cells=[v4.new_code_cell("show()", outputs=made, execution_count=1)])
+
+
+def test_what_differs_from_run_to_run_is_left_out():
+    from nbformat import v4
+
+    notebook = ran(
+        "\rReading: 3 of 9, about 2 s left",
+        "\r            \rtwo images\n",
+        {"text/plain": "<A object at 0x7fd84a413f50>", "application/vnd.jupyter.widget-view+json": {}},
+        {"image/png": drawn(64, 0), "text/plain": "<Print>"},
+        f"written to {notebooks.ROOT}/here and {tempfile.gettempdir()}/tmp1abc\n",
+        "\rReading: 4 of 9, about 1 s left",
+    )
+    (cell,) = notebook.cells
+    cell.outputs.append(v4.new_output("stream", name="stderr", text="slow"))
+    cell.metadata["execution"] = {"iopub.status.busy": "now"}
+    notebook.metadata["widgets"] = {"state": {}}
+    notebooks.strip(notebook, "world")
+    first, shown, picture, said = cell.outputs
+    assert first.text == "two images\n"
+    assert shown.data == {"text/plain": "<A object>"}
+    assert "image/jpeg" in picture.data
+    assert len(picture.data["image/jpeg"]) < len(drawn(64, 0))
+    assert said.text == "written to ./here and TEMPORARY\n"
+    assert not cell.metadata
+    assert "widgets" not in notebook.metadata
+
+
+def test_a_stale_output_is_named_with_its_notebook_and_cell():
+    before = ran("off by 2e-07, right 0.53\n", {"image/png": drawn(40, 0)})
+    again = ran("off by 3.1e-08, right 0.53\n", {"image/png": drawn(42, 1)})
+    other = ran("off by 2e-07, right 0.54\n", {"image/png": drawn(40, 0)})
+    large = ran("off by 2e-07, right 0.53\n", {"image/png": drawn(90, 0)})
+    fewer = ran("off by 2e-07, right 0.53\n")
+    kept, same, changed, grown, gone = (
+        notebooks.shown(one.cells, "world") for one in (before, again, other, large, fewer)
+    )
+    assert notebooks.differences(kept, same) == {}
+    (what,) = notebooks.differences(kept, changed).values()
+    assert "0.53" in what
+    assert "0.54" in what
+    assert "picture has" in notebooks.differences(kept, grown)[1]
+    assert notebooks.differences(kept, grown, sizes=False) == {}
+    assert notebooks.differences(kept, gone)[1] == "it shows stream, and what is kept shows stream, picture"
+    message = notebooks.told("world", {1: what})
+    assert message.startswith("world.ipynb, code cell 1: ")
+    assert message.endswith("python tools/notebooks.py world")
+
+
+def test_the_check_runs_a_notebook_and_fails_where_it_shows_something_else(tmp_path, monkeypatch, capsys):
+    import nbformat
+
+    path = tmp_path / "small.ipynb"
+    monkeypatch.setattr(notebooks, "FOLDER", tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    cells = [nbformat.v4.new_code_cell("print(6 * 7)"), nbformat.v4.new_code_cell("'seen'")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    for arguments, code, said in (
+        ([], 0, "small.ipynb: "),
+        (["--check"], 0, "as a run gives it"),
+        (["--check", "small"], 1, "code cell 1: the stream differs: expected '43\\n', got '42\\n'"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            notebooks.main(arguments)
+        assert (bool(ended.value.code), said in capsys.readouterr().out) == (bool(code), True)
+        if arguments == ["--check"]:
+            path.write_text(path.read_text().replace('"42\\n"', '"43\\n"'))
+    assert "43" in path.read_text()

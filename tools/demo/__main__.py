@@ -289,6 +289,14 @@ STEPS = (
         lambda: subprocess.run([sys.executable, "tools/gallery.py"], cwd=ROOT, check=True),
         long=True,
     ),
+    Step(
+        "notebooks",
+        "run the notebooks and keep what their cells show",
+        (*MODEL, COLLECTION, TEXTS, "clipviz/panels/**/*"),
+        ("notebooks/*.ipynb",),
+        lambda: subprocess.run([sys.executable, "tools/notebooks.py"], cwd=ROOT, check=True),
+        long=True,
+    ),
 )
 
 
