@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -12,6 +13,12 @@ from clipviz import first_run
 
 BUSY = {"status": "error", "ename": "TimeoutError", "evalue": "the panels were still busy after 0 s"}
 SHOWN = {"status": "ok", "data": {"text/plain": "None"}}
+
+
+def ended(coroutine):
+    """Run a coroutine in a thread of its own: this one's loop may belong to a browser of other tests."""
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(asyncio.run, coroutine).result()
 
 
 class Log(list):
@@ -48,7 +55,7 @@ def at_once(monkeypatch):
 def test_ready_is_said_once_the_first_view_is_on_screen():
     doing = "Encoding the texts: 64 of 3,436", "Encoding the texts: 96 of 3,436"
     channels, log = Channels((BUSY, ""), (BUSY, doing[0]), (BUSY, doing[1]), (SHOWN, "")), Log()
-    asyncio.run(first_run.painted(log, channels, 0.0))
+    ended(first_run.painted(log, channels, 0.0))
     assert log[0] == f"clipviz: the board is on screen; {doing[0]}"
     assert log[1].startswith("clipviz: the board is ready (")
     assert len(log) == 2
@@ -58,7 +65,7 @@ def test_ready_is_said_once_the_first_view_is_on_screen():
 
 def test_the_kernel_is_asked_in_passing():
     channels = Channels((SHOWN, ""))
-    asyncio.run(first_run.painted(Log(), channels, 0.0))
+    ended(first_run.painted(Log(), channels, 0.0))
     code, options = channels.sent[0]
     assert code == ""
     assert options["silent"]
@@ -67,6 +74,6 @@ def test_the_kernel_is_asked_in_passing():
 
 def test_another_error_ends_the_waiting():
     channels, log = Channels(({"status": "error", "ename": "NameError"}, "")), Log()
-    asyncio.run(first_run.painted(log, channels, 0.0))
+    ended(first_run.painted(log, channels, 0.0))
     assert channels.stopped
     assert len(log) == 1
