@@ -178,9 +178,7 @@ def recipe(
 
 
 def place_of(folder: Path, code: str) -> tuple[Path, bool]:
-    """Return the path of the notebook with this code in a folder, and whether it exists; other code gets another
-    notebook.
-    """
+    """Return the notebook's path for this code in a folder, and whether it exists; other code has another one."""
     for number in itertools.count(1):
         target = folder / (NOTEBOOK if number == 1 else f"{Path(NOTEBOOK).stem}-{number}.ipynb")
         if not target.exists():
@@ -316,9 +314,7 @@ def doctor(clear_cache: bool = False) -> int:
 
 
 def outdated(package: str, found: str) -> str:
-    """Return a warning for an installed version with known flaws, since clipviz also accepts older versions than it
-    recommends.
-    """
+    """Return a warning for an installed version with known flaws, older than those that are recommended."""
     if package == "pillow" and int(found.split(".")[0]) < 13:
         return (
             " (open only pictures that you trust: in this version a damaged JPEG can cause an "

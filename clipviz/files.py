@@ -69,9 +69,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def path_of(source: Any, what: str) -> Path:
-    """Return a path with ~ expanded. Raises ValueError, naming `what`, for a path that is empty or impossible on any
-    system.
-    """
+    """Return a path with ~ expanded. Raises ValueError, naming `what`, for an empty or impossible path."""
     try:
         text = os.fsdecode(source)
         if not text.strip():

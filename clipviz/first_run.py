@@ -122,9 +122,7 @@ async def asked(channels: Any) -> str | None:
 
 
 class Telling(NotebookClient):
-    """Runs cells in an existing kernel and forwards their printed output, such as download progress, to the server's
-    log.
-    """
+    """Runs cells in an existing kernel and forwards what they print, such as progress, to the server's log."""
 
     def __init__(self, document: nbformat.NotebookNode, log: Any, manager: Any) -> None:
         super().__init__(document, km=manager, timeout=None, allow_errors=True, store_widget_state=False)

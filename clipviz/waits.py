@@ -40,9 +40,7 @@ class Work:
 
     @property
     def line(self) -> str:
-        """The progress message, or "" when the task is done. It states the time left once there is enough data for
-        an estimate.
-        """
+        """The progress message, "" when the task is done. It states the time left once that can be estimated."""
         if self.n_done >= self.n_all:
             return ""
         said = f"{self.what}: {self.n_done:,} of {self.n_all:,}"

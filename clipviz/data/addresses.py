@@ -63,9 +63,7 @@ class RemoteSource(Plain):
         return read_image(bytes(content), near)
 
     def key(self) -> str:
-        """Return the name and what identifies the content: a checksum or ETag of the file system, or else a sample
-        of the content.
-        """
+        """Return the name and the content's identity: the file system's checksum or ETag, else a sample."""
         try:
             system = _opened(self.address)[0]
             known = system.info(self.remote)

@@ -94,9 +94,7 @@ class TarSource(Plain):
         return read_image(content, near)
 
     def key(self) -> str:
-        """Return name, position and content of the member; also the tar's size and time if the content is only
-        sampled.
-        """
+        """Return the member's name, position and content; also the tar's size and time if that is only sampled."""
         try:
             mark = mark_of_file(self.archive, self.offset, self.size)
         except OSError:
@@ -147,9 +145,7 @@ def read_parquet(path: Path, name: str, found: Found) -> None:
 
 
 def holds_pictures(path: Path) -> bool:
-    """Return whether a parquet file has an image column. A file that cannot be read counts, so that the reason is
-    reported.
-    """
+    """Return whether a parquet file has an image column, or cannot be read, so that the reason is reported."""
     try:
         return _image_column(_pyarrow().ParquetFile(path).schema_arrow) is not None
     except Exception:  # damaged files make pyarrow raise almost any error

@@ -49,9 +49,7 @@ class Cache:
         self.limit = limit
 
     def read(self, *key: str) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-        """Return the arrays stored under a key and the notes stored with them, or None if there are none or they are
-        damaged.
-        """
+        """Return the arrays and notes stored under a key, or None if there are none or they are damaged."""
         from safetensors.numpy import load
 
         path = self._path(key)

@@ -153,9 +153,7 @@ def is_table(dataset: Any) -> bool:
 
 
 def image_column(features: Mapping[str, Any], what: str) -> str:
-    """Return the column of type Image, preferring usual names, or else a column with a usual name; ValueError lists
-    the columns.
-    """
+    """Return the column of type Image, or else of a usual name; ValueError lists the columns if there is none."""
     kinds = {name: type(feature).__name__ for name, feature in features.items()}
     typed = [name for name, kind in kinds.items() if kind == "Image"]
     named = [name for name in IMAGES if name in (typed or kinds)]
@@ -213,9 +211,7 @@ def _clean(text: str) -> str:
 
 
 def parts_of(item: Any, classes: Any = None) -> tuple[Any, dict[str, str | None], str]:
-    """Return picture, words and caption of an item: a picture, (picture, label, ...) or {"image": ..., "label":
-    ...}.
-    """
+    """Return picture, words and caption of an item: a picture, (picture, label, ...) or {"image": ..., ...}."""
     if isinstance(item, Mapping):
         column = next((name for name in IMAGES if name in item), None)
         words, caption = words_of({name: value for name, value in item.items() if name != column})
@@ -239,9 +235,7 @@ def _named(words: dict[str, str | None], label: Any, classes: Any) -> dict[str, 
 
 
 def picture_of(value: Any, near: int | None = None, name: str = "item") -> Image.Image:
-    """Return an item's image as an RGB picture; the item is a picture, an array, a path, or bytes alone or in a
-    dict.
-    """
+    """Return an item's image as RGB; the item is a picture, an array, a path, or bytes alone or in a dict."""
     if isinstance(value, Mapping) and ("bytes" in value or "path" in value):
         value = value.get("bytes") or value.get("path")
     if isinstance(value, (str, Path)):

@@ -54,9 +54,7 @@ class BrokenImage(ValueError):
 
 
 def read_image(source: Path | bytes, near: int | None = None) -> Image.Image:
-    """Return the picture in a file or in bytes. With `near`, a JPEG may be decoded at a smaller size, with sides >=
-    near.
-    """
+    """Return the picture in a file or bytes. near: a JPEG may be decoded at a smaller size, with sides >= near."""
     try:
         with _opened(source) as stream:
             _check_whole(stream)
@@ -166,9 +164,7 @@ def _check_png(stream: Any) -> None:
 
 
 def _check_jpeg(stream: Any) -> None:
-    """Check that the end-of-image marker follows the first scan; it is missing if a file was truncated or filled
-    with zeros.
-    """
+    """Check that an end-of-image marker follows the first scan; truncated and zero-filled files have none."""
     stream.seek(2)
     while len(head := stream.read(4)) == 4 and head[0] == 0xFF and head[1] not in (0xD8, 0xD9):
         kind, length = head[1], int.from_bytes(head[2:], "big")

@@ -240,9 +240,7 @@ def summary(concepts: Concepts) -> str:
 
 
 def read_head(folder: str | Path) -> dict[str, Any]:
-    """Return the content of dictionary.json, including `about`, without reading the arrays. Raises ValueError as
-    `load` does.
-    """
+    """Return dictionary.json, including `about`, without reading the arrays. Raises ValueError as `load` does."""
     path = path_of(folder, "the folder of a dictionary") / HEAD
     if not path.is_file():
         raise ValueError(

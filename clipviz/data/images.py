@@ -171,9 +171,7 @@ class Images(Sequence[Image.Image]):
         return found
 
     def with_image(self, image: Any, name: str) -> Images:
-        """Return a collection with one more image at the end (a picture, an array, a path or bytes), with its name
-        as caption.
-        """
+        """Return a collection with one more image (a picture, an array, a path or bytes), captioned by its name."""
         extra = open_images([image] if isinstance(image, (str, Path)) else image)
         source = dataclasses.replace(extra._sources[0], name=str(name))  # type: ignore[type-var]
         captions = None if self.captions is None else [*self.captions, str(name)]

@@ -53,9 +53,7 @@ def mark_of_file(
 
 
 def mark_of_picture(picture: Image.Image) -> str:
-    """Return a picture's size and a hash of its pixels: all of them up to 256 x 256, or an even sample of a larger
-    one.
-    """
+    """Return a picture's size and a hash of its pixels: of all up to 256 x 256, of an even sample above."""
     sample = picture
     if picture.width * picture.height > _SIDE * _SIDE:
         size = (min(picture.width, _SIDE), min(picture.height, _SIDE))

@@ -40,9 +40,7 @@ _EXPECTED = "a folder, files, pictures, arrays, a data set, a data frame or the 
 
 
 def gather(source: Any) -> Found:
-    """Return the checked sources in `source`. Raises ValueError if its type is unsupported or nothing in it is
-    usable.
-    """
+    """Return the checked sources in `source`. Raises ValueError for unsupported types and if nothing is usable."""
     found = Found()
     if isinstance(source, (str, os.PathLike)):
         _add_path(found, source)
@@ -77,9 +75,7 @@ def gather(source: Any) -> Found:
 
 
 def expand(pattern: str) -> list[str]:
-    """Return the sorted paths that a pattern with {000..099} ranges and wildcards expands to; a plain path is
-    returned itself.
-    """
+    """Return the sorted paths that a pattern with {000..099} ranges and wildcards stands for, or a plain path."""
     parts = re.split(r"\{(\d{1,18})\.\.(\d{1,18})\}", pattern)
     ranges = [
         (range(int(low), int(high) + 1), len(low)) for low, high in zip(parts[1::3], parts[2::3], strict=True)
@@ -132,9 +128,7 @@ def _add_existing(found: Found, name: str) -> None:
 
 
 def _add_file(found: Found, path: Path, name: str) -> None:
-    """Add a picture, an archive or a list of files. Raises ValueError for an archive or list that cannot be read at
-    all.
-    """
+    """Add a picture, an archive or a list of files. Raises ValueError for an unreadable archive or list."""
     suffix = path.suffix.lower()
     if path.is_file() and suffix in ARCHIVES:
         ARCHIVES[suffix](path, name, found)
@@ -235,9 +229,7 @@ def _add_words(found: Found, tables: Sequence[Table]) -> None:
 
 
 def _add_listed(found: Found, path: Path) -> None:
-    """Add a list file: one line per image, relative to the file: path, or path TAB label, or path TAB label TAB
-    caption.
-    """
+    """Add a list file: an image per line, relative to the file: path, or path TAB label [TAB caption]."""
     try:
         text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
     except OSError as error:

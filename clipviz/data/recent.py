@@ -31,9 +31,7 @@ class Recent(Generic[Key, Value]):
                 self._total -= self._cost(self._values.pop(key))
 
     def get(self, key: Key, make: Callable[[], Value]) -> Value:
-        """Return the value stored under a key, or else call `make` and store its result; the newest value is always
-        kept.
-        """
+        """Return the value stored under a key, or call `make` and store its result; the newest is always kept."""
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)

@@ -125,9 +125,7 @@ def imagenet_segmentation(path: str | os.PathLike[str]) -> MaskedImages:
 
 
 def from_collection(images: Images, column: str | None = None) -> MaskedImages:
-    """Return the images of a collection that have masks (as clipviz.demo.images() do); labels come from an attribute
-    column.
-    """
+    """Return a collection's images that have masks; labels come from an attribute column."""
     kept = [i for i in range(len(images)) if _any(images.masks(i))]
     if not kept:
         raise ValueError("expected a collection with masks, got one without; clipviz.demo.images() has them")

@@ -136,9 +136,7 @@ class FileSource(Plain):
         return read_image(self.file, near)
 
     def key(self) -> str:
-        """Return name, size and content; also the modification time if the content is only sampled or cannot be
-        read.
-        """
+        """Return name, size and content; also the time of change if the content is only sampled or unreadable."""
         stamp = stamp_of(self.file)
         try:
             mark = mark_of_file(self.file)

@@ -113,9 +113,7 @@ class Table:
         return {"label": label, "group": f"{label} on {place}" if label and place else None, **said}
 
     def _plain(self, row: Row) -> dict[str, str | None]:
-        """Return class and group from the usual names of their columns; a place column makes groups of class and
-        place.
-        """
+        """Return class and group from their columns' usual names; a place column makes groups of class and place."""
         said: dict[str, str | None] = {column: row.words[column] or None for column in self.columns}
         by_name = {column.lower(): column for column in self.columns}
         label = next((said.pop(by_name[name]) for name in CLASSES if name in by_name), None)

@@ -130,9 +130,7 @@ def _chosen(name: str, otherwise: Callable[[Images], int]) -> Callable[[Images],
 
 
 def forest_flamingo(images: Images) -> int:
-    """Return a large pink flamingo in a forest without a treatment, else any flamingo in a forest, else the first
-    image.
-    """
+    """Return a large untreated pink flamingo in a forest, else any flamingo in a forest, else the first image."""
     table = images.attributes or {}
     if not {*FIRST, "colour", "background"} <= set(table):
         return 0

@@ -23,9 +23,7 @@ ASSETS = Path(str(resources.files("clipviz.demo"))) / "assets"
 
 @functools.cache
 def images() -> Images:
-    """Return the embedded collection: small pictures of an artificial world, with captions, attributes and true
-    masks.
-    """
+    """Return the embedded collection: small pictures of an artificial world, with captions, attributes and masks."""
     archive = zipfile.ZipFile(io.BytesIO((ASSETS / "collection.zip").read_bytes()))
     members = {info.filename: info for info in archive.infolist()}
     names = sorted(name for name in members if name.startswith("images/") and not name.endswith("/"))

@@ -271,9 +271,7 @@ def attack_examples(examples: Sequence[AttackExample], width: float = style.PAGE
 
 
 def _lines(axis: Axes, curves: Mapping[str, Curve], levels: Mapping[str, float]) -> None:
-    """Draw curves of shares with their names at the end, the last one accented, and levels with their names among
-    them.
-    """
+    """Draw curves of shares with their names at the end, the last one accented, among named levels."""
     names = list(curves)
     ends = []
     for place, name in enumerate(names):

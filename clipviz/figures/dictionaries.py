@@ -11,9 +11,7 @@ from clipviz.values.training import TrainingLog
 
 @style.as_written
 def training(log: TrainingLog, width: float = style.COLUMN) -> Figure:
-    """Return the course of a training run: the share of variance explained, and the share of dead features, over
-    steps.
-    """
+    """Return the course of a training run: the shares of variance explained and of dead features, over steps."""
     figure, axes = style.panels(1, 1, width, 2.1)
     axis = style.plain(axes[0, 0], "", "step", "share")
     axis.plot(log.steps, log.explained, color=style.ACCENT, label="variance explained")

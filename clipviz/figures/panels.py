@@ -23,9 +23,7 @@ def heads_figure(
     width: float = style.COLUMN,
     what: str = "direct effect",
 ) -> Figure:
-    """Return the layer x head grid with the MLP column. heads: [layer, head]; mlps: [1 + layer]; what: the bar's
-    quantity.
-    """
+    """Return the grid of heads and MLPs. heads: [layer, head]; mlps: [1 + layer]; what: the bar's quantity."""
     n_layers, n_heads = heads.shape
     both = np.concatenate([heads, np.full((n_layers, 1), np.nan), mlps[1 : 1 + n_layers, None]], 1)
     limit = float(np.nanmax(np.abs(both))) or 1.0
@@ -134,9 +132,7 @@ def gallery_figure(
     width: float = style.COLUMN,
     across: int = 7,
 ) -> Figure:
-    """Return thumbnails in rows below the title of their list, each with a caption. lists: (title, (pixels,
-    caption)).
-    """
+    """Return captioned thumbnails in rows below the title of their list. lists: (title, (pixels, caption))."""
     gap, under, head = 0.05, 0.13, 0.2
     side = (width - gap * (across - 1)) / across
     heights = [head * bool(title) + -(-len(tiles) // across) * (side + under) for title, tiles in lists]

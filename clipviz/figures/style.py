@@ -94,9 +94,7 @@ class Print(Figure):
             self._saving = False
 
     def draw(self, renderer: Any) -> None:
-        """Draw without output for the layout that matplotlib requests before saving; only the layout is computed
-        then.
-        """
+        """Draw without output for the layout that matplotlib requests before saving; only the layout is computed."""
         if not (self._saving and hasattr(renderer.open_group, "__wrapped__")):
             super().draw(renderer)
         elif self.axes and (engine := self.get_layout_engine()) is not None:
@@ -313,9 +311,7 @@ class Tile:
         self.frame(None)
 
     def frame(self, color: str | None, linewidth: float = 0.5) -> None:
-        """Draw a frame. Without a colour it is invisible, but it keeps vector files from merging the image with the
-        next.
-        """
+        """Draw a frame, invisible without a colour; it keeps vector files from merging the image with the next."""
         left, bottom, width, height = self.bounds
         line = Rectangle((left, bottom), width, height, fill=False, edgecolor=color, linewidth=linewidth)
         line.set(zorder=0, visible=color is not None)  # images have the same order

@@ -135,9 +135,7 @@ def neuron_curves(curves: Mapping[str, Mapping[int, float]], width: float = styl
 
 
 def _curves(axis: Any, curves: Mapping[str, Mapping[int, float]], gap: float) -> int:
-    """Draw a named line for each curve, the first accented; return the last position. gap: least distance of two
-    names.
-    """
+    """Draw a named line for each curve, the first accented; return the last place. gap: least distance of names."""
     ends = style.spread_labels([curve[max(curve)] for curve in curves.values()], gap)
     for (name, curve), look, height in zip(
         curves.items(), (style.OURS, *style.BASELINES), ends, strict=False

@@ -324,9 +324,7 @@ class _counter:
 
 
 def _check_there(shard: Shard) -> None:
-    """Skip single missing files, but raise an error if all files of a shard are missing, since the folder or disk is
-    gone.
-    """
+    """Skip single missing files, but raise an error if all of a shard are missing: the folder or disk is gone."""
     if not shard.rows and shard.skipped and all(reason == MISSING for _, reason in shard.skipped):
         raise FileNotFoundError(
             errno.ENOENT,

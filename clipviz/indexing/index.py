@@ -85,9 +85,7 @@ class Index(Store):
 
     @classmethod
     def merge(cls, paths: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> Index:
-        """Return one index that merges the indexes of disjoint collections, in the given order; see
-        `clipviz.indexing.merging.merge`.
-        """
+        """Return one index that merges those of disjoint collections, in the given order; see `merging.merge`."""
         from clipviz.indexing.merging import merge
 
         return cls.open(merge(paths, folder_of(out)))
@@ -158,9 +156,7 @@ class Index(Store):
 
     @classmethod
     def verify(cls, path: str | os.PathLike[str]) -> list[str]:
-        """Return what is wrong with the files of an index, one sentence each, after reading every byte; [] if it is
-        intact.
-        """
+        """Return what is wrong with an index, one sentence each, after reading every byte; [] if it is intact."""
         path = folder_of(path)
         if not (path / MANIFEST).exists():
             return [no_index(path)]
@@ -232,9 +228,7 @@ class Index(Store):
         return unpacked(self.raw_statistics(f"neurons {layer} "), layer, device)
 
     def where(self, column: str, value: str) -> np.ndarray:
-        """Return indices of the images whose label, group or other attribute is `value`. Raises ValueError for an
-        unknown one.
-        """
+        """Return the images whose label, group or other attribute is `value`. Raises ValueError for unknown ones."""
         words = self.attributes.get(column)
         if words is None:
             known = ", ".join(self.attributes) or "none"

@@ -176,9 +176,7 @@ def _leave_with(parent: int, _worker: int) -> None:
 
 
 def default_workers(device: torch.device, n_images: int) -> int:
-    """Return the number of worker processes: none if they cannot be forked or the work is small; one core is left
-    for the model.
-    """
+    """Return the number of worker processes: 0 without fork or for little work; one core is left for the model."""
     if not sys.platform.startswith("linux") or n_images < 256:
         return 0
     share = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

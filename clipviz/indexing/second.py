@@ -21,9 +21,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def unpacked(arrays: Arrays, layer: int, device: str | torch.device = "cpu") -> NeuronStats:
-    """Return the statistics of one layer from the arrays of an index, float32 on `device`; ids are rows of the
-    index.
-    """
+    """Return one layer's statistics from the arrays of an index, float32 on `device`; ids are rows of the index."""
     return in_single(_unpack(fields_of(arrays, layer), layer), device)
 
 

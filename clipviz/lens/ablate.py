@@ -270,9 +270,7 @@ def _predict_from_kept(
     directions: Tensor,
     means: Means | None,
 ) -> Int[Tensor, " image"]:
-    """Return the same prediction from the remaining heads: rep' = rest' + their sum (+ the means of the removed
-    heads).
-    """
+    """Return the same prediction from the remaining heads: rep' = rest' + their sum (+ the removed ones' means)."""
     constant = directions @ headset.as_float(terms.basis.constant)
     level = len(kept) * constant
     if ablation.how == "mean":
@@ -478,9 +476,7 @@ def _matched(removed: Collection[Head], others: list[Head]) -> list[Head]:
 
 
 def _coded(terms: Terms, heads: list[Head]) -> Iterator[tuple[Terms, slice, Tensor]]:
-    """Yield a few images at a time, uncopied, with set_codes of the heads, which are written into the same array
-    each time.
-    """
+    """Yield a few images at a time, uncopied, with set_codes of the heads, written into the same array each time."""
     positions = headset.head_positions(terms.codes, heads)
     layers, places = [layer for layer, _ in positions], [head for _, head in positions]
     n_images, d_head = len(terms.codes.mean), terms.codes.codes.shape[3]

@@ -78,9 +78,7 @@ class Neighbours:
         return Neighbours(*leave_out(self.values_a, self.index_a), *leave_out(self.values_b, self.index_b))
 
     def pairs(self, above: float = 0.0) -> tuple[Int[Tensor, "pair 2"], Float[Tensor, " pair"]]:
-        """Return mutual neighbours whose correlation exceeds `above`, and that correlation, strongest first (Eq.
-        4.3).
-        """
+        """Return mutual neighbours whose correlation exceeds `above`, and this correlation, best first (Eq. 4.3)."""
         n_a, k = self.index_a.shape
         unit_a = torch.arange(n_a, device=self.index_a.device).repeat_interleave(k)
         unit_b, strength = self.index_a.flatten(), self.values_a.flatten()

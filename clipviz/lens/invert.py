@@ -100,9 +100,7 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Inversion:
-    """The result of a search: latents and images at the end; loss and objective of every step, averaged over images
-    [step].
-    """
+    """A search's result: latents and images at the end; each step's loss and objective, means over images [step]."""
 
     latents: Tensor
     images: Tensor

@@ -39,9 +39,7 @@ class NeuronStats:
     top_maps: Tensor  # [neuron, top, rows, cols], activation maps of the top images, float16
 
     def merge(self, other: NeuronStats) -> NeuronStats:
-        """Return the statistics of both collections together, which is exact in any order. Raises ValueError for
-        another layer.
-        """
+        """Return both collections' statistics together, exact in any order. Raises ValueError for another layer."""
         if self.layer != other.layer or self.mean.shape != other.mean.shape:
             raise ValueError(
                 f"expected statistics of layer {self.layer} {list(self.mean.shape)}, got layer {other.layer} "

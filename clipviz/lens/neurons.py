@@ -76,18 +76,14 @@ class NeuronBasis:
         return _formed(codes, self.writers)
 
     def chunks(self) -> Iterator[tuple[slice, Float[Tensor, "neuron later_head d_embed"]]]:
-        """Yield (slice, directions) over all neurons, a few at a time, so that [neuron, head, d_embed] is never held
-        in full.
-        """
+        """Yield (slice, directions) over all neurons, a few at a time; the whole array is never formed."""
         for part in self._parts(len(self.writers)):
             yield part, _formed(self.value_codes[:, part], self.writers)
 
     def squared_lengths(
         self, coordinates: Float[Tensor, "neuron image later_head"]
     ) -> Float[Tensor, "neuron image"]:
-        """Return |sum_k s_k D_k|^2 of every neuron, from directions that are formed for a few neurons and heads at a
-        time.
-        """
+        """Return |sum_k s_k D_k|^2 of every neuron, from directions formed for a few neurons and heads at a time."""
         n_writers, n_read = self.writers.shape[:2]
         width = min(n_writers, HEADS_AT_ONCE) if self.writers.device.type == "cpu" else n_writers
         squares = []

@@ -64,9 +64,7 @@ def share_below(cosine: float, others: Tensor) -> float:
 
 
 def best_cosines(embeddings: Tensor, pool: Tensor) -> Tensor:
-    """Return the largest cosine of every image, [image, d_embed], with a unit text of a pool, [text, d_embed]:
-    [image].
-    """
+    """Return the largest cosine of every image, [image, d_embed], with a pool's unit texts, [text, d_embed]."""
     unit = normalize(embeddings, dim=-1)
     return torch.cat([(part @ pool.T.to(part)).amax(1) for part in unit.split(4096)])
 

@@ -64,9 +64,7 @@ def greedy(
 
 
 def all_scores(pool: Tensor, left: Tensor) -> Float[Tensor, "head text"]:
-    """Return the variance that each residual text explains, computed from scratch for a few heads at a time to fit
-    caches.
-    """
+    """Return the variance that each residual text explains, from scratch, a few heads at a time to fit caches."""
     if len(pool) < len(left):
         return _scores_in_one_pool(pool[0], left)
     parts = zip(left.to(pool).split(HEADS_AT_ONCE), pool.split(HEADS_AT_ONCE), strict=True)

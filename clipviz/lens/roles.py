@@ -17,9 +17,7 @@ NO_ROLE = "no clear role"
 
 
 class Chosen(NamedTuple):
-    """Texts that TextSpan chose, best first, as indices into the pool, and the variance that each adds to its
-    predecessors.
-    """
+    """Texts that TextSpan chose, best first, as indices into the pool, and the variance that each adds."""
 
     texts: Sequence[int]
     gains: Sequence[float]

@@ -145,9 +145,7 @@ class CorrelationSums:
         return self.cross.device
 
     def dead(self) -> tuple[Tensor, Tensor]:
-        """Return which units are constant up to rounding, relative to their mean or to other units, [unit_a] and
-        [unit_b].
-        """
+        """Return which units are constant up to rounding, relative to their mean or others, [unit_a] and [unit_b]."""
 
         def flat(mean: Tensor, square: Tensor) -> Tensor:
             deviation = (square / max(self.n_positions, 1)).sqrt()
@@ -292,9 +290,7 @@ def heldout(batches: Iterable[tuple[Tensor, Tensor]], pairs: Int[Tensor, "pair 2
 
 @dataclass(frozen=True, eq=False)
 class Baseline:
-    """Best buddies that arise by chance: n_pairs, [permutation] counts; strength, [pair] of all permutations
-    together.
-    """
+    """Best buddies by chance: n_pairs, [permutation] counts; strength, [pair] of all permutations together."""
 
     n_pairs: Int[Tensor, " permutation"]
     strength: Float[Tensor, " pair"]

@@ -199,9 +199,7 @@ def _pursue(
 def _orthogonal(
     atoms: Float[Tensor, "neuron d_embed"], basis: Float[Tensor, "neuron step d_embed"]
 ) -> tuple[Float[Tensor, "neuron step"], Float[Tensor, "neuron d_embed"]]:
-    """Return coordinates of atoms in an orthonormal basis and the residual, by Gram-Schmidt applied twice for
-    accuracy.
-    """
+    """Return atoms' coordinates in an orthonormal basis and the residual, by Gram-Schmidt applied twice."""
     parts, rest = atoms.new_zeros(basis.shape[:2]), atoms
     for _ in range(2):
         along = torch.einsum("nsd,nd->ns", basis, rest)

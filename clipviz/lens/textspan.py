@@ -254,9 +254,7 @@ def null_in_parts(
 
 @lru_cache(maxsize=4)
 def _rotations(n_draws: int, n_heads: int, rank: int, seed: int) -> Float[Tensor, "draw head rank rank"]:
-    """Return random rotations. Those for heads that are searched singly are cached, since they cost as much as a
-    search.
-    """
+    """Return random rotations; those for single heads are cached, since they cost as much as a search."""
     rotations = random_rotations(n_draws * n_heads, rank, torch.Generator().manual_seed(seed))
     found: Tensor = rotations.unflatten(0, (n_draws, n_heads))
     return found
@@ -270,9 +268,7 @@ def _explained(
     normalised: bool,
     total: Float[Tensor, " head"] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the chosen texts, their directions in the span, the cumulative share of `total` explained, and the
-    texts used up.
-    """
+    """Return the chosen texts, their directions in the span, their cumulative share of `total`, and those used up."""
     order, chosen, used_up = pursuit.greedy(pool, floors, covariance, n_texts, normalised)
     left_out = (used_up | pursuit.empty(pool, floors, chosen)).scatter(1, order, False)
     return order, chosen, _shares(chosen, covariance, total).to(pool.dtype), left_out.sum(-1)
@@ -283,9 +279,7 @@ def _shares(
     covariance: Float[Tensor, "head rank rank"],
     total: Float[Tensor, " head"] | None = None,
 ) -> Float[Tensor, "head n_texts"]:
-    """Return the cumulative share of `total` (default: the variance in the span) that orthonormal directions
-    explain.
-    """
+    """Return the cumulative share of `total` (default: the span's variance) that orthonormal directions explain."""
     gains = torch.einsum("hmr,hrs,hms->hm", chosen, covariance.to(chosen), chosen)
     total = torch.diagonal(covariance, dim1=1, dim2=2).sum(-1) if total is None else total
     return gains.cumsum(-1) / total.to(chosen)[:, None]
@@ -340,9 +334,7 @@ def check_varies(span: Float[Tensor, "d_embed rank"]) -> None:
 
 
 def _pool(span: Tensor, text_directions: Tensor, centre_pool: bool) -> Float[Tensor, "head rank text"]:
-    """Return the pool in the span's coordinates with texts last, since products with a row-major [rank, text] are
-    faster.
-    """
+    """Return the pool in the span's coordinates, texts last: products with a row-major [rank, text] are faster."""
     texts = text_directions - text_directions.mean(0) if centre_pool else text_directions
     return span.transpose(1, 2) @ texts.to(span).T
 
@@ -365,9 +357,7 @@ def _span_of_data(data: Float[Tensor, "head image d_embed"], single: bool) -> tu
 
 
 def _leading(data: Float[Tensor, "head image d_embed"], rank: int) -> tuple[Tensor, Tensor]:
-    """Return the `rank` leading right singular vectors of each head's data, which include rounding if the data have
-    fewer.
-    """
+    """Return the `rank` leading right singular vectors of each head's data, rounding included."""
     if not 1 <= rank <= min(data.shape[1:]):
         raise ValueError(f"expected rank within 1..{min(data.shape[1:])}, got {rank}")
     right = torch.linalg.svd(data.double(), full_matrices=False)[2][:, :rank]

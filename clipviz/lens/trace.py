@@ -43,9 +43,7 @@ class Trace(Recorded):
 
     @property
     def attention(self) -> Float[Tensor, "image layer head token"] | None:
-        """The share of each token in what is read through a head, which sums to 1: for a class token, its attention
-        row.
-        """
+        """The share of each token in what a head reads, which sums to 1: for a class token, its attention row."""
         if self.paths is None:
             return None
         summed = self.paths.sum(3)
@@ -69,9 +67,7 @@ class Trace(Recorded):
         return effects / self.norm[:, None, None, None] if normalize else effects
 
     def mlp_effects(self, normalize: bool = False) -> Float[Tensor, "image term d_embed"]:
-        """Return the direct effects of the input term (entry 0), each MLP (entry 1 + layer), and the tail (last),
-        Eq. 2.4.
-        """
+        """Return direct effects of the input term (entry 0), each MLP (1 + layer) and the tail (last), Eq. 2.4."""
         effects = decompose.mlp_effects(self.mlp_writes, self.mean, self.std, self.weights)
         effects = effects if self.tail is None else torch.cat([effects, self.tail[:, None]], 1)
         return effects / self.norm[:, None, None] if normalize else effects

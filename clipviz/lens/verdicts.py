@@ -52,9 +52,7 @@ class Verdict(NamedTuple):
 
 
 def of_parts(parts: Mapping[str, Any], change: str, by: str, reached: float) -> Verdict:
-    """Return the verdict on one image. parts: a dict from "number", "place", ... to whether it is right, as an array
-    of length 1.
-    """
+    """Return one image's verdict. parts: "number", "place", ... -> whether it is right, arrays of length 1."""
     failed = [part for part, right in parts.items() if not bool(np.asarray(right).all())]
     wrong = tuple(OTHERWISE.get((change, part), WRONG[part]) for part in failed)
     return Verdict(not wrong, by, wrong, reached)

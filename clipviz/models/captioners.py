@@ -51,9 +51,7 @@ THESIS_PROMPT = (
 
 
 class Writer(Protocol):
-    """A callable that writes descriptions of pictures of class_name from given words, without naming the class to
-    avoid.
-    """
+    """A callable that describes pictures of class_name with given words and does not name the class to avoid."""
 
     def __call__(self, words: Sequence[str], class_name: str, avoid: str) -> Sequence[str]: ...
 
@@ -231,8 +229,6 @@ def _sampling(temperature: float) -> dict[str, Any]:
 
 
 def parse_list(answer: str) -> list[str]:
-    """Return the sentences of a numbered or dashed list, without other lines of an answer such as greetings or
-    headings.
-    """
+    """Return the sentences of a numbered or dashed list, without an answer's other lines, such as greetings."""
     found = (re.match(r"\s*(?:\d+[.):]|[-*•])\s+(.+?)\s*$", line) for line in answer.splitlines())
     return [match.group(1).strip("\"'“” ") for match in found if match]

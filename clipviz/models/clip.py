@@ -114,18 +114,14 @@ class ClipModel:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of the pixels that the tower takes: that of its first convolution, even if other parts stay in
-        float32.
-        """
+        """The dtype of the pixels that the tower takes: its first convolution's, even if others stay in float32."""
         convolutions = (module for module in self.visual.modules() if isinstance(module, nn.Conv2d))
         first = next(convolutions, None)
         return next(self.visual.parameters()).dtype if first is None else first.weight.dtype
 
     @property
     def limit(self) -> float:
-        """The largest relative difference to expect between two ways to compute the same number in this model's
-        precision.
-        """
+        """The largest relative difference between two ways to compute one number in this model's precision."""
         return SUM_CHECK_LIMIT.get(self.dtype, 1e-4)
 
     @property
@@ -153,9 +149,7 @@ class ClipModel:
         return None if bias is None else float(bias.detach())
 
     def probabilities(self, cosines: Float[Tensor, "*images text"]) -> Float[Tensor, "*images text"]:
-        """Return zero-shot probabilities: softmax over the texts, or one sigmoid per text if the model has a logit
-        bias.
-        """
+        """Return zero-shot probabilities: softmax over the texts, or sigmoids if the model has a logit bias."""
         logits = self.logit_scale * cosines
         return (
             torch.softmax(logits, -1) if self.logit_bias is None else torch.sigmoid(logits + self.logit_bias)
@@ -163,9 +157,7 @@ class ClipModel:
 
     @property
     def link(self) -> str:
-        """A description of how cosines become probabilities: "sigmoid of 117.3 × cosine − 12.9, each class
-        separately".
-        """
+        """How cosines become probabilities: "sigmoid of 117.3 × cosine − 12.9, each class separately"."""
         scaled, bias = f"{self.logit_scale:.1f} × cosine", self.logit_bias
         if bias is None:
             return f"softmax of {scaled} over the classes"
@@ -198,9 +190,7 @@ class ClipModel:
         return torch.stack([self.preprocess(to_rgb(image)) for image in images]).to(self.device, self.dtype)
 
     def shown(self, pixels: Float[Tensor, "image 3 rows cols"]) -> np.ndarray:
-        """Return preprocessed images as the network sees them, converted back to uint8 [image, rows, cols, 3] for
-        display.
-        """
+        """Return preprocessed images as the network sees them, as uint8 [image, rows, cols, 3] for display."""
         mean, std = (
             torch.tensor(v).view(3, 1, 1) for v in normalization(self.preprocess, self.network.visual)
         )
@@ -519,9 +509,7 @@ def _listed(given: Any, kind: type[Kind]) -> tuple[list[Kind], list[Any]]:
 
 
 def _check_parts(tokenizer: Any, preprocess: Any) -> None:
-    """Raise ValueError unless the tokenizer turns texts into token ids and the preprocessing turns a picture into
-    pixels.
-    """
+    """Raise ValueError unless the tokenizer turns texts into ids and the preprocessing a picture into pixels."""
     asked: tuple[tuple[str, Any, Any, int, str], ...] = (
         ("tokenizer", tokenizer, ["a photo"], 2, "a list of texts into token ids [text, token]"),
         ("preprocess", preprocess, Image.new("RGB", (8, 8)), 3, "a PIL image into pixels [3, rows, cols]"),

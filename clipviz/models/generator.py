@@ -377,9 +377,7 @@ def _kind_of(path: Path) -> str | None:
 
 
 def _biggan_of(path: Path) -> nn.Module:
-    """Return a BigGAN of the package pytorch_pretrained_biggan; its config.json lies beside the weights (default 128
-    px).
-    """
+    """Return a BigGAN of pytorch_pretrained_biggan; its config.json lies beside the weights (default 128 px)."""
     try:
         from pytorch_pretrained_biggan import BigGAN, BigGANConfig
     except ImportError as error:

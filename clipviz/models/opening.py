@@ -251,9 +251,7 @@ def check_open_clip(name: str, pretrained: str | None) -> None:
 
 
 def _halve_queries(network: nn.Module) -> None:
-    """Convert an attention pool's queries to half precision, which open_clip leaves in float32 so that the pool
-    cannot run.
-    """
+    """Convert an attention pool's queries to half precision: open_clip leaves them in float32, which cannot run."""
     for pool in network.modules():
         query, inside = getattr(pool, "query", None), getattr(pool, "attn", None)
         if isinstance(query, nn.Parameter) and isinstance(inside, nn.MultiheadAttention):

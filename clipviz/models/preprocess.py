@@ -88,9 +88,7 @@ def as_tensors(images: Any) -> Tensor | list[Tensor]:
 
 
 def take(images: Any, rows: Sequence[int]) -> Any:
-    """Return some pictures of a collection, or some latents, in the given order, as the type that `as_tensors`
-    reads.
-    """
+    """Return some pictures of a collection, or latents, in the given order, as the type that `as_tensors` reads."""
     if isinstance(images, Latents):
         return images.take(rows)
     if isinstance(images, Tensor | np.ndarray):

@@ -76,9 +76,7 @@ def second_orders(
 def each_second_order(
     tower: Tower, forward: Callable[[Tensor], Tensor], pixels: Tensor, layers: Sequence[int]
 ) -> Iterator[SecondOrder]:
-    """Yield the same lazily, one layer after the other, so that only one layer's basis and coordinates are in
-    memory.
-    """
+    """Yield the same lazily, layer by layer, so that only one layer's basis and coordinates are in memory."""
     layers = [check_layer(tower.weights, layer) for layer in layers]
     with torch.no_grad():
         with recording_second(tower, layers) as recorder:

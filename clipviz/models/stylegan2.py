@@ -98,9 +98,7 @@ def blurred(maps: Tensor, kernel: Tensor, before: int, after: int) -> Tensor:
 
 
 def doubled(maps: Tensor, kernel: Tensor) -> Tensor:
-    """Return maps with twice the rows and columns: zeros are inserted between the values, then the kernel is
-    applied.
-    """
+    """Return maps with twice the rows and columns: zeros are put between the values, then the kernel is applied."""
     spread = maps.new_zeros(*maps.shape[:2], 2 * maps.shape[2], 2 * maps.shape[3])
     spread[..., ::2, ::2] = maps
     return blurred(spread, kernel, 2, 1)
@@ -162,9 +160,7 @@ class SynthesisBlock(nn.Module):
         self.register_buffer("resample_filter", torch.zeros(4, 4))
 
     def forward(self, maps: Tensor, picture: Tensor, styles: Tensor) -> tuple[Tensor, Tensor]:
-        """Return maps and picture. The given ones have half the side; styles: those of the layers, then the
-        picture's.
-        """
+        """Return maps and picture. The given ones have half the side; styles: the layers', then the picture's."""
         if self.first:
             maps = self.conv1(self.const.expand(len(styles), -1, -1, -1), styles[:, 0])
             return maps, self.torgb(maps, styles[:, 1])
@@ -216,9 +212,7 @@ class StyleGan2(nn.Module):
 
     @classmethod
     def of(cls, weights: Mapping[str, Tensor]) -> StyleGan2:
-        """Return the network that a state dict belongs to, with its weights loaded. Raises ValueError for any other
-        network.
-        """
+        """Return the network that a state dict belongs to, with its weights. Raises ValueError for other networks."""
         try:
             network = cls._blank(weights)
         except KeyError as error:

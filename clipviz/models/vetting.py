@@ -22,9 +22,7 @@ _ADAPTED = ("base_layer", "lora_A", "lora_a", "lora_down")
 
 
 def check_plain(network: nn.Module) -> None:
-    """Raise ValueError for a network, or a part of one, behind a wrapper that hides the modules at which a pass is
-    read.
-    """
+    """Raise ValueError if the network, or a part, is behind a wrapper that hides the modules of a pass."""
     for name, module in network.named_modules():
         where, kind = name or "the network", type(module).__name__
         dotted = f"network.{name}" if name else "network"
@@ -57,9 +55,7 @@ def adapted(network: nn.Module, n: int = 3) -> str:
 
 
 def check_matrices(tower: Tower, limit: float) -> None:
-    """Raise ValueError for a layer whose MLP does not compute what its output matrix says: hidden(x) - hidden(0) = x
-    W^T.
-    """
+    """Raise ValueError if an MLP does not compute what its output matrix says: hidden(x) - hidden(0) = x W^T."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad(), turn(tower.visual):
         for layer, block in enumerate(tower.blocks):
@@ -107,9 +103,7 @@ def check_image_encoder(network: Any, pixels: Tensor, embedding: Tensor, limit: 
 
 
 def whole_texts(network: nn.Module, tokenizer: Callable[[list[str]], Tensor] | None, limit: float) -> bool:
-    """Return whether texts must be encoded by the network's own method because the short way gives a different
-    result.
-    """
+    """Return whether texts need the network's own method, because the short way gives a different result."""
     if tokenizer is None or not shortens(network):
         return True
     device = next(network.parameters()).device
@@ -159,9 +153,7 @@ class Watch:
         self.sample = self._sample()
 
     def same(self, whole: Callable[[], bool]) -> bool:
-        """Return whether nothing has changed. whole: whether every number is the same, checked if something looks
-        different.
-        """
+        """Return whether nothing has changed. whole: whether all numbers are the same, asked if something differs."""
         if self._modules() != self.modules:
             return False
         if self._state() == self.state and torch.equal(self._sample(), self.sample):

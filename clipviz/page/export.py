@@ -97,9 +97,7 @@ def memory_needed(model: ClipModel) -> int:
 
 
 def check_carried(model: ClipModel) -> None:
-    """Raise CannotExport, before the export, for a model with registers or one that does not fit in WebAssembly's
-    memory.
-    """
+    """Raise CannotExport, before the export, for a model with registers or one that needs too much memory."""
     if model.registers:
         raise CannotExport(
             f"expected a model without registers, got {model.name!r} with {len(model.registers)} "

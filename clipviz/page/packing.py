@@ -46,9 +46,7 @@ class Folder:
         self.parts: list[str] = []
 
     def add(self, content: bytes) -> dict[str, Any]:
-        """Return the entry of a content. bytes: its size; sent: compressed size; parts: their names, the first half
-        of their SHA-256.
-        """
+        """Return a content's entry. bytes: its size; sent: compressed; parts: names, halves of their SHA-256."""
         names, sent = [], 0
         for start in range(0, max(1, len(content)), PART):
             squeezed = gzip.compress(content[start : start + PART], 6, mtime=0)

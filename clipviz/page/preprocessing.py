@@ -66,9 +66,7 @@ class Steps:
 
 
 def steps_of(model: ClipModel) -> Steps:
-    """Return the steps of a model's preprocessing, tested on pictures. Raises CannotExport if they do not reproduce
-    its pixels.
-    """
+    """Return a model's preprocessing in steps. Raises CannotExport if they do not give its pixels on pictures."""
     found = _of_processor(model) if isinstance(model.preprocess, HfPreprocess) else _of_transforms(model)
     draw = np.random.default_rng(0)
     for rows, cols in TRIED:

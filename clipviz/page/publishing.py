@@ -183,9 +183,7 @@ def _write(
 
 
 def _board(shown: Session, desks: Sequence[str], heading: str) -> tuple[dict[str, Any], str]:
-    """Return what the page shows before the model is loaded: the panels in their current state, and their style
-    sheets.
-    """
+    """Return what the page shows before the model is loaded: the panels as they are, and their style sheets."""
     shown.heads.summaries()
     dashboard = Dashboard(shown, tour=())
     try:

@@ -154,9 +154,7 @@ def folder_evaluation(
 
 
 def class_folders(images: Images, data: str) -> list[str]:
-    """Return the classes of a folder of images, from its subfolders or a table. Raises ValueError for fewer than
-    two.
-    """
+    """Return the classes of a folder of images, from subfolders or a table. Raises ValueError for fewer than two."""
     folders = sorted({label for label in class_labels(images) if label is not None})
     if len(folders) < 2:
         raise ValueError(
@@ -169,9 +167,7 @@ def class_folders(images: Images, data: str) -> list[str]:
 def the_published(
     folders: Sequence[str], masks: str | None, birds: tuple[Images, Task] | None
 ) -> dict[str, bool]:
-    """Return which of the data are those of the thesis: ImageNet by its classes, the masks by their file, Waterbirds
-    by its size.
-    """
+    """Return which data are the thesis's: ImageNet by its classes, masks by their file, Waterbirds by its size."""
     return {
         published.IMAGENET: is_imagenet(folders),
         published.SEGMENTATION: masks is not None and masks.endswith(".mat"),
@@ -187,9 +183,7 @@ def batches(
 
 
 def class_names(folders: Sequence[str]) -> tuple[list[str], list[str] | None]:
-    """Return names and templates for class folders: those of ImageNet (from open_clip) for its 1,000 ids, else the
-    folders' names.
-    """
+    """Return names and templates for class folders: ImageNet's (open_clip's) for its 1,000 ids, else the folders'."""
     if is_imagenet(folders):
         names, templates = imagenet_prompts()
         return names, [template("{}") for template in templates]
@@ -325,9 +319,7 @@ def _waterbird_examples(model: ClipModel, folder: str, limit: int | None) -> tup
 
 
 def _demo_masks(images: Images, n: int) -> MaskedImages:
-    """Return up to n lone objects without a treatment. Every object has a mask, so that no other mask has to be
-    read.
-    """
+    """Return up to n lone objects without a treatment, each of which has a mask, so that no other mask is read."""
     table = images.attributes or {}
     columns = zip(table["kind"], table["second kind"], table["treatment"], strict=True)
     rows = [

@@ -85,9 +85,7 @@ def run(
 def chapter_report(
     model: ClipModel, folder: Path, chapter: str, options: Mapping[str, Any], images: str, quiet: bool
 ) -> Written:
-    """Return a chapter's report, written now unless it exists, or a statement of what it needs if it cannot be
-    written.
-    """
+    """Return a chapter's report, written now unless it exists, or what it needs if it cannot be written."""
     key = {**model.identity(), "images": images, "options": identity_of(options), "version": __version__}
     steps = Steps(folder / "steps", key)
     place = blocks_of(folder, chapter)
@@ -132,9 +130,7 @@ def options_of(chapter: str) -> set[str]:
 
 
 def identity_of(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options as a key: files and folders with their modification time, other values with their name if they
-    have one.
-    """
+    """Return options as a key: files and folders with their time of change, other values with their name, if any."""
     found = {}
     for name, value in options.items():
         files = value if isinstance(value, Mapping) else {"": value}

@@ -19,9 +19,7 @@ STYLE, SCRIPT = (Path(__file__).with_suffix(suffix).read_text(encoding="utf-8") 
 
 
 def write_page(path: Path, title: str, lead: str, reports: Mapping[str, Written]) -> Path:
-    """Write several reports, by chapter, as one page with a list of all tables and figures, which are stored beside
-    it.
-    """
+    """Write several reports, by chapter, as one page with a list of all tables and figures, stored beside it."""
     parts = [f"<h1>{_text(title)}</h1>", f'<p class="lead">{_text(lead)}</p>', *_overview(reports)]
     for chapter, report in reports.items():
         parts.append(f'<h2 id="{chapter}">{_text(report.title)}</h2>')
@@ -41,9 +39,7 @@ def write_page(path: Path, title: str, lead: str, reports: Mapping[str, Written]
 
 
 def rows_of(reports: Mapping[str, Written]) -> list[tuple[str, str, str, str]]:
-    """Return (table or figure, chapter, section, option that it needs or "") for everything in these chapters of the
-    thesis.
-    """
+    """Return (table or figure, chapter, section, option that it needs or "") for all of these chapters."""
     rows = []
     for chapter, report in reports.items():
         found = where_shown(report.blocks)

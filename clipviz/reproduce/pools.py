@@ -149,9 +149,7 @@ def class_descriptions(classes: Sequence[str], describe: DescribeClass, steps: S
 
 
 def encoded_pool(model: ClipModel, pool: Sequence[str]) -> Tensor:
-    """Return a pool's unit vectors, encoded once for all sections, since a large text tower takes minutes for
-    thousands of texts.
-    """
+    """Return a pool's unit vectors, encoded once for all sections: thousands of texts take minutes."""
     known, texts = _ENCODED.setdefault(model, {}), tuple(pool)
     if texts not in known:
         known[texts] = model.encode_texts(list(texts))

@@ -84,9 +84,7 @@ N_WATERBIRDS = 5_794
 
 
 def heading(data: str, same: bool) -> str:
-    """Return the heading of published numbers beside measured ones, on the thesis's data or, for reference, on
-    others.
-    """
+    """Return the heading of published numbers beside measured ones, on the thesis's data or on others."""
     return f"thesis, {data}" if same else f"published, on {data}"
 
 

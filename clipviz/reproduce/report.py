@@ -44,9 +44,7 @@ class Steps:
         return self.get_all([name], lambda _: [make()])[0]
 
     def get_all(self, names: Sequence[str], make: Callable[[list[int]], Iterable[Result]]) -> list[Result]:
-        """Return the results of several steps; make(places): computes the missing ones among them, one after the
-        other.
-        """
+        """Return the results of several steps; make(places): computes those that are missing, one by one."""
         kept = [self._read(self.folder / f"{name}.npz") for name in names]
         lacking = [place for place, result in enumerate(kept) if result is None]
         self.resumed += [name for name, result in zip(names, kept, strict=True) if result is not None]
@@ -142,9 +140,7 @@ class Report:
         self.blocks += [{"kind": "figure", "file": f"figures/{name}.svg", "caption": caption}]
 
     def interactive(self, name: str, figure: Any, caption: str) -> None:
-        """Add a plotly figure as HTML that works offline (plotly.min.js is stored beside it), linked from the
-        report.
-        """
+        """Add a plotly figure as HTML that works offline (with plotly.min.js beside it), linked from the report."""
         name = f"{self.prefix}{name}"
         path = self.folder / "figures" / f"{name}.html"
         path.parent.mkdir(parents=True, exist_ok=True)

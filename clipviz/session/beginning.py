@@ -49,9 +49,7 @@ def first_text(state: State, texts: TextTopic, heads: HeadTopic) -> Selection | 
 
 
 def step_selection(state: State, heads: HeadTopic, ablation: AblationTopic, step: TourStep) -> Selection:
-    """Return the selection of a tour's step. Raises ValueError while the collection that it needs is still being
-    read.
-    """
+    """Return a tour step's selection. Raises ValueError while the collection that it needs is being read."""
     selection = state.selection.replace(**step.select)
     if step.image is not None:
         selection = selection.replace(image=step.image(state.images))

@@ -132,9 +132,7 @@ class Board:
     # -- where it begins ---------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """For a view without a text, when nothing has been selected yet, select the text that is nearest to its
-        image.
-        """
+        """Select the text nearest to the image, in a view without a text, if nothing has been selected yet."""
         session = self.session
         if session.selection.text or self.can_undo or session.selection.image is None:
             return
@@ -149,9 +147,7 @@ class Board:
         return bundle.tour if bundle is not None and self._state.images.captions else ()
 
     def tour_selection(self, step: TourStep) -> Selection:
-        """Return the selection of a tour's step. Raises ValueError while the collection that it needs is still being
-        read.
-        """
+        """Return a tour step's selection. Raises ValueError while the collection that it needs is being read."""
         return beginning.step_selection(self._state, self.session.heads, self.session.ablation, step)
 
     # -- work between clicks -----------------------------------------------------------------------------------

@@ -32,9 +32,7 @@ def counts(name: str, numbers: Any, least: int = 1) -> list[int]:
 
 
 def within(name: str, number: Any, limit: int, advice: str = "") -> int:
-    """Return the number as an int within 0..limit-1. Raises ValueError otherwise (negative numbers do not count from
-    the end).
-    """
+    """Return the number as an int within 0..limit-1, or raise ValueError; negative ones do not count from the end."""
     advice = f"; {advice}" if advice else ""
     try:
         found = whole(name, number)

@@ -20,9 +20,7 @@ def open_index(index: Any) -> Index | None:
 
 
 def images_of(model: ClipModel, images: Any, index: Index | None) -> Images:
-    """Return the given images, those of the index, or those of the bundle. Raises ValueError if there are none, or
-    too few.
-    """
+    """Return the given, the index's or the bundle's images. Raises ValueError for none or too few."""
     if index is not None:
         opened = index.images() if images is None else open_images(images)
         if len(opened) != len(index):

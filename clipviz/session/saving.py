@@ -78,9 +78,7 @@ def save(state: State, view: View, path: str | Path) -> Path:
 
 
 def fetched(path: str | Path) -> str | Path:
-    """Return a file's path; one on the Hub, "hf://datasets/owner/name" or "hf://datasets/owner/name@revision", is
-    downloaded.
-    """
+    """Return a file's path; "hf://datasets/owner/name", with "@revision" where wanted, is downloaded first."""
     if not str(path).startswith(HUB):
         return path
     repo, _, revision = str(path).removeprefix(HUB).strip("/").partition("@")
@@ -118,9 +116,7 @@ def model_of(saved: Saved, model: ClipModel | None, device: Any) -> ClipModel:
 
 
 def arguments(saved: Saved, images: Any, texts: Any) -> dict[str, Any]:
-    """Return the arguments with which to open a Session. Raises ValueError if images or texts have to be passed
-    again.
-    """
+    """Return the arguments that open a Session. Raises ValueError if images or texts have to be passed again."""
     found: dict[str, Any] = {"index": saved.facts["images"]["index"], "layers": saved.facts["layers"]}
     for name, given in (("images", images), ("texts", texts)):
         source = saved.facts[name]["source"]
@@ -168,9 +164,7 @@ def _check(what: str, expected: str, got: str, argument: str) -> None:
 
 
 def _checked(facts: Any) -> dict[str, Any]:
-    """Return session.json if every field has the right type; otherwise ValueError or KeyError names the first wrong
-    one.
-    """
+    """Return session.json if all fields have the right type; else ValueError or KeyError names the first wrong one."""
     kinds: dict[str, type | tuple[type, ...]] = {
         "format": int,
         "model": dict,

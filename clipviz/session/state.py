@@ -137,9 +137,7 @@ class State:
         return reached
 
     def checkpoint(self) -> None:
-        """Check in long computations, between their stages, whether a newer request has come; in the worker, this
-        ends them.
-        """
+        """Check between stages of a long computation whether a newer request has come, which ends it in the worker."""
         if self.worker.overtaken():
             raise Overtaken
 
@@ -201,9 +199,7 @@ class State:
         return self.remember(("text", text), lambda: self.model.encode_texts(text)[0])
 
     def contrast(self, text: str, text_b: str = "") -> Tensor:
-        """Return the text's direction, or that minus text_b's, [d_embed]; its product with a unit embedding is A
-        minus B.
-        """
+        """Return a text's direction, or that minus text_b's, [d_embed]; with a unit embedding it gives A minus B."""
         return self.direction(text) - self.direction(text_b) if text_b else self.direction(text)
 
     def pool(self) -> Tensor:

@@ -40,9 +40,7 @@ def neuron_layers(n_layers: int) -> range:
 
 
 def whole(name: str, number: Any) -> int:
-    """Return a non-negative whole number as a plain int; NumPy's integers are accepted. Raises ValueError for
-    anything else.
-    """
+    """Return a non-negative whole number (NumPy's too) as a plain int. Raises ValueError for anything else."""
     try:
         found = -1 if isinstance(number, bool | str | bytes) else int(number)
         right = found >= 0 and bool(found == number)
@@ -54,9 +52,7 @@ def whole(name: str, number: Any) -> int:
 
 
 def wholes(name: str, numbers: Any, most: int = MOST_NUMBERS) -> tuple[int, ...]:
-    """Return non-negative whole numbers, in their order. Raises ValueError if one is invalid or there are more than
-    `most`.
-    """
+    """Return non-negative whole numbers, in order. Raises ValueError for invalid ones, or more than `most`."""
     if isinstance(numbers, str | bytes | Mapping) or not isinstance(numbers, Iterable):
         raise ValueError(
             f"expected {name} as a list of whole numbers, got {numbers!r}; write [5] for a single one"
@@ -78,9 +74,7 @@ def _longer(numbers: Any, most: int) -> bool:
 
 
 def rows_of(images: Rows, n_images: int) -> slice | Tensor | np.ndarray | list[int]:
-    """Return an index that keeps the image axis: a single image as a slice, a range as a list. Raises IndexError
-    beyond the end.
-    """
+    """Return an index that keeps the image axis: one image as a slice, a range as a list. Raises IndexError."""
     if isinstance(images, slice):
         return images
     if isinstance(images, int) or getattr(images, "ndim", None) == 0:
@@ -92,9 +86,7 @@ def rows_of(images: Rows, n_images: int) -> slice | Tensor | np.ndarray | list[i
 
 
 def places_of(chosen: Sequence[int] | None, known: Sequence[int] | int, axis: str) -> slice | list[int]:
-    """Return the positions of layers or heads on their axis, as a slice where they are contiguous, so that nothing
-    is copied.
-    """
+    """Return the positions of layers or heads on their axis, as a slice, which copies nothing, if contiguous."""
     if chosen is None:
         return slice(None)
     numbers = list(range(known) if isinstance(known, int) else known)

@@ -71,9 +71,7 @@ class Codes(Generic[Array]):
         return Codes(self.codes[rows], self.mean[rows], self.std[rows], self.embedding[rows], self.layers)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Codes[Tensor]:
-        """Return the same codes as tensors, on another device or in another precision; nothing is copied if nothing
-        changes.
-        """
+        """Return the same codes as tensors, on another device or in another precision; copied only if changed."""
         import torch
 
         columns = (self.codes, self.mean, self.std, self.embedding)

@@ -55,9 +55,7 @@ class Latents:
         return Latents(z, self.label)
 
     def check(self, n_latent: int, n_classes: int) -> None:
-        """Raise ValueError, with advice, if a generator with n_latent numbers and n_classes classes cannot use these
-        latents.
-        """
+        """Raise ValueError if a generator of n_latent numbers and n_classes classes cannot use these latents."""
         import torch
 
         if self.z.shape[1] != n_latent:

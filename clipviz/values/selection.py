@@ -194,16 +194,12 @@ class Selection:
         return cls(**{**fields, "ablation": ablation})
 
     def token_string(self) -> str:
-        """Return a short string that restores the same selection: URL-safe base64 of a checksum and the changes as
-        JSON.
-        """
+        """Return a short string for the same selection: URL-safe base64 of a checksum and the changes as JSON."""
         return _token(self._changed())
 
     @classmethod
     def from_token(cls, token: str) -> Selection:
-        """Return the selection that a token describes; a View's token works too. Raises ValueError for anything
-        else.
-        """
+        """Return the selection that its own or a View's token describes. Raises ValueError for anything else."""
         return View.from_token(token).selection
 
     def _changed(self) -> dict[str, Any]:
@@ -255,9 +251,7 @@ class View:
 
     @classmethod
     def from_token(cls, token: str) -> View:
-        """Return the view that a token describes; a Selection's token works too. Raises ValueError for anything
-        else.
-        """
+        """Return the view that its own or a Selection's token describes. Raises ValueError for anything else."""
         advice = f"expected a view token made by session.view.token_string(), got {str(token)[:40]!r}; copy it whole"
         if not isinstance(token, str):
             raise ValueError(advice)

@@ -38,9 +38,7 @@ class LayerWeights:
 
     @property
     def post_norm(self) -> bool:
-        """Whether the LayerNorms come after the attention and the MLP, so that the attention reads the residual
-        stream directly.
-        """
+        """Whether LayerNorms follow attention and MLP, so that attention reads the residual stream directly."""
         return self.scaled_bias is not None
 
 
@@ -162,9 +160,7 @@ class TowerWeights:
         return 0.0 if self.thesis_shares else 1 / self.n_terms
 
     def n_writers(self, later: int) -> int:
-        """Return the number of neurons (or terms as large as a layer of neurons) among which a later layer's norm is
-        shared.
-        """
+        """The number of neurons (or terms as large as a layer's) among which a later layer's norm is shared."""
         return (later if self.thesis_shares else 1 + 2 * later) * self.n_neurons
 
     @property
@@ -174,9 +170,7 @@ class TowerWeights:
 
     @property
     def n_tallies(self) -> int:
-        """The number of entries of a head code beside its values: sums of the weights by which biases are
-        multiplied.
-        """
+        """The number of entries of a head code beside its values: sums of the weights that multiply biases."""
         return self.readout.n_heads * ((self.readout.n_heads > 1) + self.layers[0].post_norm)
 
     @property

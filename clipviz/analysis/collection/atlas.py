@@ -80,9 +80,7 @@ class Words(Table):
 
 
 def of_model(images: ImageCodes) -> Atlas:
-    """Return the principal components of the unit embeddings. Raises ValueError if fewer than 3 images are read, or
-    all are equal.
-    """
+    """Return the unit embeddings' principal components. Raises ValueError for fewer than 3 images, or equal ones."""
     rows = _points(images)
     unit = normalize(images.embedding[rows], dim=-1)
     unit = unit - unit.mean(0)

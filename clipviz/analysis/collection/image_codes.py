@@ -200,9 +200,7 @@ class ImageCodes:
     def _traced(
         self, model: ClipModel, pictures: list[Image.Image], check: Callable[[], None] | None
     ) -> Codes:
-        """Return the codes of some pictures, independent of the caller's autocast, since they are stored for other
-        sessions.
-        """
+        """Return some pictures' codes, independent of the caller's autocast, since other sessions read them."""
         with unmixed(model.device):
             return model.trace(pictures, False, check).to_codes(self.layers)
 
@@ -270,9 +268,7 @@ class ImageCodes:
     def head_scores(
         self, direction: Float[Tensor, " d_embed"], layer: int, head: int, cosine: bool = False
     ) -> Float[Tensor, " image"]:
-        """Return the direct effect of one head on a direction for every image; cosine: divide by the effect's
-        length.
-        """
+        """Return a head's direct effect on a direction for every image; cosine: divide by the effect's length."""
         return self.each_head_scores(direction[None], layer, head, cosine)[0]
 
     def each_head_scores(

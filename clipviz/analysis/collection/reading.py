@@ -34,9 +34,7 @@ def read(images: Any, rows: Sequence[int]) -> Read:
 def batches(
     images: Any, chosen: Sequence[int] | None = None, bar: str = "", size: int = BATCH
 ) -> Iterator[tuple[list[int], list[Image.Image]]]:
-    """Yield (rows, pictures) of the images, or of the chosen ones, that can be read; bar: text beside a progress
-    bar.
-    """
+    """Yield (rows, pictures) of all, or the chosen, images that can be read; bar: text beside a progress bar."""
     wanted = range(len(images)) if chosen is None else chosen
     for start in tqdm(range(0, len(wanted), size), desc=bar, unit="batch", disable=not bar):
         rows, pictures, _ = read(images, wanted[start : start + size])

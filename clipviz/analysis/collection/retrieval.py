@@ -31,9 +31,7 @@ MOST_VALUES = 60  # a column with more distinct words is not offered as an attri
 def cosines(
     embeddings: Float[Tensor, "image d_embed"], direction: Float[Tensor, " d_embed"]
 ) -> Float[Tensor, " image"]:
-    """Return the cosine of every image with a text's direction; for a difference of two texts, the difference of the
-    cosines.
-    """
+    """Return the cosine of every image with a text's direction, or the difference for that of two texts."""
     unit = normalize(embeddings, dim=-1)
     return unit @ direction.to(unit)
 

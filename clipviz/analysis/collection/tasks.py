@@ -55,9 +55,7 @@ def typed_task(classes: Sequence[str], known: Sequence[Task] = ()) -> Task:
 
 
 def _classes_by_example(task: Task, split: Sequence[str | None]) -> dict[str, Task]:
-    """Return a variant of a task whose classes are learnt from training images, or from two in five; none if there
-    are too few.
-    """
+    """Return a task's variant learnt from training images, or two in five; none if there are too few."""
     rows = rows_of(task.labels)
     chosen = [rows[label] for label in range(len(task.classes))]
     trained = [tuple(i for i in images if split[i] == "train") for images in chosen] if split else [()]
@@ -70,9 +68,7 @@ def _classes_by_example(task: Task, split: Sequence[str | None]) -> dict[str, Ta
 
 
 def by_example(task: Task, examples: Sequence[tuple[int, ...]], which: str) -> dict[str, Task]:
-    """Return the task with classes learnt from examples and the other images as its test; none if a class has no
-    examples.
-    """
+    """Return the task learnt from examples and tested on the other images; none if a class has no examples."""
     if not all(examples):
         return {}
     used = {i for chosen in examples for i in chosen}

@@ -26,9 +26,7 @@ SHOWN = ("no words", "similar words", "second order")
 
 
 def pair_map(model: ClipModel, picture: Image.Image, pair: tuple[str, str]) -> Float[np.ndarray, "rows cols"]:
-    """Return the direct effects of the image tokens on v, above 0 where they write towards the wrong class (Fig.
-    3.6).
-    """
+    """Return the image tokens' direct effects on v, above 0 where they write towards the wrong class (Fig. 3.6)."""
     _, target = target_direction(model, *pair)
     heatmap = model.trace([picture]).heatmap(target[None])[0, 0]
     return heatmap.float().cpu().numpy().astype(np.float32)

@@ -37,9 +37,7 @@ CODED = 256  # neurons coded in one step
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """The data from which methods choose words: the pool, its unit vectors, and the codes of two kinds of
-    directions.
-    """
+    """What methods choose words from: the pool, its unit vectors, and the codes of two kinds of directions."""
 
     pool: Sequence[str]
     encoded: Tensor  # [text, d_embed]
@@ -59,9 +57,7 @@ class Source:
 
 
 class Behind(NamedTuple):
-    """A neuron behind a word: the word's weight in its code, how far it writes along the class pair, and their
-    product.
-    """
+    """A neuron behind a word: the word's weight in its code, its effect along the class pair, and their product."""
 
     layer: int
     neuron: int

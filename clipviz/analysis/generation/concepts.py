@@ -90,9 +90,7 @@ def generator_concepts(
 
 
 def _alike(correlation: Tensor, same: float) -> list[Tensor]:
-    """Return groups of units whose mean correlation with each other exceeds `same`; average linkage avoids long
-    chains.
-    """
+    """Return groups of units whose mean correlation exceeds `same`; average linkage avoids long chains."""
     if len(correlation) < 2:
         return [torch.arange(len(correlation))]
     from sklearn.cluster import (

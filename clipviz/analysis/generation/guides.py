@@ -62,9 +62,7 @@ class Guides(Table):
         return sum(len(group.units_a) for group in self.own)
 
     def of(self, units: Sequence[tuple[str, int]]) -> tuple[UnitPairs, ...]:
-        """Return the guides restricted to some (layer, unit) of the generator. Raises ValueError for one that is not
-        a guide.
-        """
+        """Return the guides for some (layer, unit) of the generator. Raises ValueError for one that is no guide."""
         wanted, found = set(units), set()
         chosen = []
         for group in self.own:

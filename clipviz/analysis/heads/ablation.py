@@ -72,9 +72,7 @@ class Desk(Table):
 
 
 class Row(NamedTuple):
-    """Accuracy of one group of images (or of all): before, after, in each random draw, and the change with its 95%
-    interval.
-    """
+    """Accuracy of a group of images (or all): before, after, in each random draw, and the change (95% interval)."""
 
     name: str
     n_images: int
@@ -200,9 +198,7 @@ class Part:
 
 
 def terms_of_codes(codes: Codes, basis: HeadBasis) -> Terms:
-    """Return the terms of a collection's codes, with everything but the kept heads as one term; codes may stay in a
-    file.
-    """
+    """Return a collection's terms, with everything but the kept heads as one; codes may stay in a file."""
     return ablate.with_rest(Terms(codes, basis.to(codes.embedding.device, codes.embedding.dtype)))
 
 
@@ -225,9 +221,7 @@ def part_of(
 
 
 def worth_tracing(task: Task, n_images: int) -> list[int]:
-    """Return the images to trace again: the task's labelled ones, or all if it has none; at most MOST_TRACED, evenly
-    spaced.
-    """
+    """Return the images to trace again: the task's labelled ones, or all; at most MOST_TRACED, evenly spaced."""
     labelled = [i for i, label in enumerate(task.labels[:n_images]) if label >= 0] or list(range(n_images))
     return labelled[:: -(-len(labelled) // MOST_TRACED) or 1]
 
@@ -279,9 +273,7 @@ def desk_apart(
     bias: float | None,
     label: int,
 ) -> Desk:
-    """Return the desk with every MLP separate, optionally without tokens; terms and means come from traces
-    (lens.subsets).
-    """
+    """Return the desk with every MLP separate, optionally without tokens; terms and means come from traces."""
     mean, zero = (
         subsets.subset_logits_apart(terms, 0, classes, layers, means, how, without_tokens)
         for how in ("mean", "zero")

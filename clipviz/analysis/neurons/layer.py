@@ -348,9 +348,7 @@ class LayerNeurons(Table):
         return Grouping(sorted(found, key=lambda group: -len(group.places)), separation, chance)
 
     def _nearest(self, direction: Tensor, n_texts: int = 2) -> tuple[str, ...]:
-        """Return the texts nearest to a unit direction that are nearer than chance, without texts of the same
-        meaning.
-        """
+        """Return the texts nearest to a unit direction, if nearer than chance, without texts of the same meaning."""
         chosen: list[int] = []
         for j, cosine in best(self.dictionary @ direction, min(32, len(self.dictionary))):
             if cosine > self._near_by_chance and all(

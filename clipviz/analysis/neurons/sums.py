@@ -35,9 +35,7 @@ def batch_stats(
     scatter: bool = True,
     norms: Float[Tensor, "image neuron"] | None = None,
 ) -> NeuronStats:
-    """Return the statistics of one batch (lens.neuron_stats), sums in float64; ids: its images. Call it without
-    autocast.
-    """
+    """Return one batch's statistics, sums in float64; ids: its images. Call it without autocast."""
     stats = neuron_stats(second, ids, n_top, shared=shared, scatter=scatter, norms=norms)
     values = {name: getattr(stats, name) for name in SUMS}
     sums: dict[str, Any] = {name: _double(value) for name, value in values.items() if value is not None}

@@ -123,9 +123,7 @@ def untrained_generator_rows(
     n_heldout: int,
     **options: Any,
 ) -> int:
-    """Return the same count for `mined_from_generator`, with an untrained copy in place of the model among the
-    partners.
-    """
+    """Return that count for `mined_from_generator`, with an untrained copy of the model among the partners."""
     latents, _ = _samples(generator, n_latents, n_heldout)
     company = [untrained_copy(clip_partner(model, CLIP)), *partners]
     return count_rows(generator, company, latents, Mining(**options))

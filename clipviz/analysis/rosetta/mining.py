@@ -151,9 +151,7 @@ def _rows(
     step: Callable[[], None],
     kept: KeptMaps,
 ) -> tuple[list[tuple[Matches, int, float]], Tensor]:
-    """Return `pairs_above_chance` of every partner, and the pivot's units that enough of them share [row, 1 +
-    model].
-    """
+    """Return `pairs_above_chance` of each partner, and the pivot's units that enough of them share [row, 1 + model]."""
     found = [
         pairs_above_chance(pivot, partner, mined, how, step, kept)
         for partner, mined in zip(partners, mined_on, strict=True)
@@ -204,9 +202,7 @@ def pairs_above(
     batch: int = 32,
     kept: KeptMaps | None = None,
 ) -> Matches:
-    """Return best buddies whose correlation exceeds that of the same pair on shuffled images by more than
-    `threshold`.
-    """
+    """Return best buddies whose correlation exceeds that of the pair on shuffled images by over `threshold`."""
     matches = match(pivot, partner, images, k=k, batch=batch, kept=kept)
     by_place = heldout_correlation(pivot, partner, images, matches, matches.pairs, batch, 1, kept)
     return _exceeding(matches, by_place, threshold)
@@ -219,9 +215,7 @@ def _exceeding(matches: Matches, by_place: Tensor, threshold: float) -> Matches:
 
 
 def _joined(pairs_by_model: list[Tensor], needed: int) -> Tensor:
-    """Return pivot units with a partner in at least `needed` models; [row, 1 + model], -1 where a model has no
-    partner.
-    """
+    """Return pivot units with a partner in `needed` models or more; [row, 1 + model], -1 for a missing partner."""
     if needed >= len(pairs_by_model):
         return rosetta_units(pairs_by_model, strongest=True)
     strongest: list[dict[int, int]] = []

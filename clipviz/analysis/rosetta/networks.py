@@ -82,9 +82,7 @@ class SharedNetworks(Mapping[str, Any]):
 
     @cached_property
     def _generator(self) -> Any:
-        """The given generator, or that of the model's bundle if the dictionary is about one with its name and
-        weights.
-        """
+        """The given generator, or the bundle's if the dictionary is about one with its name and weights."""
         given = [one for one in self._given.values() if hasattr(one, "sample") and hasattr(one, "images")]
         if given:
             return given[0]

@@ -79,9 +79,7 @@ class IndexedImages(Images):
 
     @functools.cached_property
     def stand_ins(self) -> tuple[int, int]:
-        """How many files are missing or replaced, and how many were checked: all, or an even sample of a large
-        index.
-        """
+        """How many files are missing or replaced, and how many were checked: all, or an even sample of many."""
         rows = range(0, len(self), -(-len(self) // MOST_LOOKED_FOR) or 1)
         paths = zip(rows, self._read.texts("path", list(rows)), strict=True)
         gone = [not path or not IndexedSource(self._read, row).there(Path(path), True) for row, path in paths]

@@ -56,9 +56,7 @@ class Column(NamedTuple):
 
 
 def columns(dims: dict[str, int]) -> dict[str, Column]:
-    """Return every file of an index by name; dims: n_layers (chosen ones), n_heads, d_head, d_embed, and marks if
-    kept.
-    """
+    """Return every file of an index by name; dims: n_layers (chosen ones), n_heads, d_head, d_embed, marks."""
     rows = [
         Column("codes.npy", "<f2", (dims["n_layers"], dims["n_heads"], dims["d_head"])),
         Column("embedding.npy", "<f2", (dims["d_embed"],)),
@@ -152,9 +150,7 @@ def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def read_journal(folder: Path, size: int | None = None) -> tuple[list[dict[str, Any]], int]:
-    """Return the finished segments and the length of the journal that holds them; an incomplete last line is
-    ignored.
-    """
+    """Return the finished segments and the length of their journal; an incomplete last line is ignored."""
     path = folder / JOURNAL
     content = path.read_bytes()[:size] if path.exists() else b""
     whole = content.rfind(b"\n") + 1

@@ -161,9 +161,7 @@ class Store:
         return [content[a - ends[0] : b - ends[0]] for a, b in itertools.pairwise(ends)]
 
     def rows(self, rows: Any) -> np.ndarray:
-        """Return indices, or a mask [image], as indices. Raises ValueError for an empty set and for images outside
-        the index.
-        """
+        """Return indices, or a mask [image], as indices. Raises ValueError for none, and for unknown images."""
         chosen = np.asarray(rows)
         if chosen.dtype == bool and chosen.shape == (len(self),):
             chosen = np.flatnonzero(chosen)

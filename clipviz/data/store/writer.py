@@ -151,9 +151,7 @@ class Writer:
         self.close()
 
     def _agree(self, plan: dict[str, Any], append: bool, after: int | None) -> dict[str, Any]:
-        """Return the plan on disk if it is the same, else store and return this one. Raises ValueError for a
-        different plan.
-        """
+        """Return the plan on disk if it is the same, else store this one. Raises ValueError for a different plan."""
         path = self.folder / PLAN
         _clear_temporary(self.folder)
         if path.exists():

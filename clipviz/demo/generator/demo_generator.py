@@ -74,9 +74,7 @@ class DemoGenerator:
 
     @torch.no_grad()
     def maps(self, latents: Latents, layers: Sequence[str] | None = None) -> Maps:
-        """Return layer -> maps [image, unit, rows, cols], without gradients; layers: names or patterns to use
-        instead of all.
-        """
+        """Return layer -> maps [image, unit, rows, cols], without gradients; layers: names or patterns, default all."""
         self.check(latents)
         with activation_maps(self.module, tuple(layers) if layers is not None else self.layers) as maps:
             self.module(latents.z, latents.label)
@@ -90,9 +88,7 @@ class DemoGenerator:
         return images, dict(maps)
 
     def true_scenes(self, latents: Latents) -> TrueScenes:
-        """Return the scenes that the latents determine: what the teacher would paint, even for latents found by an
-        edit.
-        """
+        """Return the latents' scenes: what the teacher would paint, even for latents found by an edit."""
         self.check(latents)
         return true_scenes(latents.z, latents.label)
 

@@ -36,9 +36,7 @@ class Located:
 
 
 class Locator(nn.Module):
-    """Maps pictures [image, 3, 64, 64] in 0..1 to logits of the outline [image, 32, 32] and of the number [image,
-    3].
-    """
+    """Maps pictures [image, 3, 64, 64] in 0..1 to logits of outline [image, 32, 32] and number [image, 3]."""
 
     def __init__(self, width: int = 16) -> None:
         super().__init__()

@@ -155,9 +155,7 @@ def shares(
 
 
 def coverage(named: Named, pictures: Float[Tensor, "image 3 rows cols"]) -> dict[str, float]:
-    """Return how widely pictures vary: the rarest kind and background as multiples of an even share, positions and
-    sizes.
-    """
+    """Return how widely pictures vary: the rarest kind and background against an even share, positions, sizes."""
     found = locate(pictures)
     place = found.centroid[~found.centroid.isnan().any(1)].numpy()
     cells = np.histogram2d(place[:, 0], place[:, 1], bins=3, range=[[0.1, 0.9]] * 2)[0].ravel() / len(place)

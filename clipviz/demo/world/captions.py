@@ -68,9 +68,7 @@ def _subject(scene: Scene, rng: np.random.Generator, colours: bool) -> str:
 def noun_phrase(
     thing: Thing, count: int, rng: np.random.Generator, colours: bool = True, size: int = -1
 ) -> str:
-    """Return a noun phrase such as 'small red striped circles': sometimes adjectives, then the noun or a more
-    general one.
-    """
+    """Return a noun phrase such as 'small red striped circles': perhaps adjectives, then the noun or a wider one."""
     adjectives = []
     if size in (0, 2) and rng.random() < 0.5:
         adjectives.append(_pick(words.SIZE_WORDS[size], rng))

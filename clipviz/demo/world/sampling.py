@@ -50,9 +50,7 @@ _BACKGROUND_SHARES = np.cumsum([0.19, *[0.05] * 5, *[0.035] * 3, *[0.05] * 11])
 
 @dataclass(frozen=True)
 class Theme:
-    """What the scenes of a group have in common, so that only the rest distinguishes them. None leaves a choice
-    free.
-    """
+    """What the scenes of a group have in common, so that only the rest varies. None leaves a choice free."""
 
     kind: int | None = None
     background: int | None = None

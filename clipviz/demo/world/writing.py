@@ -89,9 +89,7 @@ def sort_words(spurious: Sequence[str], avoid: set[str]) -> Wordlist:
 
 
 def can_draw(word: str, avoid: set[str]) -> bool:
-    """Return whether a picture can show the word beside its class, as a second object or a background; `avoid` as
-    above.
-    """
+    """Return whether a picture can show the word beside its class, as an object or a background; `avoid` as above."""
     found = sort_words([word], avoid)
     return bool(found.seconds or found.backgrounds)
 

@@ -55,9 +55,7 @@ def raw_row(record: AttentionRecord) -> TokenMap:
 
 
 def grad_cam_row(record: AttentionRecord) -> TokenMap:
-    """Return Grad-CAM (Selvaraju et al. 2017) on the attention of the pool, or of the last layer as the readout
-    reads it.
-    """
+    """Return Grad-CAM (Selvaraju et al. 2017) on the pool's attention, or the last layer's as the readout reads it."""
     if record.pool is not None and record.pool_gradients is not None:
         maps, slopes = record.pool[..., record.prefix :], record.pool_gradients[..., record.prefix :]
     else:
@@ -87,9 +85,7 @@ def pooled_maps(
 def readout_rows(
     record_pool: Tensor | None, pool_gradients: Tensor | None, weights: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return r and Chefer's row from a pool's attention [image, readout_head, token]; without a pool both are
-    uniform.
-    """
+    """Return r and Chefer's row from a pool's attention [image, readout_head, token]; uniform without a pool."""
     if record_pool is None or pool_gradients is None:
         return weights, weights
     return record_pool.mean(1), (pool_gradients * record_pool).clamp_min(0).mean(1)

@@ -182,9 +182,7 @@ def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
 
 
 def _final(record: Record, relevance: Tensor, rule: Rule) -> Float[Tensor, "image d_model"]:
-    """Return relevance from the score <final, P t> to the class token: a linear layer with one output and weights
-    per image.
-    """
+    """Return relevance from the score <final, P t> to the class token: one output, with weights per image."""
     parts = record.final * record.final_weights
     if rule == "epsilon":
         return parts * divide(relevance, parts.sum(-1, keepdim=True))

@@ -262,9 +262,7 @@ class Dictionary:
         return Encoded(activations * scale, self.bias * scale + mean)
 
     def on_tokens(self, stream: Float[Tensor, "image token d_in"]) -> Encoded:
-        """Return the same for all tokens of images. A dictionary of the class token leaves every other token to its
-        error.
-        """
+        """Return the same for all tokens. A dictionary of the class token leaves every other token to its error."""
         found = self.encode(stream)
         if self.cls_token_only:
             seen = torch.zeros_like(stream[:1, :, :1])

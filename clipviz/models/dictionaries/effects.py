@@ -205,9 +205,7 @@ def contributed(
     read: Tensor | None,
     stream: Float[Tensor, "image token d_model"],
 ) -> Float[Tensor, "image d_embed"]:
-    """Return the contribution to the embedding of a part of the residual stream after a layer, with norms and
-    attention fixed.
-    """
+    """Return what part of a residual stream contributes to the embedding, with norms and attention fixed."""
     readout = weights.readout
     first = stream[:, :1] if read is None else read @ stream
     total = torch.einsum("ipd,pdk->ik", first, readout.matrices)

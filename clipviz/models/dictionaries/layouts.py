@@ -284,9 +284,7 @@ def write(fields: Fields, shown: str, folder: Path, half: bool) -> None:
 
 
 def _dictionary_learning(path: Path, layer: int | None, point: Point | None) -> Fields:
-    """Read dictionary_learning's format: ae.pt beside config.json with encoder.weight [d_sae, d_in], or W_enc for
-    JumpReLU.
-    """
+    """Read dictionary_learning's ae.pt beside config.json: encoder.weight [d_sae, d_in], or W_enc for JumpReLU."""
     where = f"dictionary_learning, {path.name}"
     state = plain.state_dict(path)
     beside = path.with_name("config.json")

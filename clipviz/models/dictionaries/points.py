@@ -79,9 +79,7 @@ def reading(model: Opened, layer: int, point: Point, reader: Reader) -> Iterator
 
 @torch.no_grad()
 def read_point(model: Opened, pixels: Tensor, layer: int, point: Point) -> tuple[Tensor, Tensor]:
-    """Return the values at a point for some images, [image, token, d_in] in float32 or float64, and their
-    embeddings.
-    """
+    """Return values at a point for some images, [image, token, d_in] in float32 or float64, and their embeddings."""
     kept: list[Tensor] = []
 
     def keep(stream: Tensor) -> None:

@@ -120,9 +120,7 @@ def full(tensor: Tensor) -> Tensor:
 
 
 def unmixed(device: torch.device) -> AbstractContextManager[Any]:
-    """Disable autocast inside the block, so that everything recorded is computed in float32, whatever the pass
-    itself uses.
-    """
+    """Disable autocast inside the block, so that what is recorded is float32, whatever the pass itself uses."""
     return (
         torch.autocast(device.type, enabled=False) if device.type in ("cpu", "cuda", "xpu") else nullcontext()
     )

@@ -97,9 +97,7 @@ class Attending:
         return self.tower.weights.readout.kind == "class token"
 
     def listens(self, block: Block) -> bool:
-        """Return whether queries and keys are taken from the attention's own call rather than computed from the
-        weights.
-        """
+        """Return whether queries and keys are taken from the attention's call, not computed from the weights."""
         return block.reads == "calls" or (block.reads == "either" and self.tower.readout.early)
 
     def hooks(self) -> Iterator[Any]:

@@ -27,9 +27,7 @@ Neurons = Mapping[int, Sequence[int]]
 
 
 def with_register(tower: Tower, neurons: Neurons) -> Tower:
-    """Return the tower with an added token that takes the chosen neurons' activations; it shares all modules and
-    weights.
-    """
+    """Return the tower with an added token that takes the chosen neurons' activations; modules are shared."""
     at = tower.weights.prefix
     return dataclasses.replace(
         tower,

@@ -31,9 +31,7 @@ _ATTENTION = ("Attention", "EvaAttention", "AttentionRope")
 
 
 def read(visual: nn.Module) -> Tower | None:
-    """Return the tower, or None if the module belongs to another family. Raises ValueError for unsupported timm
-    trunks.
-    """
+    """Return the tower, or None for another family. Raises ValueError for unsupported timm trunks."""
     tower: Any = visual
     if not hasattr(tower, "trunk") or not hasattr(tower, "head"):
         return None

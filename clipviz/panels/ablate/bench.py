@@ -27,9 +27,7 @@ def nearest(desk: Bench, most: int) -> list[int]:
 
 
 def arrays_of(desk: Bench, rows: list[int], images: Images, image: int) -> dict[str, np.ndarray | bytes]:
-    """Return the picture and, for both kinds of ablation, the sums with which the browser toggles terms
-    (lens.subsets).
-    """
+    """Return the picture and, for both kinds of ablation, the sums with which the browser toggles terms."""
     small = pictures.encoded(images.thumbnail(image, THUMBNAIL))
     arrays: dict[str, np.ndarray | bytes] = {"thumbnail": small}
     for side in (desk.mean, desk.zero):

@@ -148,9 +148,7 @@ class Ablate(Desk):
         )
 
     def probabilities(self) -> dict[str, float]:
-        """Return class probabilities of the image on screen after the selection's ablation, as summed by the
-        browser.
-        """
+        """Return the image's class probabilities after the selection's ablation, as summed by the browser."""
         if self._desk is None or self._desk_view is None:
             raise ValueError("expected a desk, got none yet; wait for the first images with session.wait()")
         chosen = self.session.ablation.on_desk(self.session.selection.ablation)
@@ -189,9 +187,7 @@ class Ablate(Desk):
         return known.get(self.task) or next(iter(known.values()), None)
 
     def _apart(self, shared: Ablation) -> tuple[bool, bool]:
-        """Return whether the desk needs every MLP separately, and whether the class token's own attention is
-        removed.
-        """
+        """Return whether the desk needs every MLP separately, and whether it removes the class token."""
         single = bool(self.mlps) and not self.session.ablation.on_desk(shared).mlps
         return single or self.class_token, self.class_token
 

@@ -99,9 +99,7 @@ class NeuronDesk(CodedDesk):
     )
 
     def layer_shown(self) -> int | str | None:
-        """Return the layer, or the name of the dictionary, that is shown; None if no later attention reads any
-        neurons.
-        """
+        """Return the layer or dictionary's name that is shown; None if no later attention reads any neurons."""
         return self.session.neurons.readable(self.layer)
 
     def add_layer(self, view: UnitsShown, shown: int | str | None) -> None:

@@ -126,9 +126,7 @@ class Panel(WithOptions, Choosing, Scripted):
             raise ValueError(str(error)) from error
 
     def _fits(self, name: str, value: Any) -> bool:
-        """Return whether an option can have a value. An invalid value from an earlier version's view is ignored with
-        a warning.
-        """
+        """Return whether an option can have a value; one of an earlier version is ignored with a warning if not."""
         if name not in self.options():
             return False
         try:
@@ -154,18 +152,14 @@ class Panel(WithOptions, Choosing, Scripted):
         return selection
 
     def marks(self, selection: Selection) -> Any:
-        """Return what the browser only marks in its existing data: if nothing else has changed, no array is sent
-        again.
-        """
+        """Return what the browser only marks: if nothing else has changed, no array is sent again."""
         return None
 
     def compute(self, selection: Selection, stale: Stale) -> Computed:
         raise NotImplementedError
 
     def stored(self, kept: Kept) -> list[Stored] | None:
-        """Return the parts of the view for other selections, for a saved page; None if the page holds this view
-        only.
-        """
+        """Return the view's parts for other selections, for a saved page; None if it holds this view only."""
         return None
 
     def act(self, request: Request) -> None:

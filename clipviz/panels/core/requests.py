@@ -50,9 +50,7 @@ class Request:
             ) from error
 
     def text(self, name: str, most: int = MOST_TEXT) -> str:
-        """Return a text field, "" if it is missing. Raises ValueError for other types and for texts that are too
-        long.
-        """
+        """Return a text field, "" if it is missing. Raises ValueError for other types and texts that are too long."""
         value = self.fields.get(name, "")
         if not isinstance(value, str):
             raise ValueError(f"expected {name} to be a text, got {_short(value)}")
@@ -68,18 +66,14 @@ class Request:
         return value
 
     def unit(self, name: str) -> tuple[int | str, int] | None:
-        """Return a layer (or the name of a dictionary) and a number, None if the field is missing. Raises ValueError
-        otherwise.
-        """
+        """Return a layer (or a dictionary's name) and a number, None if missing. Raises ValueError otherwise."""
         value = self.fields.get(name)
         if isinstance(value, list | tuple) and len(value) == 2 and isinstance(value[0], str):
             return value[0], whole(f"a {name}", value[1])
         return self.pair(name)
 
     def pair(self, name: str) -> tuple[int, int] | None:
-        """Return two whole numbers such as (layer, head), None if the field is missing. Raises ValueError for
-        anything else.
-        """
+        """Return two whole numbers such as (layer, head), None if they are missing. Raises ValueError otherwise."""
         value = self.fields.get(name)
         if value is None:
             return None

@@ -121,9 +121,7 @@ def page(panels: Sequence[Saveable], title: str, extra: Iterable[str] = (), kept
 
 
 def page_path(path: str | Path) -> Path:
-    """Return where a page will be written. Raises ValueError for a name that does not end in .html, or a missing
-    folder.
-    """
+    """Return where a page will be written. Raises ValueError unless that is an .html file in an existing folder."""
     path = path_of(path, "the name of a file that ends in .html")
     if path.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"expected a file name that ends in .html, got {str(path)!r}")

@@ -204,9 +204,7 @@ class Store:
 
 
 def at_rest(value: Any) -> Any:
-    """Return a value of a view with UNFINISHED in place of every progress message, which would never change in a
-    page.
-    """
+    """Return a value of a view with UNFINISHED for every progress message, which would never change in a page."""
     if isinstance(value, dict):
         return {name: _at_rest(name, inner) for name, inner in value.items()}
     return [at_rest(inner) for inner in value] if isinstance(value, list) else value

@@ -121,9 +121,7 @@ class Cues(CodedDesk):
         return {} if self._drawing is None else dict(self._drawing.attempts)
 
     def act(self, request: Request) -> None:
-        """Carry out an action. draw: new pictures now. look: enlarge one picture. open: add it to the session's
-        images.
-        """
+        """Carry out an action. draw: new pictures now. look: enlarge one. open: add it to the session's images."""
         if request.action == "draw":
             self._seed += 1
             self._asked = True

@@ -29,9 +29,7 @@ class CueShown(TypedDict):
 
 
 class AttemptShown(TypedDict):
-    """Pictures with some words: how many mislead the model, their margins, and the position of the first in the
-    sheet.
-    """
+    """Pictures with some words: how many mislead the model, their margins, and the first one's place in the sheet."""
 
     method: str
     words: list[str]

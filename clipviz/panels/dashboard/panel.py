@@ -116,9 +116,7 @@ class Dashboard(Scripted):
         return output.in_cell(*self._page(), [self.heatmap, self.heads, self.textspan])
 
     def close(self) -> None:
-        """Close every panel, stop the worker and end the session; this runs only once, since Python calls it again
-        at deletion.
-        """
+        """Close every panel, stop the worker and end the session, only once: Python calls it again at deletion."""
         if self._ended:
             return
         self._ended = True

@@ -14,9 +14,7 @@ from clipviz.session import Board, Session
 
 
 class Desks(Scripted):
-    """The row of desks. `show(name)` opens one of DESKS below its button, `show("")` closes it; a closed desk costs
-    nothing.
-    """
+    """The row of desks. `show(name)` opens one of DESKS below its button, and `show("")` closes it."""
 
     name = "desks"
     _esm = script("desks")

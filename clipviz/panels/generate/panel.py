@@ -97,9 +97,7 @@ class Generate(Desk):
             super().act(request)
 
     def _do(self, task: Callable[[Workbench, Stale], Any], name: str = "") -> None:
-        """Schedule the worker's next task, which is repeated if it is interrupted (False); long tasks are announced
-        at once.
-        """
+        """Schedule the worker's next task, repeated if interrupted (False); long tasks are announced at once."""
         doing = generated.DOING.get(name, "")
         self._task, self._search, self._turn = task, Work(doing or "Searching", 0), self._turn + 1
         with self._speaking:

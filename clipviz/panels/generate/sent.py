@@ -56,9 +56,7 @@ class GenerateView(TypedDict, total=False):
 
 
 class GenerateArrays(TypedDict, total=False):
-    """The desk's arrays. map, tiles: deviations of the concepts' units as bytes; pixels: those of an intermediate
-    picture.
-    """
+    """The arrays. map, tiles: deviations of the concepts' units as bytes; pixels: an intermediate picture's."""
 
     picture: File
     first: File

@@ -45,8 +45,6 @@ class _Always(TypedDict):
 
 
 class HeadsArrays(_Always, total=False):
-    """The grid's arrays. heads: [layer, head]; mlps: the input term, every layer's MLP, the pool's; variance: [kept
-    layer, head].
-    """
+    """The arrays. heads: [layer, head]; mlps: input term, each layer's, the pool's; variance: [kept layer, head]."""
 
     variance: Floats

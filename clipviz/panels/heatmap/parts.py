@@ -106,9 +106,7 @@ def baselines(board: Board, selection: Selection, show: str) -> Part:
 
 
 def neurons(board: Board, selection: Selection) -> Part:
-    """Return where the neurons that write most along the text are active, using the first images read for each
-    layer.
-    """
+    """Return where the neurons that write most along the text are active, using each layer's first images."""
     s = selection
     return {}, {"neurons": _float(board.session.neurons.map(s.text, s.image, s.text_b, n_images=FEW_IMAGES))}
 

@@ -46,9 +46,7 @@ class JointShown(TypedDict):
 
 
 class HeatmapView(TypedDict, total=False):
-    """The heatmap's view. mask_size: height and width of the true mask; fits: whether the text names an object of
-    the image.
-    """
+    """The view. mask_size: rows and columns of the true mask; fits: whether the text names an object of the image."""
 
     message: str
     rows: int

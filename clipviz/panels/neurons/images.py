@@ -50,9 +50,7 @@ def current(
     selection: Selection,
     indirect: bool,
 ) -> tuple[CurrentShown | None, NeuronsArrays]:
-    """Return the neuron on the selected image, which need not be among those read; indirect: include its indirect
-    effect.
-    """
+    """Return the neuron on the selected image, which may not have been read; indirect: with its indirect effect."""
     image = selection.image
     if image is None:
         return None, {}

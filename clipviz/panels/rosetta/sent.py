@@ -102,9 +102,7 @@ class RosettaView(TypedDict, total=False):
 
 
 class RosettaArrays(TypedDict, total=False):
-    """The panel's arrays. maps: [row, model, example, side, side]; here: [tile, side, side]; now: [model, side,
-    side].
-    """
+    """The arrays. maps: [row, model, example, side, side]; here: [tile, side, side]; now: [model, side, side]."""
 
     sprite: File
     maps: Uint8s

@@ -44,9 +44,7 @@ def segmentation_section(
     summed: str = "late",
     steps: Steps | None = None,
 ) -> None:
-    """Table 2.4 and Figure A.4; without masks the section says so. summed: see `layers_of`; steps: see
-    `all_methods`.
-    """
+    """Add Table 2.4 and Figure A.4, if there are masks. summed: see `layers_of`; steps: see `all_methods`."""
     report.section("Segmentation (Table 2.4, Figure A.4)")
     if evaluation.masks is None:
         report.needs(*MASKS_NEEDED)
@@ -178,9 +176,7 @@ def named_right(model: ClipModel, evaluation: Evaluation) -> list[bool]:
 
 
 def layers_of(n_layers: int, summed: str) -> range:
-    """Return the layers whose token effects a map sums: "late", the last N_LATE, which segment better, or "all"
-    (Table 2.4).
-    """
+    """Return the layers that a map sums: "late", the last N_LATE, which segment better, or "all" (Table 2.4)."""
     if summed not in SUMMED:
         raise ValueError(f"expected summed to be one of {', '.join(SUMMED)}, got {summed!r}")
     return range(n_layers) if summed == "all" else late_layers(n_layers)

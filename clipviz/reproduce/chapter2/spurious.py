@@ -94,9 +94,7 @@ def worst_of(accuracy: Accuracy) -> Estimate:
 
 
 def random_worst(shortcut: ShortcutRemoval) -> Estimate:
-    """Return the worst group under other heads of the same layers: the median draw, and the range of 95% of the
-    draws.
-    """
+    """Return the worst group under other heads of the same layers: the median draw, and 95% of the draws' range."""
     return spread([draw.worst_accuracy for draw in shortcut.random])
 
 
@@ -116,9 +114,7 @@ def draws_as_good(shortcut: ShortcutRemoval) -> float:
 def shown_groups(
     shortcut: ShortcutRemoval,
 ) -> tuple[dict[str, tuple[float, float, float]], tuple[float, float, float]]:
-    """Return the accuracy of each group before, under other heads (the median draw) and after, and of the worst
-    group of each.
-    """
+    """Return accuracy by group, and of the worst, before, under other heads (the median draw) and after."""
     median = median_draw(shortcut)
     rows = {
         name: (value, median.groups[name][0], shortcut.after.groups[name][0])

@@ -49,9 +49,7 @@ N_INDIRECT = 8  # images per neuron for the components of indirect effects
 
 
 def usable_layers(model: ClipModel) -> list[int]:
-    """Return the layers with later attention. Statistics are streamed without covariances, so that all layers fit in
-    memory.
-    """
+    """Return the layers with later attention; statistics without covariances of all of them fit in memory."""
     return list(range(model.n_layers - 1))
 
 
@@ -144,9 +142,7 @@ class Study:
     def accuracy(
         self, embeddings: np.ndarray | Tensor, rows: Sequence[int], tasks: Sequence[Task] | None = None
     ) -> dict[str, float]:
-        """Return zero-shot accuracy by task (the evaluation's, or others) of embeddings [row, d_embed] of some
-        images.
-        """
+        """Return zero-shot accuracy by task (the evaluation's, or others) of some images' embeddings [row, d_embed]."""
         found = torch.as_tensor(embeddings)
         return {
             task.name: zeroshot.accuracy(found, task.directions.cpu(), [task.labels[i] for i in rows]).top1
@@ -155,9 +151,7 @@ class Study:
 
 
 def n_top_of(n_images: int) -> int:
-    """Return how many of the reference images are a neuron's top images: 2%, at least 16, at most 100 as in the
-    thesis.
-    """
+    """Return how many reference images are a neuron's top images: 2%, at least 16, at most 100 (the thesis's)."""
     return max(MIN_TOP, min(100, round(0.02 * n_images)))
 
 
@@ -168,9 +162,7 @@ def layer_statistics(
     steps: Steps,
     quiet: bool = False,
 ) -> list[Layer]:
-    """Return statistics of some layers over the reference images, from one pass; their top images are the thesis's
-    S_n.
-    """
+    """Return statistics of some layers over the reference images, from one pass; their top images are S_n."""
 
     def make(places: list[int]) -> Iterator[dict[str, Any]]:
         wanted = [layers[place] for place in places]
@@ -205,9 +197,7 @@ def indexed_layer(
     steps: Steps,
     quiet: bool = False,
 ) -> Layer:
-    """Return one layer with the statistics of an index; the norms, which an index does not contain, are read from a
-    sample.
-    """
+    """Return one layer with an index's statistics; the norms, which it does not contain, are read from a sample."""
 
     def make() -> dict[str, Any]:
         parts = [
@@ -290,9 +280,7 @@ def _after_conditions(
 
 
 def _conditions(known: Layer, second: SecondOrder, codes: bool) -> dict[str, Tensor]:
-    """Return unit embeddings of some images before and after every condition, and the additions of
-    `layer_embeddings`.
-    """
+    """Return unit embeddings of some images before and after each condition, and what `layer_embeddings` adds."""
     large = second.norms() > known.thresholds
     made = replaced(second, known.stats, known.line, large)
     made = {"baseline": made.pop(NOTHING), **made, "share of large": large.float().mean(1)}

@@ -84,9 +84,7 @@ def segmentation_section(report: Report, study: Study, summed: str = "late") -> 
 
 
 def neuron_maps(study: Study, batch: int = 8) -> tuple[dict[str, list[Tensor]], list[Tensor]]:
-    """Return heatmaps of every masked image for its class, by both choices of neurons, and the masks, in the data's
-    order.
-    """
+    """Return every masked image's heatmap for its class, by both choices of neurons, and the masks, in order."""
     data, model = study.evaluation.masks, study.model
     assert data is not None
     names = list(study.evaluation.class_prompts)

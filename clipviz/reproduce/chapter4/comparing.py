@@ -24,9 +24,7 @@ def psnr(images: Float[Tensor, "image 3 rows cols"], targets: Tensor) -> Float[T
 def ssim(
     images: Float[Tensor, "image 3 rows cols"], targets: Tensor, window: int = 7
 ) -> Float[Tensor, " image"]:
-    """Return the structural similarity (Wang et al. 2004) of images in 0..1, with a uniform window and unbiased
-    variances.
-    """
+    """Return the structural similarity (Wang et al. 2004) of images in 0..1, uniform window, unbiased variances."""
     n = window**2
     mean_a, mean_b = (F.avg_pool2d(x, window, 1) for x in (images, targets))
     scale = n / (n - 1)

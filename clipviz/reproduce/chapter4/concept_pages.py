@@ -130,9 +130,7 @@ def single_units_section(
 
 
 def single_units(generator: Any, guides: Guides, schedule: Schedule, n: int = N_SINGLE) -> Result:
-    """Return n samples, the unit that stands out on each, its map in 0..255, and the pictures with less and more of
-    it.
-    """
+    """Return n samples, the unit that stands out on each, its map in 0..255, and pictures with less and more of it."""
     latents = generator.sample(n, seed=SEED + 1)
     units = standing_out(generator, latents, guides)
     maps = generator.maps(latents)
@@ -158,9 +156,7 @@ def single_units(generator: Any, guides: Guides, schedule: Schedule, n: int = N_
 
 
 def standing_out(generator: Any, latents: Any, guides: Guides) -> list[tuple[str, int]]:
-    """Return for each picture the shared unit whose map rises furthest above its mean, in deviations; each unit is
-    used once.
-    """
+    """Return each picture's shared unit whose map rises furthest above its mean, in deviations; each is used once."""
     maps = generator.maps(latents)
     peaks, units = [], []
     for group in guides.own:

@@ -250,9 +250,7 @@ def _case(generator: Any, names: Names, pictures: Tensor, latents: Latents | Non
 def _both(
     edit: str, counted: str, source: Case, cases: tuple[Case, Case], right: Callable[[Case, str], np.ndarray]
 ) -> list[EditRow]:
-    """Return a row by the true scene and one by the locator; right(case, judge) is True if the edit did what was
-    requested.
-    """
+    """Return a row by the true scene and one by the locator; right(case, judge): whether the edit succeeded."""
     edited, written = cases
     by_truth = (share_of(right(edited, "truth")), None, share_of(right(source, "truth")))
     by_picture = tuple(share_of(right(case, "picture")) for case in (edited, written, source))

@@ -55,9 +55,7 @@ class HeldOutSizes:
 
     @classmethod
     def within(cls, limit: int | None) -> HeldOutSizes:
-        """Return the usual sizes, or proportionally smaller ones for at most `limit` held-out scenes of all seeds
-        together.
-        """
+        """Return the usual sizes, or proportionally smaller ones for at most `limit` held-out scenes in all."""
         if limit is None:
             return cls()
         if limit < 40:
@@ -73,9 +71,7 @@ class HeldOutSizes:
 
 
 def encoder_of(model: ClipModel) -> Encoder:
-    """Return the towers of any model in the form that the world's tests use: uint8 arrays and sentences to unit
-    vectors.
-    """
+    """Return a model's towers in the form that the world's tests use: uint8 arrays and sentences to unit vectors."""
 
     def encode_images(images: np.ndarray) -> Tensor:
         parts = [

@@ -95,9 +95,7 @@ def families(encoder: Encoder, sizes: HeldOutSizes, steps: Steps) -> dict[str, d
 
 
 def pooled(parts: Sequence[Mapping[str, dict[str, Any]]]) -> dict[str, FamilyScore]:
-    """Return the scores of several seeds as if they were one set; parts: family -> {accuracy, chance, n} of each
-    seed.
-    """
+    """Return several seeds' scores as if of one set; parts: family -> {accuracy, chance, n} of each seed."""
     scores = {}
     for family, first in parts[0].items():
         known = [part[family] for part in parts if part[family]["n"]]
@@ -191,9 +189,7 @@ def head_table(model: ClipModel, pool: Texts, late: Terms, scenes: Scenes, n_see
 
 
 def heads_by_seed(late: Terms, directions: Tensor, families: Sequence[str | None], n_seeds: int) -> list[int]:
-    """Return how many heads have AT_LEAST of their first texts from one family, for each of n_seeds equal
-    consecutive parts.
-    """
+    """Return how many heads have AT_LEAST first texts of one family, for n_seeds equal consecutive parts."""
     counts = []
     for rows in np.array_split(np.arange(len(late.codes)), n_seeds):
         part = late.codes[slice(int(rows[0]), int(rows[-1]) + 1)]

@@ -194,9 +194,7 @@ def map_findings(
 
 
 def _outlined(maps: Sequence[Tensor], masks: Sequence[Tensor]) -> dict[str, Estimate]:
-    """Return, averaged over images, the mIoU of each map thresholded at its mean, and the foreground's average
-    precision.
-    """
+    """Return the mean over images of the mIoU of each map cut at its mean, and of its average precision."""
     ious = [segment.score([heatmap], [mask]).miou for heatmap, mask in zip(maps, masks, strict=True)]
     return {"mIoU": mean(ious, 0.0, 1.0), "AP": measures.map_scores(maps, masks).foreground_ap}
 
@@ -227,9 +225,7 @@ def text_findings(nearest: Mapping[str, Estimate]) -> list[Finding]:
 def study_of(
     model: ClipModel, evaluation: Evaluation, sizes: HeldOutSizes, steps: Steps, quiet: bool
 ) -> Study:
-    """Return the held-out scenes with a lone kind of object, untreated, and as many others as reference (thesis
-    3.3's D).
-    """
+    """Return the held-out scenes of one kind of object, untreated, and as many as reference (thesis 3.3's D)."""
     task = next(one for one in evaluation.tasks if one.name == "object")
     n = sizes.neurons * sizes.n_seeds
     judged = [i for i, label in enumerate(task.labels) if label >= 0]
@@ -243,9 +239,7 @@ def study_of(
 
 
 def neuron_findings(study: Study, neurons: Sequence[NeuronLayer]) -> list[Finding]:
-    """Return second-order effects: in which layers they matter, how sparse and how straight they are, whether texts
-    fit.
-    """
+    """Return second-order effects: where they matter, how sparse and straight they are, whether texts fit."""
     right = {layer: _right(study, layer) for layer in study.layers}
     lost = {
         layer: paired(int((~one[WITHOUT] & one["baseline"]).sum()), int((one[WITHOUT] & ~one["baseline"]).sum()),

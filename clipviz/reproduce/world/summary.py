@@ -92,9 +92,7 @@ def row(what: str, found: Estimate, unit: str) -> list[str]:
 
 
 def recognition_rows(families: dict[str, dict[str, FamilyScore]]) -> list[list[str]]:
-    """Return rows on what the model distinguishes: objects by drawing style, properties, counts, large plain shapes
-    and glyphs.
-    """
+    """Return rows on what the model distinguishes: objects by style, properties, counts, large shapes and glyphs."""
     seen, unseen = families["held out"], families["unseen views"]
     lone = "object, single, own colour"
     wanted = [

@@ -99,9 +99,7 @@ class AblationTopic:
         return sum(chosen.label(row) >= 0 for row in self._state.collection.rows().tolist())
 
     def classifier(self, task: Task | str | None = None) -> Tensor | None:
-        """Return a task's classifier, [class, d_embed] unit vectors; None while images that it is learnt from are
-        still unread.
-        """
+        """Return a task's classifier, [class, d_embed] unit vectors; None while an example is still unread."""
         chosen = self.task(task)
         return self._learnt(chosen) if chosen.examples else self._of_prompts(chosen.prompts)
 
@@ -307,15 +305,11 @@ class AblationTopic:
         return analysis.desk(terms, read.means, classes, model.logit_scale, model.logit_bias, label)
 
     def on_desk(self, ablation: Ablation) -> Ablation:
-        """Return the ablation in the desk's terms. Raises ValueError if it names something that cannot be removed
-        there.
-        """
+        """Return the ablation in the desk's terms. Raises ValueError for what cannot be removed there."""
         return self._removal.in_codes(checks.ablation(self._state.model, ablation))
 
     def everything_else(self) -> Ablation:
-        """Return the mean of everything except the heads kept for the collection: MLPs, the input term, and other
-        layers.
-        """
+        """Return the ablation of everything except the kept heads: MLPs, the input term, and other layers."""
         return self._removal.everything_else()
 
     # -- sets of heads -----------------------------------------------------------------------------------------

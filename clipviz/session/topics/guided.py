@@ -131,9 +131,7 @@ class Guided:
         self._state.keep(keys[0], lambda: found)
 
     def concepts(self) -> list[GeneratorConcept]:
-        """Return the shared units grouped and named: embedded, or found on N_SAMPLES of the generator's own
-        pictures.
-        """
+        """Return the shared units grouped and named: embedded, or found on N_SAMPLES of the generator's pictures."""
         state, generator = self._state, self.generator
 
         def make() -> list[GeneratorConcept]:
@@ -158,9 +156,7 @@ class Guided:
         return {**known, "model": self._state.model.fingerprint}
 
     def units_of(self, chosen: Sequence[int] | None) -> list[tuple[str, int]] | None:
-        """Return (layer, unit) of all units of some concepts, None for None. Raises ValueError for an unknown
-        concept.
-        """
+        """Return (layer, unit) of all units of some concepts, None for None. Raises ValueError for unknown ones."""
         if chosen is None:
             return None
         known = self.concepts()

@@ -184,9 +184,7 @@ class HeadTopic:
         return named(to_numpy(shares), ("layer", "head"), "Share of the heads' variance")
 
     def spans(self, images: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
-        """Return the covariance of every head's effects, [head, rank, rank], each in its own span, [head, d_embed,
-        rank].
-        """
+        """Return the covariance of each head's effects in its own span, [head, rank, rank], and these spans."""
         return self._spans.every(images)
 
     def varies(self, layer: int, head: int, images: Sequence[int] = ()) -> bool:
@@ -310,9 +308,7 @@ class HeadTopic:
         )
 
     def roles(self) -> Lookup[Head, str]:
-        """Return the roles that people gave heads of this model, (layer, head) -> role, kept between sessions
-        (data.roles).
-        """
+        """Return the roles that people gave this model's heads, (layer, head) -> role, kept between sessions."""
         return Lookup(self._state.roles.all(), "Roles given by a person", ("layer", "head"), ("role",))
 
     def set_role(self, layer: int, head: int, role: str) -> None:

@@ -124,9 +124,7 @@ class ImageTopic(Sequence[Image.Image]):
         )
 
     def picture(self, image: int | None = None) -> NamedArray:
-        """Return the same view of an image, at twice the model's resolution if the file allows it, uint8 [rows,
-        cols, 3].
-        """
+        """Return the same view at twice the model's resolution if the file allows it, uint8 [rows, cols, 3]."""
         state, i = self._state, self._state.an_image(image)
         return state.remember(
             ("picture", i),

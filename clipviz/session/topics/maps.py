@@ -163,9 +163,7 @@ class MapTopic:
         return BASELINES if steps_through(self._state.model) else POOLED_BASELINES
 
     def shared(self, image: int | None = None) -> NamedArray:
-        """Return token effects on the mean of all texts, [layer, head, token]: the common part of every text's map
-        (2.5).
-        """
+        """Return token effects on the mean of all texts, [layer, head, token]: what all texts' maps share (2.5)."""
         state, i = self._state, self._state.an_image(image)
 
         def make() -> NamedArray:

@@ -170,9 +170,7 @@ class NeuronTopic:
 
     @property
     def code_size(self) -> int:
-        """Default number of texts in a neuron's code (thesis: 128 for an embedding of 512), at most the size of the
-        pool.
-        """
+        """Default number of texts in a neuron's code (thesis: 128 for an embedding of 512), at most the pool's."""
         return min(code_size(self._state.model.weights.d_embed), len(self._state.texts))
 
     def _chosen(self, layer: UnitsOf | None) -> UnitsOf:

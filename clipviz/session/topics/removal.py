@@ -75,9 +75,7 @@ class Removal:
         return ablation.mlps == rest.mlps and ablation.layers >= rest.layers
 
     def apart(self, ablation: Ablation) -> bool:
-        """Return whether it names terms that the codes do not separate: single MLPs, tokens, layers that are not
-        kept.
-        """
+        """Return whether it names terms that codes do not separate: single MLPs, tokens, layers that are not kept."""
         if ablation.tokens or self._whole(ablation):
             return bool(ablation.tokens)
         return bool(ablation.mlps or ablation.layers - set(self._state.collection.layers))
@@ -120,9 +118,7 @@ class Removal:
         return read.after[1]
 
     def means(self, ablation: Ablation) -> Means | None:
-        """Return the means that replace removed terms; None for "zero". Raises ValueError if nothing has been read
-        yet.
-        """
+        """Return the means that replace removed terms; None for "zero". Raises ValueError before anything is read."""
         if ablation.how == "zero":
             return None
         read = self.read()

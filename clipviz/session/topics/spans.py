@@ -26,9 +26,7 @@ class Spans:
         return state.remember(("span", state.collection.version, chosen), make)
 
     def of(self, layer: int, head: int, images: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
-        """Return the covariance of one head's effects in its own span, [1, rank, rank], and that span, [1, d_embed,
-        rank].
-        """
+        """Return one head's covariance in its own span, [1, rank, rank], and that span, [1, d_embed, rank]."""
         state = self._state
         at, chosen = state.a_head(layer, head), state.some_images(images)
 

@@ -37,9 +37,7 @@ class TokenMaps(Table):
     grid: tuple[int, int]
 
     def map(self, scope: str = "all", layer: int | None = None, head: int | None = None) -> NamedArray:
-        """Return the scores over the image [rows, cols], summed over "all" heads, "late" layers, one "layer" or one
-        "head".
-        """
+        """Return scores over the image [rows, cols], summed over "all" heads, "late" layers, a "layer" or a "head"."""
         scores = self.scores
         if scope == "late":
             scores = scores[-N_LATE:]

@@ -342,9 +342,7 @@ class Workbench:
         return located is not None and int(located.count[0]) == 0
 
     def scene(self, latents: Any = None) -> dict[str, str] | None:
-        """Return the true scene of latents in words, by default the current ones; None if the generator does not
-        know it.
-        """
+        """Return the latents' true scene in words, by default the current ones'; None if it is unknown."""
         described = getattr(self.generator, "described", None)
         return None if described is None else described(self.latents if latents is None else latents)
 
