@@ -206,9 +206,8 @@ def lab_command(target: Path, options: argparse.Namespace) -> list[str]:
         *("--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"),
     ]
     command += ["--ServerApp.jpserver_extensions={'clipviz.first_run': True}"]
-    command += [
-        f"--LabApp.default_url=/lab/tree/{quote(target.name)}"
-    ]  # the address that the server's log prints
+    # the address that the server's log prints
+    command += [f"--LabApp.default_url=/lab/tree/{quote(target.name)}"]
     command += [f"--port={options.port}"] if options.port else []
     command += [f"--ip={options.ip}"] if options.ip else []
     command += ["--no-browser"] if options.no_browser else []

@@ -116,9 +116,8 @@ def tour() -> tuple[TourStep, ...]:
             "ablate",
             {"text": with_article(bird)},
             {"ablate": {"task": BIRDS}},
-            image=_chosen(
-                told["image"], forest_flamingo
-            ),  # for a reader who starts here or has selected something else
+            # for a reader who starts here or has selected something else
+            image=_chosen(told["image"], forest_flamingo),
             without_shortcut=BIRDS,
         ),
     )

@@ -279,9 +279,8 @@ def atlas_figure(
 
 def _labels(axes: Axes, regions: Sequence[Sequence[Any]], places: np.ndarray, width: float) -> None:
     """Draw texts at dense regions, the densest first, omitting those that overlap an earlier one."""
-    unit = max(float(np.ptp(places, axis=0).max()), 1e-12) / (
-        0.55 * width * 72
-    )  # about the extent of the plane per point
+    # about the extent of the plane per point
+    unit = max(float(np.ptp(places, axis=0).max()), 1e-12) / (0.55 * width * 72)
     kept: list[tuple[float, float, float]] = []
     for text, x, y, _ in regions:
         half = 0.3 * style.SMALL * (len(text) + 2) * unit

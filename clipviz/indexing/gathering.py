@@ -145,8 +145,7 @@ def fold(
 
 def _usable(trace: Trace, layers: list[int]) -> Tensor:
     """Return which images have numbers that float16 can hold."""
-    largest = torch.maximum(
-        trace.codes[:, layers].abs().amax((1, 2, 3)), trace.embedding.abs().amax(1)
-    )  # NaN is propagated
+    # NaN is propagated
+    largest = torch.maximum(trace.codes[:, layers].abs().amax((1, 2, 3)), trace.embedding.abs().amax(1))
     finite = torch.isfinite(trace.mean + trace.std) & torch.isfinite(trace.mlp_writes).all(2).all(1)
     return (largest <= HALF_MAX) & finite

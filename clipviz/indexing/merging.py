@@ -39,9 +39,8 @@ def merge(paths: Sequence[str | os.PathLike[str]], out: Path) -> Path:
     with ExitStack() as held:
         with writing(out):
             work.mkdir(parents=True, exist_ok=True)
-            held.enter_context(
-                locked(work)
-            )  # if two merges write to one folder, the second waits and is then refused
+            # if two merges write to one folder, the second waits and is then refused
+            held.enter_context(locked(work))
         try:
             _check_new(out)
         except ValueError:

@@ -285,9 +285,8 @@ def _predict_from_kept(
         assert part.mlp_effects is not None
         rest = part.mlp_effects[:, 0]
         rest = rest - _mlp_part(part, ablation, means) if ablation.mlps else rest
-        base = (
-            rest[:1] @ directions.T if ablation.mlps else rest @ directions.T
-        )  # one for all: the mean, or 0
+        # one for all: the mean, or 0
+        base = rest[:1] @ directions.T if ablation.mlps else rest @ directions.T
         after = (base + level).expand(len(rest), -1)
         predicted.append((after if reader is None else torch.addmm(after, codes, reader)).argmax(1))
     return torch.cat(predicted)

@@ -28,9 +28,8 @@ class NeuronStats:
     layer: int
     count: int
     mean: Tensor  # [neuron, later_head], mean coordinates
-    scatter: (
-        Tensor | None
-    )  # [neuron, later_head, later_head], sum of (s - mean)(s - mean)^T; large, so not always kept
+    # [neuron, later_head, later_head], sum of (s - mean)(s - mean)^T; large, so not always kept
+    scatter: Tensor | None
     shared_mean: Tensor  # [d_embed]
     total: Tensor  # [neuron], sum over images of |phi_n|^2
     top_norms: Tensor  # [neuron, top]
@@ -281,9 +280,8 @@ def _rows(stats: NeuronStats, over: str, reference: str) -> Float[Tensor, "neuro
     if over == "top":
         centre = stats.mean[:, None] if reference == "mean" else 0.0
         top = torch.where((stats.top_images >= 0)[..., None], stats.top_coordinates - centre, 0.0)
-        return (
-            torch.linalg.qr(top, mode="r").R if top.shape[1] > top.shape[2] else top
-        )  # the same X^T X from fewer rows
+        # the same X^T X from fewer rows
+        return torch.linalg.qr(top, mode="r").R if top.shape[1] > top.shape[2] else top
     scatter = stats._kept_scatter().double()
     if reference == "origin":
         scatter = scatter + stats.count * torch.einsum("nk,nl->nkl", stats.mean, stats.mean).double()

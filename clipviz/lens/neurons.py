@@ -58,9 +58,8 @@ class NeuronBasis:
     outputs: Tensor  # [neuron, d_model], w_n
     output_biases: Tensor  # [2, d_model], the MLP's bias and, post-norm, the part of it that its norm divides
     matrices: Tensor  # [readout_head, d_model, d_embed], M
-    direct_shares: (
-        Tensor  # [3, d_embed]: a neuron's first-order share of the readout's bias, mean and constant
-    )
+    # [3, d_embed]: a neuron's first-order share of the readout's bias, mean and constant
+    direct_shares: Tensor
 
     @property
     def n_neurons(self) -> int:
@@ -288,9 +287,8 @@ def _shared(
 def _direct_shared(passage: Passage, basis: NeuronBasis) -> Float[Tensor, "image d_embed"]:
     """Return a neuron's equal share of its MLP's biases and of the readout's, in first-order effects."""
     n_read = len(basis.matrices)
-    plain, divided = (basis.output_biases @ basis.matrices / basis.n_neurons).unbind(
-        1
-    )  # [readout_head, d_embed]
+    # [readout_head, d_embed]
+    plain, divided = (basis.output_biases @ basis.matrices / basis.n_neurons).unbind(1)
     sums = passage.tallies[:, 0, :n_read] if n_read > 1 and passage.tallies is not None else None
     biases = plain.sum(0) if sums is None else sums @ plain
     if passage.read_divided is not None:

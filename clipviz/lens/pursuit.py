@@ -32,9 +32,8 @@ def greedy(
     pool: one for each head, or a single one for all heads. first: the initial scores, if known.
     """
     n_heads, rank, _ = covariance.shape
-    exact = left = (
-        covariance.double()
-    )  # covariances of the effects, minus the part along the chosen directions
+    # covariances of the effects, minus the part along the chosen directions
+    exact = left = covariance.double()
     projection = torch.eye(rank, dtype=torch.float64, device=pool.device).repeat(n_heads, 1, 1)
     directions = torch.zeros(n_heads, n_texts, rank, dtype=torch.float64, device=pool.device)
     order = torch.zeros(n_heads, n_texts, dtype=torch.long, device=pool.device)
@@ -126,9 +125,8 @@ def _best(
         best, leaders = values.topk(min(n_leaders, values.shape[1]))
         known = best > -torch.inf
         rows = torch.gather(pool, 2, leaders[:, None].expand(-1, pool.shape[1], -1)).transpose(1, 2).double()
-        rows = rows.bmm(projection).bmm(
-            projection
-        )  # twice is enough: the second removes the first's rounding
+        # twice is enough: the second removes the first's rounding
+        rows = rows.bmm(projection).bmm(projection)
         lengths = torch.linalg.vector_norm(rows, dim=-1)
         empty = (lengths <= floors.take(leaders)) & known
         if not bool(empty.any()):

@@ -40,9 +40,8 @@ __all__ = [
 
 _ROWS_AT_ONCE = 1024  # units of model a whose products are formed together, which bounds temporary memory
 _NUMBERS_AT_ONCE = 1 << 20  # numbers of a map centred together: 4 MB
-_FLAT = (
-    1e-5  # a unit whose deviation is below this share of its mean is dead: it varies by float32 rounding only
-)
+# a unit whose deviation is below this share of its mean is dead: it varies by float32 rounding only
+_FLAT = 1e-5
 _FAINT = 1e-7  # so is a unit below this share of the largest deviation in its layer
 
 

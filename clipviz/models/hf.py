@@ -197,10 +197,8 @@ def fetch(name: str, device: torch.device, precision: str) -> tuple[HfNetwork, H
         config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
         check_type(config.model_type, name)
         kind = getattr(transformers, MODEL_TYPES[config.model_type])
-        asked = {
-            "output_loading_info": True,
-            "ignore_mismatched_sizes": True,
-        }  # mismatches are reported below
+        # mismatches are reported below
+        asked = {"output_loading_info": True, "ignore_mismatched_sizes": True}
         model, report = kind.from_pretrained(source, trust_remote_code=False, **asked)
         processor = transformers.AutoProcessor.from_pretrained(source, trust_remote_code=False)
     except UnsupportedTower:

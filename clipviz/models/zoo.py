@@ -32,14 +32,8 @@ __all__ = ["ENTRIES", "Partner", "Preprocess", "clip_partner", "open_partner"]
 
 _COUNTERS = ("position_ids", "relative_position_index", "num_batches_tracked", "attn_mask", "periods")
 """Suffixes of the names of buffers that hold nothing learnt."""
-_NOT_READ = (
-    "fc.",
-    "head.",
-    "decoder",
-    "mask_token",
-    "heads.",
-    "classifier.",
-)  # parts that no unit depends on
+# parts that no unit depends on
+_NOT_READ = ("fc.", "head.", "decoder", "mask_token", "heads.", "classifier.")
 
 
 @dataclass(frozen=True, eq=False)

@@ -222,9 +222,8 @@ def _onnx(module: nn.Module, example: Tensor, given: str, outputs: Sequence[str]
                 program,
                 (),
                 input_names=[given],
-                output_names=[
-                    f"{TAP}{name}" for name in outputs
-                ],  # torch also names intermediate results "mean"
+                # torch also names intermediate results "mean"
+                output_names=[f"{TAP}{name}" for name in outputs],
                 external_data=False,
                 dynamo=True,
                 verbose=False,

@@ -14,9 +14,8 @@ from clipviz.page.export import CannotExport
 
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 CLOSE = 1e-5  # tolerance for a normalised pixel
-SELDOM = (
-    0.01  # share of pixels that may be off by one of 255 levels, since libraries round between two passes
-)
+# share of pixels that may be off by one of 255 levels, since libraries round between two passes
+SELDOM = 0.01
 TRIED = ((131, 97), (60, 201), (300, 240))  # rows and columns of the test pictures
 
 

@@ -124,9 +124,8 @@ def class_descriptions(classes: Sequence[str], describe: DescribeClass, steps: S
     class is excluded, as the thesis's prompt requests.
     """
     writer = str(getattr(describe, "name", type(describe).__name__))
-    kept = (
-        None if steps is None else Steps(steps.folder, {})
-    )  # independent of the images: chapters share them
+    # independent of the images: chapters share them
+    kept = None if steps is None else Steps(steps.folder, {})
     texts: list[str] = []
     for start in range(0, len(classes), AT_ONCE):
         some = list(classes[start : start + AT_ONCE])

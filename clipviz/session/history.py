@@ -74,8 +74,6 @@ class Options:
         """Remember those options of one panel that are not at their defaults; return whether they have changed."""
         if self.known.get(name, {}) == options:
             return False
-        self.known = {
-            **self.known,
-            name: dict(options),
-        }  # a new dict, since the worker may be reading the old one
+        # a new dict, since the worker may be reading the old one
+        self.known = {**self.known, name: dict(options)}
         return True

@@ -115,18 +115,16 @@ class Session(traitlets.HasTraits):
 
     def _checked(self, selection: Selection) -> Selection:
         """Return the selection if everything that it names exists; otherwise ValueError says what is missing."""
-        named = getattr(
-            selection, "dictionary", ""
-        )  # the model's own dictionaries are opened when one is named
+        # the model's own dictionaries are opened when one is named
+        named = getattr(selection, "dictionary", "")
         known = self._state.dictionaries if named else {}
         return checks.selection(self.model, len(self.images), selection, known)
 
     def select(self, **changes: Unpack[SelectionFields]) -> Selection:
         """Change some fields of the selection: session.select(layer=5, head=3)."""
         if "images" in changes:
-            changes["images"] = self._state.some_images(
-                changes["images"]
-            )  # before a long range is read completely
+            # before a long range is read completely
+            changes["images"] = self._state.some_images(changes["images"])
         self.selection = self.selection.replace(**changes)
         return self.selection
 

@@ -98,10 +98,8 @@ class State:
 
     def use(self, name: str, dictionary: Dictionary) -> None:
         """Add a dictionary under a name."""
-        self._used = {
-            **self._used,
-            name: dictionary,
-        }  # a new dict, since the worker may be reading the old one
+        # a new dict, since the worker may be reading the old one
+        self._used = {**self._used, name: dictionary}
 
     # -- the worker and those who wait for it ------------------------------------------------------------------
 

@@ -58,9 +58,8 @@ class Readout:
     matrices: Tensor  # [readout_head, d_model, d_embed], final LayerNorm's gamma and the projection folded in
     bias: Tensor  # [d_embed], divided by std
     constant: Tensor  # [d_embed]
-    has_tail: bool = (
-        False  # the tower has a nonlinear part after pooling, which is one more term of the embedding
-    )
+    # the tower has a nonlinear part after pooling, which is one more term of the embedding
+    has_tail: bool = False
 
     @property
     def n_heads(self) -> int:

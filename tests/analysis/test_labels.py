@@ -74,9 +74,8 @@ def test_labels_are_stable_over_seeds(model):
     ]
     session.close()
     draws = found[0][0].n_draws
-    close = (
-        2 * (labels.LEVEL * (1 - labels.LEVEL) / draws) ** 0.5
-    )  # what the draws leave open of a p at the level
+    # what the draws leave open of a p at the level
+    close = 2 * (labels.LEVEL * (1 - labels.LEVEL) / draws) ** 0.5
     clear = [place for place, role in enumerate(found[0]) if abs(role.p_value - labels.LEVEL) > close]
     assert len(clear) >= len(heads) / 2
     for row in found[1:]:

@@ -80,17 +80,15 @@ def test_what_is_drawn_around_moves_what_no_map_feels(generator, guides, latents
 def test_what_is_sought_lies_in_the_direction_that_is_asked(generator, guides, latents):
     asked = editing.asked_maps(generator.maps(latents), guides.own, "copy")
     usual = starts.usual_sensitivity(generator, guides.own)
-    assert (
-        usual[1, 1] > 10 * usual[3, 3]
-    )  # the second blob is felt on other pictures, the idle number on none
+    # the second blob is felt on other pictures, the idle number on none
+    assert usual[1, 1] > 10 * usual[3, 3]
     assert len(list(starts.seek(generator, latents, asked, guides.own, usual=usual))) == starts.N_SOUGHT
     found = _end(starts.seek(generator, latents, asked, guides.own, usual=usual))
     before = starts.features(generator.maps(latents), guides.own)
     moved, wanted = (starts.features(maps, guides.own) - before for maps in (generator.maps(found), asked))
     assert (torch.nn.functional.cosine_similarity(moved, wanted) > 0.5).all()
-    assert torch.equal(
-        found, _end(starts.seek(generator, latents, asked, guides.own))
-    )  # usual is then taken anew
+    # usual is then taken anew
+    assert torch.equal(found, _end(starts.seek(generator, latents, asked, guides.own)))
 
 
 def _end(rounds):
@@ -102,10 +100,8 @@ def _end(rounds):
 
 
 def test_a_copy_shows_what_was_hidden_and_small_steps_alone_do_not(generator, guides, latents, monkeypatch):
-    quick = {
-        "schedule": Schedule(60, 0.05),
-        "alpha": 0.002,
-    }  # held a little, so that no step is taken by chance
+    # held a little, so that no step is taken by chance
+    quick = {"schedule": Schedule(60, 0.05), "alpha": 0.002}
     found = editing.edit(generator, latents, guides, "copy", **quick)
     assert (found.latents[:, 2] > 1).all()
     assert (found.distance < 0.4 * found.asked).all()

@@ -90,9 +90,8 @@ def test_the_wheel_zooms_about_the_pointer_and_a_drag_pans(dashboard):  # noqa: 
     page.mouse.up()
     settled(page)
     moved = state(panel)
-    assert moved[0] == pytest.approx(
-        x - 80 / (scale * zoom), abs=0.2 / scale
-    )  # to the right: what was at the left
+    # to the right: what was at the left
+    assert moved[0] == pytest.approx(x - 80 / (scale * zoom), abs=0.2 / scale)
     assert moved[1] == pytest.approx(y - 40 / (scale * zoom), abs=0.2 / scale)
     assert moved[2] == pytest.approx(zoom)
     assert dashboard.kernel("print(len(session.selection.images))").strip() == "0"  # a drag chose nothing

@@ -90,9 +90,8 @@ def test_what_is_drawn_is_what_python_says(dashboard):
         dashboard.panel("heatmap", scope=name).wait_for()
         drawn = float(dashboard.panel("heatmap").get_attribute("data-total"))
         while dashboard.kernel("print(dashboard.heatmap.scope)").strip() != name:
-            dashboard.page.wait_for_timeout(
-                20
-            )  # drawn at once, told to Python when earlier messages are answered
+            # drawn at once, told to Python when earlier messages are answered
+            dashboard.page.wait_for_timeout(20)
         assert drawn == pytest.approx(
             float(dashboard.kernel("print(dashboard.heatmap.map().sum())")), abs=1e-4
         )

@@ -34,9 +34,8 @@ def started(chromium, tmp_path_factory):
         page = context.new_page()
         page.set_default_timeout(60_000)
         opened = Notebook(page)
-        page.goto(
-            re.search(rf"http://127\.0\.0\.1:{port}/\S+", log.read_text()).group()
-        )  # what a person clicks
+        # what a person clicks
+        page.goto(re.search(rf"http://127\.0\.0\.1:{port}/\S+", log.read_text()).group())
         page.evaluate(READY, "dashboard.ipynb")
         yield opened, log
         context.close()

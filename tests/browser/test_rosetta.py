@@ -119,9 +119,8 @@ def test_a_name_is_text_and_filters_work(panel):
     page.get_by_role("button", name="Pairs", exact=True).click()
     page.get_by_role("button", name="demo generator", exact=True).click()
     panel.panel("rosetta", show="pair", other="demo generator").wait_for()
-    assert (
-        page.locator(ROWS).first.locator(".lit").count() == 6
-    )  # the pivot's: the generator did not paint these
+    # the pivot's: the generator did not paint these
+    assert page.locator(ROWS).first.locator(".lit").count() == 6
     assert not panel.console
 
 

@@ -110,9 +110,8 @@ def test_what_is_not_stored_is_not_offered(dashboard, saved):
     assert page.locator('[data-panel="query"] input').first.get_attribute("readonly") is not None
     assert "1 image, 1 text and 1 head answer here" in page.locator(".cv-note").inner_text()
     chosen = page.locator('[data-panel="heatmap"]').get_attribute("data-image")
-    page.locator('[data-panel="heads"] button.cell:visible').first.dispatch_event(
-        "click"
-    )  # a head that is not stored
+    # a head that is not stored
+    page.locator('[data-panel="heads"] button.cell:visible').first.dispatch_event("click")
     assert page.locator('[data-panel="heatmap"]').get_attribute("data-image") == chosen
     assert complaints == []
     assert own(asked) == []

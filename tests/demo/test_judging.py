@@ -105,6 +105,5 @@ def test_the_generator_judges_the_latents_it_painted():
     assert generator.judged(latents, latents, "amplify", 0.0, 0.0, 1.6) is None
     assert generator.judged(latents, latents, "copy", 0.0, 0.0, 1.0) is None  # some show two already
     moved = generator.judged(latents, latents, "shift", 0.2, 0.0, 1.0)
-    assert (
-        judging.everything(moved).mean() < 0.2
-    )  # those at the side, which can move no further, and empty ones
+    # those at the side, which can move no further, and empty ones
+    assert judging.everything(moved).mean() < 0.2

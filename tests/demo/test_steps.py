@@ -134,9 +134,8 @@ def test_tables_of_a_report_take_their_places():
     ]
     assert cards.filled(filled, {"world": REPORT}) == filled
     two = place.replace("/ 2", "/ 1") + place
-    assert (
-        cards.filled(two, {"world": REPORT}).count("| scenes | 4,000 |") == 1
-    )  # each place has its own table
+    # each place has its own table
+    assert cards.filled(two, {"world": REPORT}).count("| scenes | 4,000 |") == 1
     assert cards.filled(two, {"world": REPORT}).count("| colours | 0.99 |") == 1
     with pytest.raises(ValueError, match="expected table 3 of section 'In short'"):
         cards.filled(place.replace("/ 2", "/ 3"), {"world": REPORT})

@@ -93,9 +93,8 @@ def _alike(correlation: Tensor, same: float) -> list[Tensor]:
     """Return groups of units whose mean correlation exceeds `same`; average linkage avoids long chains."""
     if len(correlation) < 2:
         return [torch.arange(len(correlation))]
-    from sklearn.cluster import (
-        AgglomerativeClustering,
-    )  # this import takes half a second and is not needed at startup
+    # this import takes half a second and is not needed at startup
+    from sklearn.cluster import AgglomerativeClustering
 
     joined = AgglomerativeClustering(
         None, metric="precomputed", linkage="average", distance_threshold=1 - same

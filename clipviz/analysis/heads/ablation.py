@@ -49,9 +49,8 @@ class Desk(Table):
     logits: Tensor
     squared_norm: Tensor
     scale: float
-    bias: (
-        float | None
-    )  # set for a model trained with a sigmoid loss: one sigmoid per class instead of a softmax
+    # set for a model trained with a sigmoid loss: one sigmoid per class instead of a softmax
+    bias: float | None
     label: int
     n_images: int
 

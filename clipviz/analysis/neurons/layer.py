@@ -30,10 +30,8 @@ MAX_GROUPS = 5
 SAME = 0.6  # of two centred texts with a larger cosine, the second is omitted
 N_RANDOM = 50  # random directions that are coded: if all are rebuilt less well, p < 1/51
 N_ONE_GROUP = 20  # draws of images without groups: if all have a smaller silhouette, p < 1/21
-N_NEAREST, ABOVE = (
-    2000,
-    0.99,
-)  # number of random directions, and the quantile of their cosines with the nearest text
+# number of random directions, and the quantile of their cosines with the nearest text
+N_NEAREST, ABOVE = 2000, 0.99
 
 
 class Word(NamedTuple):

@@ -59,9 +59,8 @@ class IndexedSource(Plain):
         return f"{self.store.fingerprint}|{self.row}"
 
     def changed(self, key: str, picture: Image.Image | None = None) -> bool:
-        path = (
-            self.path if picture is None else None
-        )  # the loaded picture is the indexed file or its thumbnail
+        # the loaded picture is the indexed file or its thumbnail
+        path = self.path if picture is None else None
         return path is not None and path.exists() and not self.there(path, at_a_glance=True)
 
     def essence(self, key: str, picture: Image.Image | None = None) -> str:

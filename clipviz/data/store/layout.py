@@ -33,10 +33,8 @@ FORMAT, VERSION = "clipviz index", 1
 MANIFEST, JOURNAL, PLAN, STAGING, LOCK = "manifest.json", "segments.jsonl", "plan.json", "staging", "lock"
 TEXTS = ("name", "path", "label", "group", "caption", "attributes")
 BLOBS = (*TEXTS, "thumbnail")
-MARKS, N_MARKS = (
-    "marks.npy",
-    2,
-)  # hashes of an image's content and of its file's modification time; 0: unknown
+# hashes of an image's content and of its file's modification time; 0: unknown
+MARKS, N_MARKS = "marks.npy", 2
 HEADER = 128  # bytes before the first row of a .npy file, enough for any shape used here
 
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}

@@ -141,9 +141,8 @@ class CLIP(nn.Module):
             nn.Embedding(*shape) if drawn else nn.Embedding.from_pretrained(torch.empty(shape), freeze=False)
         )
         self.transformer = Transformer(width, text["layers"], text["heads"], text.get("mlp_ratio", 4.0))
-        self.token_embedding = (
-            table  # parameters keep open_clip's order, by which an optimiser's state is resumed
-        )
+        # parameters keep open_clip's order, by which an optimiser's state is resumed
+        self.token_embedding = table
         self.positional_embedding = nn.Parameter(torch.empty(self.context_length, width))
         self.ln_final = LayerNorm(width)
         self.text_projection = nn.Parameter(torch.empty(width, d_embed))

@@ -30,9 +30,8 @@ class AttentionRecord:
     attention: Tensor  # [image, layer, head, token, token]
     gradients: Tensor  # [image, layer, head, token, token]
     rows: Tensor  # [image, token], sums to 1
-    weighted_rows: (
-        Tensor  # [image, token], mean over pooling heads of (gradient * attention)^+; r without a pool
-    )
+    # [image, token], mean over pooling heads of (gradient * attention)^+; r without a pool
+    weighted_rows: Tensor
     pool: Tensor | None  # [image, readout_head, token], a pool's attention
     pool_gradients: Tensor | None
     score: Tensor  # [image]

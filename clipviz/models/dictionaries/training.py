@@ -248,9 +248,8 @@ class Run:
         }
         self.weights = {name: value.clone().to(device).requires_grad_(True) for name, value in start.items()}
         self.optimizer = torch.optim.Adam(list(self.weights.values()), lr=recipe.step_size, eps=1e-8)
-        self.silent = torch.zeros(
-            recipe.n, dtype=torch.long, device=device
-        )  # tokens since a feature was active
+        # tokens since a feature was active
+        self.silent = torch.zeros(recipe.n, dtype=torch.long, device=device)
         self.n_steps, self.n_tokens, self.total, self.seconds = 0, 0, tokens.n_steps, 0.0
         self.notes: list[tuple[int, float, float]] = []
         self._mark = tokens.identity()

@@ -62,9 +62,8 @@ class Tour(Panel):
             raise ValueError(f"expected a step within 1..{len(self.steps)}, or 0 for none, got {number}")
         if number:
             step = self.steps[number - 1]
-            selection = self.board.tour_selection(
-                step
-            )  # first, so that a step that cannot be shown changes nothing
+            # first, so that a step that cannot be shown changes nothing
+            selection = self.board.tour_selection(step)
             if not self.at:
                 self._found = self.session.view
             for name, options in {step.panel: {}, **step.options}.items():

@@ -36,14 +36,11 @@ from clipviz.reproduce.report import Steps
 from clipviz.values import Task
 
 PERCENTILE = 98.0  # "large" effects exceed this percentile of the norms over the reference images
-MIN_TOP, N_STUDIED = (
-    16,
-    3,
-)  # images in S_n at least; MLP layers examined closely, the last with later heads
+# images in S_n at least; MLP layers examined closely, the last with later heads
+MIN_TOP, N_STUDIED = 16, 3
 N_SAMPLE = 2_000  # images of an index that are read again for the distribution of norms
-QUICK_ATOMS = (
-    32  # most texts per code in the quick version: 128 texts for 4,096 neurons take minutes per pool
-)
+# most texts per code in the quick version: 128 texts for 4,096 neurons take minutes per pool
+QUICK_ATOMS = 32
 PART = 320  # a pass over a large collection stores its results after this many images
 N_INDIRECT = 8  # images per neuron for the components of indirect effects
 
@@ -89,12 +86,10 @@ class Study:
     quick: bool = False
     kept: dict[int, Layer] = field(default_factory=dict)  # the late layers, which several sections use
     index: Index | None = None
-    studio: Studio | None = (
-        None  # the writer and drawer of adversarial scenes; None for those of the model's bundle, if any
-    )
-    pairs: str | Sequence[tuple[str, str]] | None = (
-        None  # pairs of classes for these scenes (attack_tasks.pairs_of)
-    )
+    # the writer and drawer of adversarial scenes; None for those of the model's bundle, if any
+    studio: Studio | None = None
+    # pairs of classes for these scenes (attack_tasks.pairs_of)
+    pairs: str | Sequence[tuple[str, str]] | None = None
     shifted: str | None = None  # a folder of the same classes in another style (ImageNet-R), for Figure B.3
 
     @property

@@ -35,9 +35,8 @@ def segmentation_section(report: Report, study: Study, summed: str = "late") -> 
     if data is None:
         report.needs(*MASKS_NEEDED)
         return
-    pool = encoded_pool(
-        study.model, evaluation.pools[GENERAL]
-    )  # the same arguments as in chapter 2, whose maps are stored
+    # the same arguments as in chapter 2, whose maps are stored
+    pool = encoded_pool(study.model, evaluation.pools[GENERAL])
     maps, masks, pictures, texts = all_methods(
         study.model, evaluation, data, study.quiet, pool, summed, study.steps
     )

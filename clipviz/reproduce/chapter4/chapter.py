@@ -216,9 +216,8 @@ def pairs_section(report: Report, mining: Mining, concepts: Concepts, steps: Ste
         mined_r, other_r = (
             np.asarray(values)[there, i] for values in (concepts.correlation, concepts.heldout)
         )
-        copied = (
-            int(untrained[i - 1]) if i <= len(untrained) else None
-        )  # an untrained generator paints no picture
+        # an untrained generator paints no picture
+        copied = int(untrained[i - 1]) if i <= len(untrained) else None
         counts[name] = (int(concepts.n_pairs[i]), int(concepts.n_chance[i]), copied)
         points[name] = (mined_r, other_r)
         means = [float(r.mean()) if len(r) else None for r in (mined_r, other_r)]

@@ -31,11 +31,8 @@ if TYPE_CHECKING:
 
 BASELINES = tuple(METHODS)
 POOLED_BASELINES = POOLED_METHODS
-IGNORING = (
-    "raw attention",
-    "rollout",
-    "rollout, every layer",
-)  # baselines whose map is the same for every text
+# baselines whose map is the same for every text
+IGNORING = ("raw attention", "rollout", "rollout, every layer")
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -118,9 +118,8 @@ class Reading:
         self.work.n_all = len(self.plan(n_images))
         self.work.resume()
         self._done |= set(wanted[:BATCH])
-        ids, pictures, _ = read_pictures(
-            self.state.images, wanted[:BATCH]
-        )  # the collection counts broken ones
+        # the collection counts broken ones
+        ids, pictures, _ = read_pictures(self.state.images, wanted[:BATCH])
         if ids:
             self._add(ids, self.units.second_order(pictures))
         complete = len(wanted) <= BATCH

@@ -133,11 +133,8 @@ class Workbench:
         self.distance = 0.0
         self._asked: Callable[[], float] = float
         self._edit: Asked | None = None
-        self._held: tuple[Any, Any, invert.Maps] = (
-            None,
-            None,
-            {},
-        )  # a generator, latents, and their maps
+        # a generator, latents, and their maps
+        self._held: tuple[Any, Any, invert.Maps] = (None, None, {})
         self._before: list[Said] | None = None
 
     @property
