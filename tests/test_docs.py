@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import functools
+import gzip
+import json
 import re
 import shlex
 from pathlib import Path
@@ -166,3 +169,34 @@ def test_links_that_leave_docs_lead_to_pages_or_become_words():
 def test_a_board_is_found_from_every_page(page, start):
     assert f'src="{start}index.html#text=a swan&amp;head=4.6"' in pages.board("text=a swan&head=4.6", page)
     assert f'src="{start}index.html"' in pages.board("", page)
+
+
+def test_a_lessons_page_shows_its_questions_and_its_figures_from_files_beside_it(tmp_path):
+    question, figure = b"<!doctype html><p>Which one?</p>", b"\x89PNG of a figure"
+    packed, drawn = (base64.b64encode(one).decode() for one in (gzip.compress(question), figure))
+    image = f'<img alt="Figure" width="700" src="data:image/png;base64,{drawn}">'
+    folded = f"<details><summary>Shown</summary>{image}</details>"
+    outputs = [
+        [{"output_type": "stream", "name": "stdout", "text": ["one\n", "\n", "a < b\n"]}],
+        [
+            {"data": {"text/html": f"<div class=\"clipviz-output\"><script>atob('{packed}')</script></div>"}},
+            {"data": {"text/html": ["<details><summary>Measured</summary>\n", "\n<p>B.</p></details>"]}},
+        ],
+        [{"data": {"text/html": folded}}, {"data": {"image/jpeg": drawn, "text/plain": "<Print>"}}],
+    ]
+    cells = [{"cell_type": "markdown", "source": "# Lesson 9: all"}]
+    cells += [{"cell_type": "code", "source": "predict(session)", "outputs": one} for one in outputs]
+    notebook = tmp_path / "lesson9_all.ipynb"
+    notebook.write_text(json.dumps({"cells": cells}))
+    words, beside = pages.lesson(notebook)
+    assert beside == {
+        "lesson9_all/question1.html": question,
+        "lesson9_all/figure1.png": figure,
+        "lesson9_all/figure2.jpeg": figure,
+    }
+    shown = [f'src="{name}"' for name in beside]
+    assert all(words.count(one) == 1 for one in shown)
+    assert [*map(words.index, shown)] == sorted(map(words.index, shown))
+    assert "base64" not in words
+    assert "<pre>one\na &lt; b</pre>" in words
+    assert "<details><summary>Measured</summary>\n<p>B.</p></details>" in words

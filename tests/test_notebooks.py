@@ -191,6 +191,7 @@ def test_the_outputs_kept_of_a_lesson_give_no_answer_away(stem):
             asked = json.dumps(said)
             assert '"words"' in asked
             assert not re.search(r'"(answer|because|measured|best)"', asked)
+            assert notebooks.ANSWERS in shown[at + 1].data["text/html"]
         elif at > pages[0]:
             assert [*output.data] == ["text/html"], output
             assert re.fullmatch(r"<details><summary>.*</details>", output.data["text/html"], re.DOTALL)
@@ -212,12 +213,15 @@ def executed(tmp_path_factory):
                 cell.source = cell.source.replace(large, small)
         if path.stem in LESSONS:
             cells.insert(len(cells) - 1, nbformat.v4.new_code_cell(STUDENTS))
+            cells.append(nbformat.v4.new_code_cell(notebooks.KEYS))
         code = ANEW.format(folder=str(tmp_path_factory.mktemp(path.stem)))
         parts[path.stem] = [nbformat.v4.new_code_cell(code), *cells]
         whole.cells += parts[path.stem]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
         nbclient.NotebookClient(whole, timeout=LIMIT, kernel_name="python3", allow_errors=True).execute()
+    for stem in LESSONS:
+        notebooks.answered(parts[stem])
     return parts
 
 
@@ -351,6 +355,21 @@ def test_what_differs_from_run_to_run_is_left_out():
     assert said.text == "written to ./here and TEMPORARY\n"
     assert not cell.metadata
     assert "widgets" not in notebook.metadata
+
+
+def test_the_answers_to_a_question_are_folded_below_it():
+    page = {"text/html": f"<div {notebooks.PAGE}></div>"}
+    cells = [*ran("not asked\n").cells, *ran(page).cells, *ran(page).cells]
+    told = [["Measured: 3. a < b."], ["A. It was.", "C. So was this."]]
+    cells += ran(json.dumps(told)).cells
+    notebooks.answered(cells)
+    assert [len(cell.outputs) for cell in cells] == [1, 2, 2]
+    one, two = (cell.outputs[1].data["text/html"] for cell in cells[1:])
+    assert one == f"<details><summary>{notebooks.ANSWERS}</summary><p>Measured: 3. a &lt; b.</p></details>"
+    assert "<p>1. A. It was.</p><p>2. C. So was this.</p>" in two
+    kept = notebooks.shown(cells, "lesson1_sum")
+    assert [[*output.data] for cell in kept[1:] for output in cell] == 4 * [["text/html"]]
+    assert kept[1][1].data["text/html"] == one
 
 
 def test_a_stale_output_is_named_with_its_notebook_and_cell():

@@ -7,7 +7,8 @@ rounding errors such as 2e-07; of pictures and saved pages the sizes have to be 
 the cells that differ.
 
 A lesson asks before it tells, and what its later cells show gives the answers away. So everything that a lesson shows
-after its first question is folded, and is seen once it is opened; questions are kept as they are, unanswered.
+after its first question is folded, and is seen once it is opened; questions are kept as they are, unanswered, with the
+answers folded below them for those who read the lesson without a kernel.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import base64
 import hashlib
 import html
 import io
+import json
 import os
 import re
 import sys
@@ -42,6 +44,12 @@ PICTURES_ONLY = ("chapter2",)
 
 STILL = "Pictures of the panels. The live board appears when this cell is run."
 SUMMARY = "What this cell showed, which answers a question above"
+ANSWERS = "What was measured when this notebook was run"
+KEYS = """\
+import json
+from clipviz.lessons import Quiz
+print(json.dumps([quiz.key for quiz in Out.values() if isinstance(quiz, Quiz)]))"""
+"""Run after a lesson: the answers of its questions, which `answered` takes."""
 
 
 def run(path: Path) -> Any:
@@ -51,10 +59,28 @@ def run(path: Path) -> Any:
 
     notebook = nbformat.read(path, as_version=4)
     os.environ["OMP_NUM_THREADS"] = "1"
+    is_lesson = path.stem.startswith("lesson")
+    if is_lesson:
+        notebook.cells.append(nbformat.v4.new_code_cell(KEYS))
     with tempfile.TemporaryDirectory() as folder:
         resources = {"metadata": {"path": folder}}
         nbclient.NotebookClient(notebook, timeout=LIMIT, kernel_name="python3", resources=resources).execute()
+    if is_lesson:
+        answered(notebook.cells)
     return notebook
+
+
+def answered(cells: list[Any]) -> None:
+    """Fold the answers to a lesson's questions below them: what the last cell, KEYS, printed, which is removed."""
+    import nbformat
+
+    keys = json.loads(cells.pop().outputs[0].text)
+    asking = [cell for cell in code_cells(cells) if any(_is_page(output) for output in cell.outputs)]
+    for cell, key in zip(asking, keys, strict=True):
+        said = [f"{n}. {one}" for n, one in enumerate(key, 1)] if len(key) > 1 else key
+        lines = "".join(f"<p>{html.escape(one)}</p>" for one in said)
+        inside = f"<details><summary>{ANSWERS}</summary>{lines}</details>"
+        cell.outputs.append(nbformat.v4.new_output("display_data", {"text/html": inside}))
 
 
 def strip(notebook: Any, stem: str) -> None:

@@ -136,6 +136,32 @@ def pages(board, tmp_path_factory):
     return found
 
 
+def test_a_saved_page_can_be_read_to_its_end_and_chosen_from(chromium, pages, artifacts):
+    context = chromium.new_context(viewport={"width": 390, "height": 720})
+    page = context.new_page()
+    page.goto(pages["open texts"].as_uri())
+    panel = page.locator('[data-panel="quiz"][data-ready="true"]')
+    expect(page.get_by_role("note")).to_contain_text("one view, offline")
+    expect(panel.get_by_role("button", name="Commit answer")).to_be_hidden()
+    panel.locator(".choice").nth(1).click()
+    expect(panel).to_have_attribute("data-chosen", "1")
+    for at in (1, 2, 3):
+        panel.get_by_role("button", name="Next question").click()
+        expect(panel).to_have_attribute("data-at", str(at))
+        expect(panel.locator(".told")).to_be_empty()
+        expect(panel.locator(".question")).to_be_focused()
+        if at == 2:
+            expect(panel).to_have_attribute("data-painted", "2")
+        page.screenshot(path=artifacts / f"quiz-saved-{at}.png", full_page=True)
+    panel.locator("input[type=range]").fill("4")
+    expect(panel.locator("output")).to_have_text("20%")
+    expect(panel.get_by_role("button", name="Next question")).to_be_hidden()
+    panel.get_by_role("button", name="Question 2, not answered").click()
+    expect(panel.locator(".choice .gallery .tile")).to_have_count(12)
+    expect(panel).to_have_attribute("data-chosen", "")
+    context.close()
+
+
 @pytest.mark.parametrize("name", STATES)
 def test_axe_finds_nothing_and_nothing_sticks_out(chromium, pages, name, artifacts):
     if not AXE.is_file():

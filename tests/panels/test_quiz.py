@@ -9,6 +9,7 @@ import pytest
 
 import clipviz
 from clipviz.lessons import Option, Question, Quiz, decode
+from clipviz.panels.core.stored import Kept
 from panels.asking import ask
 
 TEXTS = ["a dog", "a car", "the sea"]
@@ -137,6 +138,20 @@ def test_pictures_and_maps_are_those_of_the_question(shown, session):
     assert [option["tiles"] for option in panel.view["options"]] == [[0, 1], [2, 3]]
     captions = session.images.opened.captions
     assert panel.view["names"] == [captions[image] for image in (0, 4, 2, 5)]
+
+
+def test_a_saved_page_has_every_question_and_the_answers_that_were_told(shown, session):
+    panel = shown(*ASKED.values())
+    ask(panel, action="commit", question=0, option=2)
+    (part,) = panel.stored(Kept.of(session))
+    assert part.of == ()
+    view, arrays, _ = part.make(session.selection)
+    assert [one["words"] for one in view["saved"]] == [one.words for one in ASKED.values()]
+    assert ["answer" in one for one in view["saved"]] == [True, False, False, False]
+    maps = [*ASKED].index("maps")
+    np.testing.assert_allclose(arrays[f"maps {maps}"], MAPS, atol=1e-6)
+    assert f"outline {maps}" not in arrays
+    assert [name for name in arrays if name.startswith("sprite")] == [f"sprite {at}" for at in range(4)]
 
 
 def test_a_slider_counts_the_steps_around_what_was_measured(shown):

@@ -7,12 +7,15 @@ point to, where there is one, and are plain words else.
 
 from __future__ import annotations
 
+import base64
+import gzip
 import html
 import json
 import posixpath
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 from latex2mathml.converter import convert
 
@@ -39,6 +42,8 @@ _BOARD = re.compile(r"^\[board: *(.*?)\]$", re.MULTILINE)
 _TABLE = re.compile(r"^\|.*$", re.MULTILINE)
 _BREAKS = re.compile(r"(::|[._/(,=])(?=.)")
 _CODE = re.compile(r"`([^`]+)`")
+_PACKED = re.compile(r'class="clipviz-output".*?atob\(\'([\w+/=]+)\'', re.DOTALL)
+_FIGURE = re.compile(r'<img([^>]*) src="data:image/(\w+);base64,([^"]*)">')
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s]+)\)")
 
 
@@ -60,24 +65,67 @@ def write(folder: Path) -> None:
         target.write_text(WITHOUT_HEADINGS + text if page in WIDE else text, encoding="utf-8")
     for notebook in sorted((ROOT / "notebooks").glob("lesson*.ipynb")):
         page = f"lessons/{notebook.stem}.md"
-        text = _relinked(lesson(notebook), f"notebooks/{notebook.name}", page)
+        words, beside = lesson(notebook)
+        text = _relinked(words, f"notebooks/{notebook.name}", page)
         (folder / page).write_text(text, encoding="utf-8")
+        for name, content in beside.items():
+            target = folder / "lessons" / name
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(content)
     if BOARD.exists():
         shutil.copytree(BOARD, folder / BOARD.name)
 
 
-def lesson(notebook: Path) -> str:
-    """Return a lesson's notebook as a page to read: its words and its code, without what the code shows."""
+def lesson(notebook: Path) -> tuple[str, dict[str, bytes]]:
+    """Return a lesson's notebook as a page to read, and the files beside it: its questions' saved pages and figures.
+
+    The page has the words of the notebook, its code folded, and what the notebook keeps of a run, in which answers are
+    folded.
+    """
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    parts = []
+    parts: list[str] = []
+    beside: dict[str, bytes] = {}
+    questions = 0
+
+    def figure(found: re.Match[str]) -> str:
+        name = f"{notebook.stem}/figure{len(beside) - questions + 1}.{found[2]}"
+        beside[name] = base64.b64decode(found[3])
+        return f'<a href="{name}" title="Enlarge"><img{found[1]} src="{name}"></a>'
+
     for cell in cells:
         source = "".join(cell["source"])
         asks = any(word in source for word in ("predict(", "Quiz(", "Quiz.of("))
         summary = "A question, as code" if asks else "An answer, as code" if "folded(" in source else "Code"
         code = f'<details markdown="1"><summary>{summary}</summary>\n\n```python\n{source}\n```\n\n</details>'
         parts.append(source if cell["cell_type"] == "markdown" else code)
-    run = f"Questions can be answered in the notebook, `notebooks/{notebook.name}`; this page is for reading."
-    return "\n\n".join([parts[0], f'!!! note "A lesson to run"\n    {run}', *parts[1:]]) + "\n"
+        for output in cell.get("outputs", []):
+            data = {kind: "".join(value) for kind, value in output.get("data", {}).items()}
+            packed = _PACKED.search(data.get("text/html", ""))
+            if packed:
+                questions += 1
+                name = f"{notebook.stem}/question{questions}.html"
+                beside[name] = gzip.decompress(base64.b64decode(packed[1]))
+                parts.append(f'<iframe class="asked" src="{name}" title="Question {questions}"></iframe>')
+            else:
+                parts.append(_FIGURE.sub(figure, _kept(output, data)))
+    run = (
+        "Choose an answer to each question before you open what was measured. Answers are committed, and figures made "
+        f"anew, in the notebook `notebooks/{notebook.name}`; this page shows an earlier run."
+    )
+    words = [parts[0], f'!!! note "A lesson to run"\n    {run}', *parts[1:]]
+    return "\n\n".join(words) + "\n", beside
+
+
+def _kept(output: dict[str, Any], data: dict[str, str]) -> str:
+    """Return what a notebook keeps of a cell's output as HTML without blank lines, at which a document would end it."""
+    for kind in ("image/png", "image/jpeg"):
+        if kind in data:
+            content = data[kind].replace("\n", "")
+            return f'<p><img alt="Figure" src="data:{kind};base64,{content}"></p>'
+    if "text/html" in data:
+        return re.sub(r"\n{2,}", "\n", data["text/html"])
+    said = html.escape("".join(output.get("text", data.get("text/plain", ""))).strip())
+    return f"<pre>{said}</pre>".replace("\n\n", "\n")
 
 
 def _relinked(markdown: str, source: str, page: str) -> str:

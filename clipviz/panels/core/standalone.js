@@ -255,7 +255,7 @@ const start = async () => {
   followTheme(root);
   const note = notes(
     store.told,
-    store.panels.some(({ parts }) => parts),
+    store.panels.some(({ parts }) => parts?.some(({ of }) => of.length)),
     store.panels.some(({ parts }) => !parts),
   );
   const page = answering(store, content, note.tell);

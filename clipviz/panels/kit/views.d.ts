@@ -584,7 +584,7 @@ interface QuizAnswer {
   truth: string;
 }
 
-/** The quiz's view. names: those of the pictures in the sheet; map: rows and columns of the options' maps; answer: absent before the answer. */
+/** The quiz's view. names: those of the pictures in the sheet; map: rows and columns of the options' maps; answer: absent before the answer; saved: in a saved page the views of all questions, whose arrays have the question's number behind their names. */
 interface QuizView extends Shown {
   at: number;
   states: ("open" | "right" | "wrong")[];
@@ -601,6 +601,7 @@ interface QuizView extends Shown {
   size: "normal" | "lecture";
   answer?: QuizAnswer;
   mask?: number[];
+  saved?: QuizView[];
 }
 
 /** The quiz's arrays. maps: [option, rows, cols], drawn over the picture; outline: the true place, absent before the answer. */

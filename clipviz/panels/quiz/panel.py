@@ -13,6 +13,7 @@ from clipviz.panels.core.base import Panel
 from clipviz.panels.core.options import asked, fixed
 from clipviz.panels.core.requests import Request
 from clipviz.panels.core.scripts import script, style
+from clipviz.panels.core.stored import Answer, Kept, Stored
 from clipviz.panels.quiz.sent import QuizAnswer, QuizArrays, QuizOption, QuizView
 from clipviz.session import Session
 from clipviz.values import Selection
@@ -107,8 +108,23 @@ class Quiz(Panel):
         return tuple(self.quiz.given)
 
     def compute(self, selection: Selection, stale: Stale) -> tuple[QuizView, QuizArrays]:
+        return self._asked(self.at)
+
+    def stored(self, kept: Kept) -> list[Stored]:
+        """A saved page has all questions, to be read and chosen from; what is right is in it where it was told."""
+
+        def everything(_: Selection) -> Answer:
+            found = [self._asked(at) for at in range(len(self.quiz.questions))]
+            arrays = {
+                f"{name} {at}": array for at, (_, own) in enumerate(found) for name, array in own.items()
+            }
+            return Answer({"saved": [view for view, _ in found]}, arrays)
+
+        return [Stored((), everything)]
+
+    def _asked(self, at: int) -> tuple[QuizView, QuizArrays]:
         questions, given = self.quiz.questions, self.quiz.given
-        at, question = self.at, questions[self.at]
+        question = questions[at]
         shown = [*question.pictures, *(image for option in question.options for image in option.pictures)]
         sprite, columns = self.board.images.sprite(shown, TILE, columns=COLUMNS) if shown else (b"", 1)
         view: QuizView = {

@@ -48,11 +48,13 @@ class _Always(TypedDict):
 
 class QuizView(_Always, total=False):
     """The quiz's view. names: those of the pictures in the sheet; map: rows and columns of the options' maps;
-    answer: absent before the answer.
+    answer: absent before the answer; saved: in a saved page the views of all questions, whose arrays have the
+    question's number behind their names.
     """
 
     answer: QuizAnswer
     mask: list[int]
+    saved: list[QuizView]
 
 
 class _Drawn(TypedDict):

@@ -116,12 +116,11 @@ const slider = (view, chosen) => {
 
 /**
  * The maps over the picture, with the outline of what is truly there once the question has been answered.
- * @param {QuizApi} api
+ * @param {{ root: any, view: QuizView, arrays: QuizArrays }} shown
  * @param {any} form
  * @param {(bytes: Uint8Array, then: (picture: HTMLImageElement) => void) => void} load
  */
-const paintMaps = (api, form, load) => {
-  const { view, arrays } = api;
+const paintMaps = ({ root, view, arrays }, form, load) => {
   const { picture, maps } = arrays;
   if (!picture || !maps) return;
   const [rows, cols] = view.map;
@@ -132,17 +131,18 @@ const paintMaps = (api, form, load) => {
       drawMap(canvas, decoded, mapLayer(values, rows, cols, limit, "signed"), 0.85, MAP_SIDE);
       if (view.mask && arrays.outline) drawOutline(canvas, arrays.outline, view.mask);
     });
-    api.root.dataset.painted = String(view.at);
+    root.dataset.painted = String(view.at);
   });
 };
 
 /**
- * Buttons for the questions that have been answered and the first that is open.
- * @param {QuizApi} api
+ * Buttons for the questions that have been answered and the first that is open; in a saved page for all.
  * @param {QuizView} view
+ * @param {boolean} all
+ * @param {(at: number) => void} go
  */
-const steps = (api, { at, states }) => {
-  const open = states.indexOf("open");
+const steps = ({ at, states }, all, go) => {
+  const open = all ? -1 : states.indexOf("open");
   return states.map((state, place) =>
     h(
       "button",
@@ -152,7 +152,7 @@ const steps = (api, { at, states }) => {
         "aria-label": `Question ${place + 1}, ${SAID[state]}`,
         "aria-current": place === at ? "step" : null,
         disabled: open >= 0 && place > open,
-        onclick: () => api.ask({}, { options: { at: place } }),
+        onclick: () => go(place),
       },
       state === "right" ? "✓" : state === "wrong" ? "✗" : place + 1,
     ),
@@ -177,18 +177,15 @@ const verdict = ({ answer, on_scale: onScale }) => {
   ];
 };
 
-/** The row below the options. @param {QuizApi} api @param {() => void} commit */
-const actions = (api, commit) => {
+/**
+ * The row below the options.
+ * @param {boolean} standalone a saved page, where nobody hears an answer
+ * @param {() => void} goOn
+ * @param {() => void} commit
+ */
+const actions = (standalone, goOn, commit) => {
   const button = h("button", { type: "submit", class: "square go" }, "Commit answer");
-  const next = h(
-    "button",
-    {
-      type: "button",
-      class: "square go next",
-      onclick: () => api.ask({}, { options: { at: api.view.at + 1 } }),
-    },
-    "Next question",
-  );
+  const next = h("button", { type: "button", class: "square go next", onclick: goOn }, "Next question");
   const odds = h("span", { class: "odds" });
   const form = h(
     "form",
@@ -204,12 +201,11 @@ const actions = (api, commit) => {
   /** @param {QuizView} view @param {boolean} ready */
   const set = (view, ready) => {
     const { answer, at, states, chance } = view;
-    button.hidden = Boolean(answer);
+    button.hidden = Boolean(answer) || standalone;
     button.disabled = !ready;
-    next.hidden = !answer || at + 1 >= states.length;
-    odds.textContent = answer
-      ? `A guess is right with a probability of ${percent(chance)}.`
-      : `A committed answer stays. A guess is right with a probability of ${percent(chance)}.`;
+    next.hidden = (!answer && !standalone) || at + 1 >= states.length;
+    const stays = standalone ? "Answers are committed in the notebook. " : "A committed answer stays. ";
+    odds.textContent = `${answer ? "" : stays}A guess is right with a probability of ${percent(chance)}.`;
   };
   return { form, next, set };
 };
@@ -232,8 +228,35 @@ const handIn = () => {
   return /** @type {const} */ ([line, set]);
 };
 
+/**
+ * A question of a saved page.
+ * @param {QuizApi} api
+ * @param {number} at
+ * @returns {{ root: any, view: QuizView, arrays: QuizArrays }}
+ */
+const savedAt = ({ root, view, arrays }, at) => {
+  const own = Object.entries(arrays).map(([name, array]) => [name.split(" "), array]);
+  const found = own.filter(([[, place]]) => Number(place) === at).map(([[name], array]) => [name, array]);
+  return { root, view: { ...view, ...view.saved[at] }, arrays: Object.fromEntries(found) };
+};
+
+/** What was drawn. @param {any} root @param {QuizView} view @param {number | null} chosen */
+const publish = (root, { at, states, answer }, chosen) =>
+  Object.assign(root.dataset, {
+    at,
+    answered: states.filter((state) => state !== "open").length,
+    right: states.filter((state) => state === "right").length,
+    fits: answer ? String(answer.fits) : "",
+    best: answer ? answer.best : "",
+    chosen: answer ? answer.chosen : (chosen ?? ""),
+  });
+
 /** @param {QuizApi} api @returns {Draw<QuizView, QuizArrays>} */
 function build(api) {
+  /** @type {{ root: any, view: QuizView, arrays: QuizArrays }} */
+  let now = api;
+  /** @type {number | null} */
+  let place = null; // the question of a saved page that is shown
   /** @type {number | null} */
   let chosen = null;
   let drawn = "";
@@ -248,15 +271,22 @@ function build(api) {
   const told = h("div", { class: "told", role: "status" });
   const score = h("p", { class: "score" });
   const [line, setCode] = handIn();
-  const { form, next, set } = actions(api, () => {
-    if (chosen === null || api.view.answer) return;
+  /** @param {number} at */
+  const go = (at) => {
+    place = at;
+    if (api.standalone) api.redraw();
+    else api.ask({}, { options: { at } });
+  };
+  const commit = () => {
+    if (chosen === null || now.view.answer || api.standalone) return;
     asking = true;
-    api.ask({}, { action: "commit", question: api.view.at, option: chosen });
-  });
+    api.ask({}, { action: "commit", question: now.view.at, option: chosen });
+  };
+  const { form, next, set } = actions(api.standalone, () => go(now.view.at + 1), commit);
   /** @param {number} option */
   const choose = (option) => {
     chosen = option;
-    set(api.view, true);
+    set(now.view, true);
     api.root.dataset.chosen = String(option);
   };
   api.printed = false; // the sheet of the quiz is its print
@@ -270,8 +300,8 @@ function build(api) {
     h("div", { class: "foot" }, score, line),
   );
 
-  /** @param {QuizView} view @param {QuizArrays} arrays */
-  const renew = (view, arrays) => {
+  const renew = () => {
+    const { view, arrays } = now;
     const url = address(arrays.sprite);
     const isNew = view.at !== Number(drawn.split("/")[0] || -1);
     if (isNew || view.answer) chosen = null;
@@ -284,32 +314,27 @@ function build(api) {
     form.firstChild.setAttribute("role", view.on_scale ? "group" : "radiogroup");
     form.firstChild.setAttribute("aria-label", "Answers");
     told.replaceChildren(.../** @type {Node[]} */ (verdict(view).filter(Boolean)));
-    paintMaps(api, form, load);
+    paintMaps(now, form, load);
     if (isNew && drawn) words.focus({ preventScroll: true });
     if (view.answer && asking && !next.hidden) next.focus({ preventScroll: true });
     asking = false;
   };
-  return (view, arrays) => {
+  return () => {
+    now = api.view.saved ? savedAt(api, place ?? api.view.at) : api;
+    const { view } = now;
     const n = view.states.length;
     const key = `${view.at}/${Boolean(view.answer)}`;
     api.root.dataset.size = view.size;
     title.textContent = n > 1 ? "Quiz" : "Predict first";
     hint.textContent = n > 1 ? `Question ${view.at + 1} of ${n}` : "";
     row.hidden = n < 2;
-    row.replaceChildren(...steps(api, view));
+    row.replaceChildren(...steps(view, api.standalone, go));
     if (key !== drawn) set(view, false);
-    if (key !== drawn) renew(view, arrays);
+    if (key !== drawn) renew();
     drawn = key;
     score.textContent = n > 1 ? view.score : "";
     setCode(view.code);
-    Object.assign(api.root.dataset, {
-      at: view.at,
-      answered: view.states.filter((state) => state !== "open").length,
-      right: view.states.filter((state) => state === "right").length,
-      fits: view.answer ? String(view.answer.fits) : "",
-      best: view.answer ? view.answer.best : "",
-      chosen: view.answer ? view.answer.chosen : (chosen ?? ""),
-    });
+    publish(api.root, view, chosen);
   };
 }
 
