@@ -193,7 +193,7 @@ interface CueShown {
   drawable: boolean;
 }
 
-/** Pictures with some words: how many mislead the model, their margins, and the position of the first in the sheet. */
+/** Pictures with some words: how many mislead the model, their margins, and the first one's place in the sheet. */
 interface AttemptShown {
   method: string;
   words: string[];
@@ -294,7 +294,7 @@ interface GenerateView extends Shown {
   moved?: number[];
 }
 
-/** The desk's arrays. map, tiles: deviations of the concepts' units as bytes; pixels: those of an intermediate picture. */
+/** The arrays. map, tiles: deviations of the concepts' units as bytes; pixels: an intermediate picture's. */
 interface GenerateArrays {
   picture?: Uint8Array;
   first?: Uint8Array;
@@ -333,7 +333,7 @@ interface HeadsView extends Shown {
   found: HeadFound[];
 }
 
-/** The grid's arrays. heads: [layer, head]; mlps: the input term, every layer's MLP, the pool's; variance: [kept layer, head]. */
+/** The arrays. heads: [layer, head]; mlps: input term, each layer's, the pool's; variance: [kept layer, head]. */
 interface HeadsArrays {
   heads: Float32Array;
   mlps: Float32Array;
@@ -374,7 +374,7 @@ interface JointShown {
   n_texts: number;
 }
 
-/** The heatmap's view. mask_size: height and width of the true mask; fits: whether the text names an object of the image. */
+/** The view. mask_size: rows and columns of the true mask; fits: whether the text names an object of the image. */
 interface HeatmapView extends Shown {
   message?: string;
   rows?: number;
@@ -758,7 +758,7 @@ interface RosettaView extends Shown {
   chosen?: boolean;
 }
 
-/** The panel's arrays. maps: [row, model, example, side, side]; here: [tile, side, side]; now: [model, side, side]. */
+/** The arrays. maps: [row, model, example, side, side]; here: [tile, side, side]; now: [model, side, side]. */
 interface RosettaArrays {
   sprite?: Uint8Array;
   maps?: Uint8Array;
