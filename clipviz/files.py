@@ -1,6 +1,4 @@
-"""Atomic writes of files, so that a reader sees the old content or the new, even after a crash. Also checks of
-users' paths.
-"""
+"""Atomic writes of files: a reader sees the old content or the new, even after a crash. Checks of users' paths."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Figures in matplotlib (print) and plotly (interactive) from plain values. Pure; each module is loaded on first
-use.
-"""
+"""Figures in matplotlib (print) and plotly (interactive) from plain values, in modules loaded on first use."""
 
 from __future__ import annotations
 

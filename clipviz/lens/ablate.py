@@ -520,7 +520,7 @@ def _head_part(terms: Terms, heads: list[Head], how: str, means: Means | None) -
 def token_part(
     terms: Terms, heads: list[Head], how: str, means: Means | None
 ) -> Float[Tensor, "image d_embed"]:
-    """Return what the tokens write through some heads, summed; if how="mean", minus its mean.
+    """Return the sum of what the tokens write through some heads, minus its mean if how="mean".
 
     Tokens have their share |tokens| / n_tokens of every head's biases and LayerNorm shares.
 

@@ -1,6 +1,4 @@
-"""Percentiles that put a cosine in context among other texts and images, and a test of whether a model knows an
-image.
-"""
+"""Percentiles of a cosine among other texts and images, and a test of whether a model knows an image."""
 
 from __future__ import annotations
 
@@ -17,9 +15,7 @@ from clipviz.values.tables import Table
 FAR = 0.01  # an image whose best cosine lies below this share of the collection is unusual
 
 THINGS = (("class", "label", "category"), ("second class",))
-"""Columns whose words name the object outlined by an image's mask. A text has to contain a word from each column of
-a tuple.
-"""
+"""Columns whose words name what an image's mask outlines. A text has to contain a word of each in a tuple."""
 
 
 @dataclass(frozen=True, repr=False)

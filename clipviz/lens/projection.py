@@ -1,6 +1,4 @@
-"""An evaluation of TextSpan: every late head is replaced by its projection on a few texts (thesis 2.4, Fig. 2.3,
-A.1).
-"""
+"""TextSpan evaluated: every late head is replaced by its projection on a few texts (thesis 2.4, Fig. 2.3, A.1)."""
 
 from __future__ import annotations
 

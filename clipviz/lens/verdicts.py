@@ -10,9 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 NEAR, ALIKE = 0.1, 1.5
-"""By the locator: the largest allowed distance of a centre from its target, in sides, and the largest change of
-area.
-"""
+"""By the locator: the largest allowed distance of a centre from its target, in sides, and change of area."""
 ENOUGH = 0.5
 """By the maps alone: an edit counts as done if it made at least this share of the way to the requested maps."""
 TRUTH, LOCATOR, MAPS = "true scene", "locator", "maps"

@@ -1,6 +1,4 @@
-"""Checks that a network's weights, and the tensors that torch creates, hold finite numbers. Every entry point calls
-them.
-"""
+"""Checks, at every entry point, that a network's weights and the tensors that torch creates are finite."""
 
 from __future__ import annotations
 

@@ -28,9 +28,7 @@ if TYPE_CHECKING:
     from clipviz.models.opened import Opened, Pictures
 
 Place: TypeAlias = int | Dictionary
-"""The place of units: a layer's number (counted from 0) for the neurons of its MLP, or a dictionary for its
-features.
-"""
+"""The place of units: a layer's number (from 0) for the neurons of its MLP, or a dictionary for its features."""
 
 
 class Units(Protocol):

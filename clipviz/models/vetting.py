@@ -1,6 +1,4 @@
-"""Checks of a network before its numbers are trusted: no wrapper, and every layer and encoder computes what its
-weights say.
-"""
+"""Checks of a network before it is trusted: no wrapper, layers and encoders that compute what the weights say."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Reports as one HTML page that works offline: tables, figures, and interactive figures with a single copy of
-plotly.
-"""
+"""Reports as one HTML page that works offline: tables, figures, and interactive figures with one copy of plotly."""
 
 from __future__ import annotations
 

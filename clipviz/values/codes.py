@@ -1,6 +1,4 @@
-"""`Codes`, the compact form of a collection from which every head effect follows exactly, and the `HeadBasis` that
-decodes it.
-"""
+"""`Codes`, the compact form of a collection that gives every head effect exactly, and the `HeadBasis` to decode it."""
 
 from __future__ import annotations
 

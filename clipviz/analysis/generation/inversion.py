@@ -18,9 +18,7 @@ from clipviz.lens.invert import Asked, Maps, Schedule, SearchOptions, UnitPairs,
 from clipviz.values import Progress, numbers_of, unwatched, with_numbers
 
 N_STARTS, N_SEARCHED = 64, 3
-"""Number of random latents from which an inversion chooses its start, and how many of these an inversion by maps
-alone tries.
-"""
+"""Number of random latents to choose an inversion's start from, and how many of these maps alone try."""
 TRIAL = Schedule(12, 0.1, ramp_up=0.0, ramp_down=0.3)
 """The short search with which each start of an inversion is tried."""
 

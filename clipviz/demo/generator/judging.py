@@ -10,9 +10,7 @@ from jaxtyping import Bool, Float
 from clipviz.demo.generator.scenes import COLOURS, GROUNDS, TrueScenes
 
 NEAR = 0.05
-"""Largest allowed distance of an object from its target, in sides, in each direction: a fifth of the report's shift
-by a quarter.
-"""
+"""Largest allowed distance of an object from its target, in sides: a fifth of the report's shift by a quarter."""
 ALIKE = 1.5
 """Largest allowed factor between the area and the requested area."""
 CLEAR = 0.9

@@ -1,6 +1,4 @@
-"""The embedded generator's network: a reader of the latent, canvases of kinds and backgrounds, and a few
-convolutions.
-"""
+"""The embedded generator's network: a reader of the latent, canvases of kinds and backgrounds, convolutions."""
 
 from __future__ import annotations
 

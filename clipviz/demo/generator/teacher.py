@@ -1,6 +1,4 @@
-"""The teacher's pictures of random latents, with which the embedded generator and its locator are trained and
-judged.
-"""
+"""The teacher's pictures of random latents, on which the embedded generator and its locator are trained."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Draw scenes as pixels and masks, with integer randomness and plain arithmetic only, so that bytes agree across
-machines.
-"""
+"""Draw scenes as pixels and masks, by integer randomness and plain arithmetic: the same bytes on every machine."""
 
 from __future__ import annotations
 
@@ -23,9 +21,7 @@ _TILT_DEGREES = 22
 
 
 Alter = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-"""A function that changes the premultiplied pixels [row, column, 4] uint8 of an object or glyph before it is
-painted.
-"""
+"""A function that changes an object's or glyph's premultiplied pixels [row, column, 4] uint8 before it is painted."""
 Placed = tuple[np.ndarray, int, int]
 """A sprite and the positions of its left and top edges."""
 

@@ -1,6 +1,4 @@
-"""The points of a tower at which a dictionary reads: the module of each, and how its values are recorded or
-replaced.
-"""
+"""The points of a tower at which a dictionary reads: each one's module, and how values are recorded or replaced."""
 
 from __future__ import annotations
 

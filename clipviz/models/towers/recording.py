@@ -1,6 +1,4 @@
-"""Recording of one forward pass of a tower as a trace. Hooks are context managers; nothing else in the model is
-touched.
-"""
+"""Recording of a tower's forward pass as a trace, by hooks that are context managers and change nothing else."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The source of a desk's cues, computed between clicks: several layers' neurons are read evenly, then coded a few at
-a time.
-"""
+"""The source of a desk's cues, computed between clicks: layers' neurons are read evenly, then coded in parts."""
 
 from __future__ import annotations
 

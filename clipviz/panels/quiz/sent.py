@@ -1,6 +1,4 @@
-"""The data from which a quiz is drawn. Nothing here depends on the right option before the question has been
-answered.
-"""
+"""What a quiz is drawn from. Nothing here depends on the right option before the question has been answered."""
 
 from __future__ import annotations
 

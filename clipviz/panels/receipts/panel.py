@@ -71,7 +71,7 @@ class Receipts(Panel):
         return facts_figure([row for row in rows if row[1]], "What the numbers are based on", width)
 
     def _share(self, selection: Selection, ablation: Ablation) -> tuple[Share, Floats]:
-        """Return what sums to the cosine with A, or to A minus B, after an ablation; heads [layer, head]."""
+        """Return the parts that sum to the cosine with A, or to A minus B, after an ablation; heads [layer, head]."""
         s = selection
         scores = self.session.heads.effects(s.text, s.image, s.text_b, ablation)
         late = float(scores.heads[-N_LATE:].sum())

@@ -1,6 +1,4 @@
-"""TextSpan of the selected head: its texts, the variance that they explain compared with random rotations, their top
-images.
-"""
+"""TextSpan of the selected head: its texts, the variance explained against random rotations, their top images."""
 
 from __future__ import annotations
 

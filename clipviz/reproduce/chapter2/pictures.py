@@ -1,6 +1,4 @@
-"""Figures of chapter 2 with images: retrieval by head (2.4, 2.5, A.5, A.6), heatmaps (A.2), joint decomposition
-(2.6, A.3).
-"""
+"""Chapter 2's figures with images: retrieval by head (2.4, 2.5, A.5, A.6), heatmaps (A.2), texts' maps (2.6, A.3)."""
 
 from __future__ import annotations
 

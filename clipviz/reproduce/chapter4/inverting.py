@@ -37,9 +37,7 @@ from clipviz.values import Latents, numbers_of, with_numbers
 
 SEED = 3_000_017
 ALPHA, BETA = 0.01, 0.1
-"""Weights of Eq. 4.7 beside the perceptual loss; those of the thesis, 0.1 and 1, keep the latent at the prior's mean
-here.
-"""
+"""Weights of Eq. 4.7 beside the perceptual loss; the thesis's, 0.1 and 1, keep the latent at the prior's mean."""
 PAIRS = 60
 CHUNK = 10
 FEW = 256

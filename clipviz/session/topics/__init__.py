@@ -1,3 +1,1 @@
-"""The questions that can be asked of a session, in one class per topic, which receives the state and the topics
-below it.
-"""
+"""The questions that can be asked of a session: a class per topic, which receives the state and lower topics."""

@@ -1,6 +1,4 @@
-"""The generator of a session: pictures edited, inverted and generated through units that other models share (thesis
-4.4).
-"""
+"""The generator of a session: pictures edited, inverted and generated through shared units (thesis 4.4)."""
 
 from __future__ import annotations
 

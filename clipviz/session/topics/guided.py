@@ -1,6 +1,4 @@
-"""A generator, the models that read its pictures, and the units that they share, which guide searches of its
-latents.
-"""
+"""A generator, the models that read its pictures, and the shared units that guide searches of its latents."""
 
 from __future__ import annotations
 

@@ -36,9 +36,7 @@ MOST_BINS = 1_000
 
 
 UnitsOf: TypeAlias = int | str | Dictionary
-"""A layer, given by its number, whose neurons are meant, or a dictionary (or the name of one in use), whose features
-are meant.
-"""
+"""A layer's number, for its neurons, or a dictionary (or the name of one in use), for its features."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,4 @@
-"""What remains after heads are removed, of one image and of the whole collection, and the replacements of removed
-terms.
-"""
+"""What remains of an image and of the collection after heads are removed, and what replaces removed terms."""
 
 from __future__ import annotations
 

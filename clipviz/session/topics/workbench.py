@@ -29,9 +29,7 @@ if TYPE_CHECKING:
     from clipviz.lens.invert import Step
 
 LIVE = Schedule(n_steps=40, rate=0.1, ramp_up=0.0, ramp_down=0.5)
-"""The desk's searches, short enough to follow a drag; the thesis's 500 steps are for searches that are not
-interactive.
-"""
+"""The desk's searches, short enough to follow a drag; the thesis's have 500 steps and are not interactive."""
 INVERSION = Schedule(n_steps=120, rate=0.1)
 COMPARED = ("colours", "backgrounds")
 """The tasks that a picture is classified on, besides the generator's own classes."""
@@ -40,9 +38,7 @@ EVERY = -1
 MOST = 100_000
 """Number of steps of a search with a moving goal."""
 NOTHING = "nothing here"
-"""The kind of a picture without an object, by its true scene or a locator, since no class of a model represents
-this.
-"""
+"""The kind of a picture without an object, by its true scene or a locator; no class represents this."""
 OF_OBJECTS = ("kind", "colour")
 """Questions about an object, which have no answer without one."""
 SIDE = 32
