@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import io
+import lzma
 import math
 import re
 import zipfile
@@ -86,10 +87,10 @@ class Dictionary:
         labels[concept] = " ".join(str(label).split())[:80]
         return replace(self, concepts=replace(self.concepts, labels=tuple(labels)))
 
-    def save(self, folder: str | Path) -> Dictionary:
-        """Save the dictionary to a folder; return the saved dictionary."""
+    def save(self, folder: str | Path, *, small: bool = False) -> Dictionary:
+        """Save the dictionary to a folder; return the saved dictionary. small: as in `save`."""
         sheet = (self.sprite, list(self.picture_ids), self.columns) if self.picture_ids else None
-        return replace(self, folder=_write(self.concepts, folder, dict(self.about), sheet))
+        return replace(self, folder=_write(self.concepts, folder, dict(self.about), sheet, small))
 
 
 def save(
@@ -97,22 +98,29 @@ def save(
     folder: str | Path,
     about: dict[str, Any] | None = None,
     pictures: Mapping[int, Image.Image] | None = None,
+    *,
+    small: bool = False,
 ) -> Path:
     """Save a dictionary to a folder, replacing any dictionary there; return the folder.
 
     about: its origin, as anything that JSON can hold: "model", the pivot's fingerprint, "images" the
-    collection's. pictures: image id -> picture of the example images, kept as squares of 96 px. Raises ValueError
+    collection's. pictures: image id -> picture of the example images, kept as squares of 96 px. small: pack the same
+    arrays into a fifth less, which takes about 0.4 s per MB; for a dictionary that is shipped. Raises ValueError
     if the arrays differ in length or hold invalid values, or if the path is a file.
     """
     sheet = None
     if pictures:
         sprite, columns = _sheet_of(list(pictures.values()))
         sheet = (sprite, [int(image) for image in pictures], columns)
-    return _write(concepts, folder, about or {}, sheet)
+    return _write(concepts, folder, about or {}, sheet, small)
 
 
 def _write(
-    concepts: Concepts, folder: str | Path, about: dict[str, Any], sheet: tuple[bytes, list[int], int] | None
+    concepts: Concepts,
+    folder: str | Path,
+    about: dict[str, Any],
+    sheet: tuple[bytes, list[int], int] | None,
+    small: bool,
 ) -> Path:
     """Write the files, dictionary.json last. sheet: the sprite, the images on it, its columns."""
     folder = path_of(folder, "a folder for the dictionary")
@@ -131,10 +139,9 @@ def _write(
         "about": about,
     }
     _check(head, arrays)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    files = {_named("arrays", buffer.getvalue()): buffer.getvalue()}
-    head["arrays"] = _entry("arrays", buffer.getvalue())
+    packed = _packed(arrays, zipfile.ZIP_LZMA if small else zipfile.ZIP_DEFLATED)
+    files = {_named("arrays", packed): packed}
+    head["arrays"] = _entry("arrays", packed)
     head["pictures"] = {}
     if sheet is not None:
         sprite, ids, columns = sheet
@@ -151,6 +158,16 @@ def _write(
             if old.name not in files:
                 old.unlink(missing_ok=True)
     return folder
+
+
+def _packed(arrays: Mapping[str, np.ndarray], compression: int) -> bytes:
+    """Return an .npz file of some arrays; of equal arrays, equal bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+    return buffer.getvalue()
 
 
 def _named(kind: str, content: bytes) -> str:
@@ -292,7 +309,7 @@ def _read_arrays(content: bytes) -> dict[str, np.ndarray]:
             return {name: file[name] for name in names}
     except KeyError as error:
         raise ValueError(f"it has no array {error}") from error
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
         raise ValueError(str(error)) from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -12,9 +13,9 @@ from PIL import Image
 from threads import together
 
 from clipviz.data import dictionary
-from clipviz.data.checksums import with_checksum
+from clipviz.data.checksums import digest, with_checksum
 from clipviz.files import write_whole
-from clipviz.values import Concepts
+from clipviz.values import Concepts, UnitThumbnails
 
 
 def concepts(n=3, seed=0):
@@ -87,6 +88,62 @@ def test_a_unit_is_found_in_its_layer():
     assert value.where(0, 0) == ("late", 1)
     assert value.where(0, 1) is None
     assert value.where(0, 2) == ("block", 4)
+
+
+def with_looks(n=40):
+    """Concepts with pictures of where their units act: blobs, as smooth as maps are."""
+    y, x = np.mgrid[:24, :24]
+    places = np.random.default_rng(1).integers(4, 20, (2, n, 3, 12, 1, 1))
+    maps = (255 * np.exp(-((y - places[0]) ** 2 + (x - places[1]) ** 2) / 18)).astype(np.uint8)
+    looks = UnitThumbnails(maps, np.zeros((n, 3), np.float32), np.ones((n, 3), np.float32))
+    return replace(concepts(n), thumbnails=looks)
+
+
+def arrays_file(folder):
+    return folder / dictionary.read_head(folder)["arrays"]["file"]
+
+
+def test_a_small_dictionary_holds_the_same_in_fewer_bytes(tmp_path):
+    dictionary.save(with_looks(), tmp_path / "quick")
+    dictionary.save(with_looks(), tmp_path / "small", small=True)
+    quick, small = (dictionary.open_folder(tmp_path / name) for name in ("quick", "small"))
+    for name in (
+        "units",
+        "correlation",
+        "heldout",
+        "cluster",
+        "examples",
+        "n_pairs",
+        "n_chance",
+        "threshold",
+    ):
+        np.testing.assert_array_equal(getattr(small.concepts, name), getattr(quick.concepts, name))
+    for name in ("maps", "floor", "peak"):
+        np.testing.assert_array_equal(
+            getattr(small.concepts.thumbnails, name), getattr(quick.concepts.thumbnails, name)
+        )
+    sizes = [arrays_file(tmp_path / name).stat().st_size for name in ("quick", "small")]
+    assert sizes[1] < 0.9 * sizes[0]
+    again = quick.save(tmp_path / "again", small=True)
+    assert arrays_file(again.folder).read_bytes() == arrays_file(tmp_path / "small").read_bytes()
+
+
+@pytest.mark.parametrize("keep", [0.5, 1.0], ids=["truncated", "overwritten"])
+@pytest.mark.parametrize("small", [False, True])
+def test_arrays_that_cannot_be_unpacked_are_named(tmp_path, small, keep):
+    dictionary.save(with_looks(), tmp_path, small=small)
+    file = arrays_file(tmp_path)
+    content = file.read_bytes()
+    content = content[: int(len(content) * keep)]
+    if keep == 1:  # the stream of the largest member, its place and length as they were
+        content = content[:3000] + b"\xff" * 2000 + content[5000:]
+    head = json.loads((tmp_path / "dictionary.json").read_text())
+    head["arrays"] = {**head["arrays"], "bytes": len(content), "checksum": digest(content)}
+    head.pop("checksum")
+    file.write_bytes(content)
+    (tmp_path / "dictionary.json").write_bytes(with_checksum(head))
+    with pytest.raises(ValueError, match=r"is damaged \(.*\); mine and save it again"):
+        dictionary.open_folder(tmp_path)
 
 
 def test_the_summary_counts_rows_concepts_and_pairs():

@@ -79,7 +79,8 @@ def main(arguments: list[str] | None = None) -> None:
             ),
             "partners": hashes,
         }
-        dictionary.save(concepts, chosen.out or demo.bundle().generator_dictionary, source, pictures)
+        folder = chosen.out or demo.bundle().generator_dictionary
+        dictionary.save(concepts, folder, source, pictures, small=True)
         return print(dictionary.summary(concepts))
     concepts = mined(
         model,
@@ -107,7 +108,7 @@ def main(arguments: list[str] | None = None) -> None:
         ),
         "partners": hashes,
     }
-    dictionary.save(concepts, chosen.out or demo.bundle().dictionary, source)
+    dictionary.save(concepts, chosen.out or demo.bundle().dictionary, source, small=True)
     print(dictionary.summary(concepts))
 
 
@@ -144,7 +145,7 @@ def rename(model: ClipModel, chosen: argparse.Namespace) -> None:
             opened.concepts, generator, model, chosen.latents, chosen.heldout, demo.texts()
         )
     concepts = replace(opened.concepts, hints=named)
-    replace(opened, concepts=concepts).save(chosen.out or folder)
+    replace(opened, concepts=concepts).save(chosen.out or folder, small=True)
     print(f"{sum(bool(text) for text, _ in named)} of {len(named)} rows are named")
 
 
