@@ -200,3 +200,10 @@ def test_a_lessons_page_shows_its_questions_and_its_figures_from_files_beside_it
     assert "base64" not in words
     assert "<pre>one\na &lt; b</pre>" in words
     assert "<details><summary>Measured</summary>\n<p>B.</p></details>" in words
+
+
+def test_a_line_stands_on_paper_in_the_boards_place():
+    line = "Here the site shows the live board, opened at text “a &lt;b&gt; &amp; c”, head “4.6”."
+    assert pages.printed("text=a <b> %26 c&head=4.6&heatmap.scope=late") == line
+    assert pages.printed("") == "Here the site shows the live board."
+    assert f'<p class="printed">{line}</p>' in pages.board("text=a <b> %26 c&head=4.6", "index.md")

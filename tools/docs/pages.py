@@ -16,6 +16,7 @@ import re
 import shutil
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 from latex2mathml.converter import convert
 
@@ -153,8 +154,14 @@ def board(view: str, page: str) -> str:
     return (
         f'<div class="board"><iframe src="{address}" title="The board, live in this page" loading="lazy"></iframe>'
         f'<p><a href="{address}" target="_top">Open the board on a page of its own</a>. It computes in your browser; '
-        "texts and pictures stay on your machine.</p></div>"
+        f'texts and pictures stay on your machine.</p><p class="printed">{printed(view)}</p></div>'
     )
+
+
+def printed(view: str) -> str:
+    """Return what stands on paper in the board's place."""
+    shown = ", ".join(f"{name} “{html.escape(value)}”" for name, value in parse_qsl(view) if "." not in name)
+    return f"Here the site shows the live board{f', opened at {shown}' if shown else ''}."
 
 
 def breakable(row: str) -> str:
