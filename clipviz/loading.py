@@ -143,7 +143,7 @@ def load_generator(
     device: torch.device | str = "cpu",
     **options: Any,
 ) -> DemoGenerator | ModuleGenerator:
-    """Return a generator whose units can be matched, inverted and edited, its weights frozen.
+    """Return a generator with frozen weights, whose units can be matched and whose pictures can be edited.
 
     Args:
         source: "demo" (embedded, no network); a module of a StyleGAN2, StyleGAN3, StyleGAN-XL or BigGAN; or a file of a

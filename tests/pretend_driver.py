@@ -197,8 +197,8 @@ SHORT = Schedule(2, 0.02)
 
 def edited(bench: Bench) -> Any:
     session = bench.session
-    latents = clipviz.load_generator("demo", device=bench.device).sample(1, seed=3)
     session.generator.model = clipviz.load_generator("demo", device=bench.device)
+    latents = session.generator.model.sample(1, seed=3)
     moved = session.generator.edit(latents, "shift", right=0.1, schedule=SHORT)
     one = session.generator.visualise(3, n_starts=1, schedule=SHORT)
     back = session.generator.invert(3, schedule=SHORT)

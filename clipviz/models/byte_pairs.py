@@ -69,8 +69,7 @@ def _whole(kind: Any, context_length: int) -> Any:
 
 @functools.lru_cache(maxsize=100_000)
 def _ids(word: str) -> tuple[int, ...]:
-    """Return the ids of one word of plain characters: neighbours are merged, those that come first in the list of
-    merges first.
+    """Return the ids of one word of plain characters, whose neighbours are merged in the order of the list of merges.
 
     The ids of single characters come first, then those of characters that end a word, then those of merges.
     """

@@ -43,8 +43,8 @@ class Sampler(Protocol):
         """Return random latents.
 
         Args:
-            n: How many.
-            seed: The same latents for the same seed.
+            n: The number of latents.
+            seed: Seed of the draws.
 
         Returns:
             [image, ...].
@@ -97,8 +97,8 @@ class ModuleGenerator:
         """Return random latents, drawn on the CPU so that every device gets the same.
 
         Args:
-            n: How many.
-            seed: The same latents for the same seed.
+            n: The number of latents.
+            seed: Seed of the draws.
 
         Returns:
             [image, ...].

@@ -110,8 +110,8 @@ def say_what_is_missing(report: Report, model: ClipModel, described: bool, figur
     if not described:
         report.needs(
             "--describe-classes",
-            "a language model that describes each class, by its name (or describe_classes= with a callable), or its "
-            "texts as --pool NAME=FILE",
+            "the name of a language model that describes each class (in Python, describe_classes= takes a callable), "
+            "or the texts as --pool NAME=FILE",
             f"{figure}, class descriptions",
         )
 

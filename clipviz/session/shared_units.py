@@ -19,16 +19,15 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
-import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
-from clipviz.analysis.rosetta.mining import maps_of_units
+from clipviz.analysis.rosetta import order
 from clipviz.analysis.rosetta.networks import CLIP, SharedNetworks
+from clipviz.analysis.rosetta.on_image import OnImage, on_image
 from clipviz.analysis.rosetta.text_labels import LEAST
 from clipviz.data import dictionary as saved
 from clipviz.data.images import Images
 from clipviz.data.recent import Recent
-from clipviz.lens.unit_thumbnails import drawn
 from clipviz.values.tables import Columns, Table
 
 if TYPE_CHECKING:
@@ -38,9 +37,6 @@ if TYPE_CHECKING:
     from clipviz.models.dictionaries import Dictionary as Features
     from clipviz.values import Concepts
 
-SORTS = ("named", "heldout", "correlation", "size", "layer")
-SIDE = 48
-"""Rows and columns of a unit's map on the selected image."""
 PIVOTS = (CLIP, "generator")
 KEPT = 8  # images whose maps are cached
 _BLOCK = re.compile(r"resblocks\.(\d+)\.")
@@ -65,18 +61,6 @@ class Cell(NamedTuple):
     unit: int
     correlation: float
     heldout: float
-
-
-class OnImage(NamedTuple):
-    """Every unit of the dictionary on one image.
-
-    maps: uint8 [concept, model, rows, cols], 0 at the unit's mean, 255 at its usual peak; strength: [concept,
-    model] the highest activation there on the same scale (1: as high as on its strongest images); 0 if there is
-    no unit or the model is not loaded.
-    """
-
-    maps: np.ndarray
-    strength: np.ndarray
 
 
 class Here(NamedTuple):
@@ -216,16 +200,7 @@ class SharedUnits(Table):
     @cached_property
     def sizes(self) -> np.ndarray:
         """[concept], how many pivot units share the concept of this row."""
-        _, inverse, counts = np.unique(
-            np.asarray(self.concepts.cluster), return_inverse=True, return_counts=True
-        )
-        return counts[inverse]
-
-    @cached_property
-    def pivot_layers(self) -> np.ndarray:
-        """[concept], index of the pivot unit's layer among the pivot's layers."""
-        ends = np.cumsum([n for _, n in self.concepts.layers[0]])
-        return np.searchsorted(ends, np.asarray(self.concepts.units)[:, 0], side="right")
+        return order.sizes(self.concepts)
 
     def cells(self, concept: int) -> list[Cell | None]:
         """Return one cell per model, None if it has no unit for this concept."""
@@ -248,50 +223,21 @@ class SharedUnits(Table):
         models: only concepts that these models have. words: only concepts whose name or hint holds all of them.
         Raises ValueError for an unknown sort or model.
         """
-        if sort not in SORTS:
-            raise ValueError(f"expected a sort among {', '.join(SORTS)}, got {sort!r}")
-        unknown = [name for name in models if name not in self.concepts.models]
+        concepts, n_concepts = self.concepts, len(self.concepts)
+        unknown = [name for name in models if name not in concepts.models]
         if unknown:
             raise ValueError(
-                f"expected models among {', '.join(self.concepts.models)}, got {unknown[0]!r}; choose one of them"
+                f"expected models among {', '.join(concepts.models)}, got {unknown[0]!r}; choose one of them"
             )
-        units = np.asarray(self.concepts.units)
-        kept = np.ones(len(units), bool)
+        about = [self.about(concept) for concept in range(n_concepts)]
+        kept = np.ones(n_concepts, bool)
         for name in models:
-            kept &= units[:, self.concepts.models.index(name)] >= 0
+            kept &= np.asarray(concepts.units)[:, concepts.models.index(name)] >= 0
         for word in words.casefold().split():
-            kept &= [word in self.about(concept).casefold() for concept in range(len(units))]
-        order = np.lexsort((np.arange(len(units)), *self._keys(sort)))
-        rows = [int(i) for i in order if kept[i]]
-        return rows if every_unit else self._one_a_cluster(rows)
-
-    def _keys(self, sort: str) -> tuple[np.ndarray, ...]:
-        """Return keys for lexsort, the most important last and strong ones first."""
-        means = {name: self._means(getattr(self.concepts, name)) for name in ("heldout", "correlation")}
-        if sort == "named":
-            return -means["heldout"], np.array(
-                [not self.about(row).strip() for row in range(len(self.concepts))]
-            )
-        if sort == "size":
-            return -means["heldout"], -self.sizes
-        if sort == "layer":
-            return -means["heldout"], self.pivot_layers
-        return (-means[sort],)
-
-    def _means(self, values: Any) -> np.ndarray:
-        """Return [concept], the mean over the partners that have a unit."""
-        there = np.asarray(self.concepts.units)[:, 1:] >= 0
-        found: np.ndarray = np.where(there, np.asarray(values)[:, 1:], 0).sum(1) / there.sum(1).clip(1)
-        return found
-
-    def _one_a_cluster(self, rows: list[int]) -> list[int]:
-        """Return the first row of every cluster in this order."""
-        cluster, seen, first = np.asarray(self.concepts.cluster), set(), []
-        for row in rows:
-            if cluster[row] not in seen:
-                seen.add(cluster[row])
-                first.append(row)
-        return first
+            kept &= [word in text.casefold() for text in about]
+        every = order.ordered(concepts, sort, [bool(text.strip()) for text in about])
+        rows = [row for row in every if kept[row]]
+        return rows if every_unit else order.one_a_cluster(concepts, rows)
 
     def about(self, concept: int) -> str:
         """Return a person's name and the text that fits it, for searching."""
@@ -410,7 +356,10 @@ class SharedUnits(Table):
         if not 0 <= image < len(self.source.images):
             raise ValueError(f"expected an image within 0..{len(self.source.images) - 1}, got {image}")
         key = (self.source.images.names[image], image)
-        return self._seen.get(key, lambda: self._on_image(image))
+        latents = None if self._painted is None else self._painted(image)
+        return self._seen.get(
+            key, lambda: on_image(self.concepts, self.networks, self.source.images[image], latents)
+        )
 
     def strongest(self, image: int, concepts: Sequence[int], model: str) -> list[Here]:
         """Return those of some concepts whose unit of a model exceeds its mean on an image, the strongest first."""
@@ -447,37 +396,6 @@ class SharedUnits(Table):
                 )
             )
         return found
-
-    @torch.no_grad()
-    def _on_image(self, image: int) -> OnImage:
-        concepts = self.concepts
-        n_rows, n_models = np.asarray(concepts.units).shape
-        maps = np.zeros((n_rows, n_models, SIDE, SIDE), np.uint8)
-        strength = np.zeros((n_rows, n_models), np.float32)
-        if concepts.thumbnails is None:
-            return OnImage(maps, strength)
-        side = min(self.source.images[image].size)
-        picture = ImageOps.fit(self.source.images[image].convert("RGB"), (side, side))
-        for i, name in enumerate(concepts.models):
-            partner = self.networks.get(name)
-            if partner is None:
-                continue
-            units = torch.as_tensor(np.asarray(concepts.units)[:, i])
-            floor, peak = (
-                torch.as_tensor(np.asarray(getattr(concepts.thumbnails, part))[:, i])
-                for part in ("floor", "peak")
-            )
-            seen: Any = [picture]
-            if not self.networks.reads(name):
-                seen = self._painted(image) if self._painted is not None else None
-                if seen is None:
-                    continue
-            found = maps_of_units(partner, seen, units, concepts.layers[i]).cpu()
-            maps[:, i] = drawn(found, floor, peak, SIDE)[0].numpy()
-            share = (found[0].amax((1, 2)) - floor) / (peak - floor).clamp_min(1e-30)
-            strength[:, i] = torch.where((peak > floor) & (units >= 0), share, 0.0).clamp(0, 9).numpy()
-            maps[units.numpy() < 0, i] = 0
-        return OnImage(maps, strength)
 
 
 def unit_name(place: tuple[int | str, int], between: str = " · ") -> str:

@@ -12,11 +12,11 @@ from tiny_dictionary import TEXTS, tiny_book, tiny_dictionary, tiny_images, tiny
 from torch import nn
 
 import clipviz
+from clipviz.analysis.rosetta import on_image, order
 from clipviz.data import dictionary as saved
 from clipviz.data.checksums import with_checksum
 from clipviz.lens.unit_thumbnails import drawn
 from clipviz.models.hooks import activation_maps
-from clipviz.session import shared_units as asked
 
 
 @pytest.fixture(scope="module")
@@ -56,13 +56,13 @@ def test_a_concept_and_its_neuron_find_each_other(book):
         layer, neuron = book.neuron(concept)
         assert layer * 768 + neuron == book.concepts.units[concept, 0]
         assert book.concept_of(layer, neuron) == concept
-        assert book.pivot_layers[concept] == layer
+        assert order.pivot_layers(book.concepts)[concept] == layer
     assert book.concept_of(None, 3) is None
     absent = next(n for n in range(768) if n not in book.concepts.units[:, 0])
     assert book.concept_of(0, absent) is None
 
 
-@pytest.mark.parametrize("sort", asked.SORTS)
+@pytest.mark.parametrize("sort", order.SORTS)
 def test_sorting_equals_sorting_rows_one_by_one(book, sort):
     def mean(values, row):
         found = [values[row, i] for i in (1, 2) if book.concepts.units[row, i] >= 0]
@@ -134,7 +134,7 @@ def test_units_on_an_image_equal_reading_them_one_by_one(book, session, partners
     with torch.no_grad(), activation_maps(visual, "transformer.resblocks.*.mlp.gelu") as clip:
         visual(images)
     maps = [clip, partners["one"].maps([session.images[5]]), partners["two"].maps([session.images[5]])]
-    assert seen.maps.shape == (len(concepts), 3, asked.SIDE, asked.SIDE)
+    assert seen.maps.shape == (len(concepts), 3, on_image.SIDE, on_image.SIDE)
     for concept in range(0, len(concepts), 5):
         for i in range(3):
             place = concepts.where(concept, i)
@@ -151,7 +151,7 @@ def test_units_on_an_image_equal_reading_them_one_by_one(book, session, partners
             )
             share = float((own.max() - floor) / (peak - floor))
             assert seen.strength[concept, i] == pytest.approx(min(max(share, 0), 9), abs=1e-3)
-            expected = drawn(own, floor, peak, asked.SIDE)[0, 0].numpy().astype(int)
+            expected = drawn(own, floor, peak, on_image.SIDE)[0, 0].numpy().astype(int)
             assert np.abs(seen.maps[concept, i].astype(int) - expected).max() <= 1
     assert book.on_image(5) is seen
 
@@ -172,7 +172,7 @@ def test_the_strongest_come_first(book):
         floor, peak = (
             torch.tensor([getattr(concepts.thumbnails, end)[one.concept, 2]]) for end in ("floor", "peak")
         )
-        expected = drawn(own, floor, peak, asked.SIDE)[0, 0].numpy().astype(int)
+        expected = drawn(own, floor, peak, on_image.SIDE)[0, 0].numpy().astype(int)
         assert np.abs(one.map.astype(int) - expected).max() <= 1
         assert one.title == book.title(one.concept)
     silent = {*book.listed()} - {one.concept for one in found}

@@ -145,7 +145,7 @@ class Panel(WithOptions, Choosing, Scripted):
     # -- what a subclass says --------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Set up what the panel keeps; the session and the options are there, nothing has been drawn."""
+        """Set up what the panel keeps. The session and the options are set, and nothing has been drawn yet."""
 
     def looks_at(self, selection: Selection) -> Any:
         """Return what the panel depends on, as a comparable value."""
@@ -173,8 +173,7 @@ class Panel(WithOptions, Choosing, Scripted):
     # -- what a user asks ------------------------------------------------------------------------------------------
 
     def data(self) -> dict[str, Any]:
-        """Return what the panel shows for the newest selection, as numbers and texts: the view, with its arrays in
-        shape.
+        """Return the numbers and texts that the panel shows for the newest selection: its view, with the arrays.
 
         This waits for the panel, as session.wait() does, and raises TimeoutError after a minute.
         """
