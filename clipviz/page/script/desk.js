@@ -1,5 +1,4 @@
-// The ablation desk: one image's class scores under any removal, as sums that the panel toggles itself, and
-// the
+// The ablation desk: one image's class scores under any removal, as sums that the panel toggles itself, and the
 // collection's accuracy before, after, and with as many random heads removed instead.
 
 import { predictions } from "./collection.js";
