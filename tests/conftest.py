@@ -28,6 +28,7 @@ SLOWEST_FIRST = [
     "browser",
     "mutations",
     "test_notebooks.py",
+    "page",
     "reproduce",
     "test_pretend.py",
     "session",
