@@ -283,7 +283,7 @@ def _scripts(folder: Path, board: dict[str, Any], css: str, tokens: str) -> None
         if found.name.endswith(".js"):
             write_whole(folder / "script" / found.name, found.read_bytes())
     for name in ordered(
-        f"{panel}/view.js" for panel in [*(panel["name"] for panel in board["panels"]), "desks"]
+        ["core/around.js", *(f"{panel['name']}/view.js" for panel in board["panels"]), "desks/view.js"]
     ):
         place = folder / "panels" / name
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -299,6 +299,7 @@ def _page(heading: str) -> str:
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
         '<meta name="referrer" content="no-referrer">\n<link rel="icon" href="data:,">\n'
         f"<title>{html.escape(heading)}</title>\n"
         '<link rel="stylesheet" href="page.css">\n</head>\n<body>\n<main></main>\n'

@@ -51,6 +51,10 @@ HOSTS = {
         ("<html>", '<body class="light light-theme" data-theme="light">'),
         ("<html>", '<body class="dark dark-theme" data-theme="dark">'),
     ),
+    "mkdocs-material": (
+        ("<html>", '<body data-md-color-scheme="default">'),
+        ("<html>", '<body data-md-color-scheme="slate">'),
+    ),
 }  # fmt: skip
 BRIGHTNESS = """(panel) => ['backgroundColor', 'color'].map((name) =>
   getComputedStyle(panel)[name].match(/\\d+/g).slice(0, 3).reduce((sum, part) => sum + Number(part), 0) / 765)"""

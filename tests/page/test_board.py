@@ -467,6 +467,32 @@ def test_a_picture_is_taken_with_the_camera(opened):
     assert opened.asked == []
 
 
+def test_the_theme_is_that_of_the_address_or_of_the_page_around_it_or_of_the_system(chromium, published):
+    url = published[0]
+    context = chromium.new_context(color_scheme="dark")
+    around = (
+        '<!doctype html><body data-md-color-scheme="default">'
+        '<iframe src="index.html"></iframe><iframe src="index.html?theme=light"></iframe>'
+    )
+    context.route(f"{url}around.html", lambda route: route.fulfill(body=around, content_type="text/html"))
+    page = Page(context, f"{url}around.html").page
+    following, light = (page.frame_locator(f"iframe >> nth={i}") for i in range(2))
+    for scheme, theme in (("default", "light"), ("slate", "dark"), ("default", "light"), ("slate", "dark")):
+        page.evaluate("(scheme) => { document.body.dataset.mdColorScheme = scheme; }", scheme)
+        following.locator(f'.cv-dashboard[data-theme="{theme}"]').wait_for()
+        following.locator(f'.cv-heatmap[data-theme="{theme}"]').wait_for()
+    light.locator('.cv-heatmap[data-theme="light"]').wait_for()
+    colours = "(body) => [getComputedStyle(body).backgroundColor, getComputedStyle(body).colorScheme]"
+    assert following.locator("body").evaluate(colours) == ["rgb(13, 16, 20)", "dark"]
+    assert light.locator("body").evaluate(colours) == ["rgb(244, 245, 247)", "light"]
+    alone = Page(context, url)
+    alone.panel("heatmap", theme="dark")
+    alone.page.emulate_media(color_scheme="light")
+    alone.panel("heatmap", theme="light")
+    assert alone.complaints == []
+    context.close()
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_nothing_on_the_page(chromium, published, theme):
     if not AXE.is_file():

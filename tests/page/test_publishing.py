@@ -72,8 +72,10 @@ def test_a_published_folder_holds_what_its_manifest_names(small, tmp_path, capsy
         assert named == {path.name for path in (site / "parts").iterdir()}
         assert max(path.stat().st_size for path in site.rglob("*")) < 25e6
         assert said["model"]["precision"] == precision
-        for file in ("index.html", "page.css", "NOTICES.txt", "script/board.js", "panels/heatmap/view.js"):
+        for file in ("page.css", "NOTICES.txt", "script/board.js", "panels/heatmap/view.js"):
             assert (site / file).is_file()
+        # A dark board has no white page before its style sheet is there.
+        assert '<meta name="color-scheme" content="light dark">' in (site / "index.html").read_text()
     assert said["model"]["fingerprint"] != small.model.fingerprint
     assert "GB of a browser's memory" in capsys.readouterr().out
     assert small.selection.image == 4

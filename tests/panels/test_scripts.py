@@ -30,7 +30,7 @@ PANELS = sorted(f"{place.name}/view.js" for place in FOLDER.iterdir() if (place 
 PARTS = sorted(
     f"{file.parent.name}/{file.name}" for name in PANELS for file in (FOLDER / name).parent.glob("*.js")
 )
-OWN = [*PARTS, "core/standalone.js", "core/loader.js"]
+OWN = [*PARTS, "core/standalone.js", "core/around.js", "core/loader.js"]
 
 
 def forget():

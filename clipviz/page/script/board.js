@@ -1,6 +1,7 @@
 // The page: every panel's own script on a model that a kernel beside the page answers; nothing is sent
 // anywhere.
 
+import { followAround } from "../panels/core/around.js";
 import { boardFrame, boardPlace } from "../panels/kit/board.js";
 import { clickable, h } from "../panels/kit/dom.js";
 import { followTheme } from "../panels/kit/protocol.js";
@@ -70,13 +71,6 @@ const standIn = ({ name, traits }, more) => {
     ...more,
   };
   return { model, one };
-};
-
-const followSystem = () => {
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  const set = () => (document.body.dataset.jpThemeLight = String(!dark.matches));
-  dark.addEventListener("change", set);
-  set();
 };
 
 /**
@@ -341,7 +335,7 @@ const follow = (kernel) => {
 };
 
 const start = async () => {
-  followSystem();
+  followAround();
   const manifest = await (await fetch(new URL("manifest.json", base), { cache: "no-cache" })).json();
   const about = await content("board", manifest);
   const total = Object.entries(manifest.contents).reduce(

@@ -3,7 +3,8 @@
 
 import { boardFrame, boardPlace } from "../kit/board.js";
 import { h } from "../kit/dom.js";
-import { followPage, followTheme, themeNow } from "../kit/protocol.js";
+import { followTheme } from "../kit/protocol.js";
+import { followAround, ownFrame } from "./around.js";
 
 /**
  * @typedef {{ dtype: string, offset: number, size: number, scale?: number, row?: number }} KeptPlace
@@ -181,30 +182,11 @@ const standIn = ({ traits, parts }, page) => {
   };
 };
 
-/** The element that shows the page, in the output of a cell. @returns {HTMLElement | null} */
-const ownFrame = () => {
-  try {
-    return /** @type {HTMLElement | null} */ (window.frameElement);
-  } catch {
-    return null; // another site's
-  }
-};
-
-/** Light and dark follow the system; a frame follows the page around it, and is as high as its own. */
-const follow = () => {
+/** A frame, in the output of a cell, is as high as its page. */
+const fitFrame = () => {
   const frame = ownFrame();
-  const around = frame?.ownerDocument;
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  const set = () => {
-    const light = around ? themeNow(around) === "light" : !dark.matches;
-    document.body.dataset.jpThemeLight = String(light);
-  };
-  if (!frame) {
-    dark.addEventListener("change", set);
-    return set();
-  }
-  followPage(around, set);
-  new ResizeObserver(() => (frame.style.height = `${document.body.offsetHeight}px`)).observe(document.body);
+  if (frame)
+    new ResizeObserver(() => (frame.style.height = `${document.body.offsetHeight}px`)).observe(document.body);
 };
 
 /**
@@ -246,7 +228,8 @@ const notes = (told, answers, fixed) => {
 };
 
 const start = async () => {
-  follow();
+  followAround();
+  fitFrame();
   /** @type {Stored} */
   const store = JSON.parse(new TextDecoder().decode(await inflated("panels")));
   const content = await inflated("arrays");

@@ -43,7 +43,8 @@ const prefersDark = matchMedia("(prefers-color-scheme: dark)");
 
 /**
  * What a page says of itself: JupyterLab, Notebook, Voila and exported notebooks by an attribute; VS Code by a class of
- * the body; Colab by the attribute `theme`; marimo by a class of the body. The first that says something is followed.
+ * the body; Colab by the attribute `theme`; marimo by a class of the body; sites of mkdocs-material and Zensical by an
+ * attribute. The first that says something is followed.
  * @type {((page: Document) => boolean | undefined)[]}
  */
 const DARK = [
@@ -54,6 +55,7 @@ const DARK = [
     attributes.getNamedItem("theme") ? attributes.getNamedItem("theme").value === "dark" : undefined,
   ({ body }) => (/\blight\b/.test(body.className) ? false : undefined),
   ({ body }) => (/\bdark\b/.test(body.className) ? true : undefined),
+  ({ body: { dataset } }) => (dataset.mdColorScheme ? dataset.mdColorScheme === "slate" : undefined),
 ];
 
 /** @param {Document} [page] @returns {"light" | "dark"} */
@@ -72,9 +74,9 @@ export const themeNow = (page = document) => {
  */
 export const followPage = (page, set) => {
   const watcher = new MutationObserver(set);
-  const attributeFilter = ["class", "theme", "data-jp-theme-light", "data-jp-theme-name"];
-  watcher.observe(page.body, { attributeFilter });
-  watcher.observe(page.documentElement, { attributeFilter });
+  const named = "class theme data-jp-theme-light data-jp-theme-name data-md-color-scheme".split(" ");
+  watcher.observe(page.body, { attributeFilter: named });
+  watcher.observe(page.documentElement, { attributeFilter: named });
   prefersDark.addEventListener("change", set);
   set();
   return () => {
