@@ -66,58 +66,65 @@ def bundle() -> Bundle:
 
 
 def tour() -> tuple[TourStep, ...]:
-    """Return the tour: from a heatmap to a head, its texts and its neighbours, and to a corrected mistake."""
+    """Return the tour: from a heatmap to a head, its texts and its neighbours, and to a corrected mistake.
+
+    Each step names one thing to do and tells one surprise. A step selects everything it needs, so that what a reader
+    does in one step does not change the next.
+    """
     told = shipped.chosen()["tour"]
     bird, text, written = told["bird"], told["text"], told["written"]
+    image = _chosen(told["image"], forest_flamingo)
+    plain = {"text_b": "", "token": None, "images": (), "ablation": Ablation()}
     return (
         TourStep(
             f"Where the model sees {with_article(bird)}",
             f"The map splits the cosine of this image and the text “{with_article(bird)}” over the image's patches: "
-            "orange patches raise it, blue ones lower it. Most of the orange lies on the bird.",
+            "orange patches raise it, blue ones lower it. Most of the orange lies on the bird, although training used "
+            "no maps. Click an orange patch: below the map are the heads that write there.",
             "heatmap",
-            {
-                "text": with_article(bird),
-                "text_b": "",
-                "token": None,
-                "images": (),
-                "ablation": Ablation(),
-            },
+            {**plain, "text": with_article(bird)},
             {"heatmap": {"scope": "all"}, "images": {"order": "text", "page": 0}},
-            image=_chosen(told["image"], forest_flamingo),
+            image=image,
         ),
         TourStep(
             "The head that sees the forest",
             f"The text is now “{text}”. Each cell is one attention head, coloured by what it adds to the cosine "
-            "with the text. The strongest is selected, and the map shows what it alone adds.",
+            "with the text. The strongest is selected, and the map shows what it alone adds. Click another cell: most "
+            "heads add little.",
             "heads",
-            {"text": text},
+            {**plain, "text": text},
             {"heatmap": {"scope": "head"}, "heads": {"quantity": "effect"}},
+            image=image,
             quality=text,
         ),
         TourStep(
             "What this head is about",
-            "TextSpan lists the texts that explain the most of what the head does over the whole collection: places "
-            f"and backgrounds, no birds. One of them, “{written}”, is now the text of the whole board.",
+            "TextSpan lists the texts along which the head varies the most over all images. Nobody chose them for it, "
+            f"and yet more are about backgrounds than chance allows. One of these, “{written}”, is now the text of the "
+            "whole board. Click another bar; a grey one fits no better than chance.",
             "textspan",
-            {"text": written},
+            {**plain, "text": written},
+            image=image,
             quality=text,
         ),
         TourStep(
             "What looks alike to it",
             "On the left are the images nearest to this one for the whole model, on the right those nearest for this "
-            "head alone: other forests, whatever stands in them.",
+            "head alone: other forests, whatever stands in them. Click one on the right and compare both lists again.",
             "images",
-            options={"images": {"order": "near", "page": 0}},
+            {**plain, "text": written},
+            {"images": {"order": "near", "page": 0}},
+            image=image,
+            quality=text,
         ),
         TourStep(
             "A mistake corrected",
             f"In training most birds in a forest were landbirds, so the model takes this {bird} for one. Now the "
             "heads that tell water from forest are removed, and it is a waterbird again. Click a head to put it back.",
             "ablate",
-            {"text": with_article(bird)},
+            {**plain, "text": with_article(bird)},
             {"ablate": {"task": BIRDS}},
-            # for a reader who starts here or has selected something else
-            image=_chosen(told["image"], forest_flamingo),
+            image=image,
             without_shortcut=BIRDS,
         ),
     )

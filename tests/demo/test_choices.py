@@ -43,6 +43,33 @@ def test_the_tours_head_has_a_label_and_its_text_is_above_its_tick(session):
     assert told["written"] in above_their_ticks(session, told["layer"], told["head"])
 
 
+def test_the_tours_head_stands_out_and_its_map_lies_on_the_bird(session):
+    first, second = Board.of(session).tour[:2]
+    image = first.image(session.images.opened)
+    effects = session.heads.effects(second.select["text"], image).heads
+    assert np.median(np.abs(effects)) < effects.max() / 4
+    bird = session.maps.tokens(first.select["text"], image).map("all").clip(0)
+    mask = session.maps.truth(image)
+    large = np.kron(bird, np.ones([n // k for n, k in zip(mask.shape, bird.shape, strict=True)]))
+    assert large[mask].sum() > large.sum() / 2
+
+
+def test_what_a_reader_does_in_a_step_does_not_change_the_next(session):
+    board, found = Board.of(session), session.selection
+    wanted = [board.tour_selection(step) for step in board.tour]
+    assert len({(one.text, one.ablation) for one in wanted}) >= 4
+    removed = clipviz.Ablation(heads=frozenset({(5, 1)}))
+    session.select(
+        image=0, layer=2, head=3, token=7, text="a letter", text_b="a fox", images=(1, 2), ablation=removed
+    )
+    shown = [board.tour_selection(step) for step in board.tour]
+    session.selection = found
+    for step, plain, after in zip(board.tour, wanted, shown, strict=True):
+        free = step.panel in ("heatmap", "ablate")  # about no head
+        own = {"layer": found.layer, "head": found.head} if free else {}
+        assert after.replace(**own) == plain
+
+
 def test_the_tours_bird_is_a_waterbird_again_without_the_heads_of_the_shortcut(session):
     step, task = Board.of(session).tour[-1], session.ablation.tasks()[BIRDS]
     image = Board.of(session).tour[0].image(session.images.opened)
