@@ -38,6 +38,22 @@ def test_the_traits_follow_the_selection_at_once(session):
     assert sorted(seen) == [("layer", 3), ("neuron", 7), ("text", "a red circle")]
 
 
+def test_what_changes_together_is_told_in_one_message(session, monkeypatch):
+    panel, told = Heads(session), []
+    session.wait(60)
+    monkeypatch.setattr(panel, "_send", lambda message, buffers=None: told.append(message["state"]))
+    session.select(layer=3, head=6, text="a red circle")
+    session.wait(60)
+    chosen = [{name: state[name] for name in NAMES if name in state} for state in told]
+    assert [one for one in chosen if one] == [{"layer": 3, "head": 6, "text": "a red circle"}]
+    panel.observe(lambda change: session.select(head=2), "layer")  # selects while it is told
+    del told[:]
+    session.select(layer=4, head=5)
+    chosen = [{name: state[name] for name in NAMES if name in state} for state in told]
+    assert [one for one in chosen if one] == [{"layer": 4, "head": 2}]
+    assert (panel.layer, panel.head, session.selection.head) == (4, 2, 2)
+
+
 def test_a_trait_that_is_set_selects_for_every_panel(session):
     heads, query = Heads(session), Query(session)
     heads.layer, heads.head, query.text, query.image = 4, 6, "a dog", 3

@@ -26,6 +26,7 @@ class Choosing(traitlets.HasTraits):
 
     _followed: Session | None = None
     _gathered: dict[str, Any] | None = None  # what several fields of one message select together
+    _unsent: set[str] | None = None  # fields that one message will tell the browser
 
     @classmethod
     def choices(cls) -> list[str]:
@@ -68,8 +69,24 @@ class Choosing(traitlets.HasTraits):
             raise
 
     def _show_chosen(self, selection: Selection) -> None:
-        for name, value in self.chosen_in(selection).items():
-            setattr(self, name, value)
+        """Set every trait, and send those that changed in one message."""
+        outermost = self._unsent is None  # an observer may select something else meanwhile
+        unsent = self._unsent = set() if self._unsent is None else self._unsent
+        try:
+            for name, value in self.chosen_in(selection).items():
+                setattr(self, name, value)
+        finally:
+            if outermost:
+                self._unsent = None
+                if unsent:
+                    self.send_state(sorted(unsent))  # type: ignore[attr-defined]  # of the widget
+
+    def _should_send_property(self, key: str, value: Any) -> bool:
+        should: bool = super()._should_send_property(key, value)  # type: ignore[misc]  # of the widget
+        if should and self._unsent is not None and self.trait_metadata(key, "chosen"):
+            self._unsent.add(key)
+            return False
+        return should
 
     def _chosen(self, change: dict[str, Any]) -> None:
         if self._followed is None or getattr(self._followed.selection, change["name"]) == change["new"]:
