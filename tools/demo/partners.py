@@ -131,17 +131,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--scenes", help="an .npz of scenes to use instead of rendering")
     parser.add_argument("--out", help="file to write; default the embedded one")
     parser.add_argument("--start", help="weights to go on from")
-    parser.add_argument(
-        "--narrow",
-        action="store_true",
-        help="train nothing, and write the embedded weights in eight bits; then mine the dictionaries again",
-    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     chosen = parser.parse_args(arguments)
-    if chosen.narrow:
-        out = Path(chosen.out) if chosen.out else ASSETS / f"{chosen.name}.safetensors"
-        return save_net(load_net(chosen.name, chosen.start), out, eight_bits=True)
     scenes = saved_scenes(chosen.scenes) if chosen.scenes else world_scenes(chosen.images, chosen.seed)
     out = Path(chosen.out) if chosen.out else ASSETS / f"{chosen.name}.safetensors"
     net = train(
@@ -153,7 +145,7 @@ def main(arguments: list[str] | None = None) -> None:
         chosen.start,
         keep=lambda net: save_net(net, out.with_stem(f"{out.stem}-unfinished")),
     )
-    save_net(net.cpu(), out)
+    save_net(net.cpu(), out, eight_bits=True)
     out.with_stem(f"{out.stem}-unfinished").unlink(missing_ok=True)
 
 

@@ -1,7 +1,7 @@
 """Embedded Rosetta partners: small models of other kinds, trained on the demo world and included in the package.
 
-Two files beside this one, half precision, 96 x 96 px images: a supervised CNN and a masked autoencoder ViT. In a
-checkout, `python -m tools.demo.partners cnn|vit` trains them again. The generator is in `clipviz.demo.generator`.
+Two files beside this one, matrices in eight bits, 96 x 96 px images: a supervised CNN and a masked autoencoder ViT. In
+a checkout, `python -m tools.demo.partners cnn|vit` trains them again. The generator is in `clipviz.demo.generator`.
 """
 
 from __future__ import annotations
