@@ -54,6 +54,16 @@ def test_a_run_that_failed_goes_on_where_it_stopped(kitchen):
     assert made == ["dough", "bread"]
 
 
+def test_two_runs_beside_each_other_keep_what_both_recorded(kitchen):
+    folder, steps, _, ledger = kitchen
+    (folder / "dough").write_text("dough")
+    one, other = ledger(), ledger()
+    one.record(steps[0])
+    other.record(steps[1])
+    one.record(steps[0])
+    assert list(ledger().known) == ["dough", "bread"]
+
+
 def test_long_steps_run_only_where_they_are_named(kitchen):
     _, steps, _, ledger = kitchen
     told = []

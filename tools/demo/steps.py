@@ -34,21 +34,26 @@ class Ledger:
 
     def __init__(self, path: Path, root: Path) -> None:
         self.path, self.root = path, root
-        self.known: dict[str, dict[str, str]] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+
+    @property
+    def known(self) -> dict[str, dict[str, str]]:
+        """What was recorded until now, by another run beside this one too."""
+        return json.loads(self.path.read_text("utf-8")) if self.path.exists() else {}
 
     def reason(self, step: Step) -> str:
         """Why a step has to be run, "" where nothing of it has changed."""
-        if step.name not in self.known:
+        known = self.known.get(step.name)
+        if known is None:
             return "it was never recorded"
-        known, now = self.known[step.name], self._now(step)
+        now = self._now(step)
         if known["rests on"] != now["rests on"]:
             return "what it rests on has changed"
         return "" if known["makes"] == now["makes"] else "what it made is not as it was left"
 
     def record(self, step: Step) -> None:
         """Keep how the step's files are now."""
-        self.known[step.name] = self._now(step)
-        write_whole(self.path, (json.dumps(self.known, indent=1) + "\n").encode())
+        now = self._now(step)
+        write_whole(self.path, (json.dumps({**self.known, step.name: now}, indent=1) + "\n").encode())
 
     def _now(self, step: Step) -> dict[str, str]:
         return {"rests on": digest(self.root, step.rests_on), "makes": digest(self.root, step.makes)}
