@@ -40,7 +40,9 @@ def test_the_masked_autoencoder_paints_hidden_patches_better_than_their_mean(sce
 def test_weights_in_eight_bits_take_half_the_space_and_answer_alike(scenes, tmp_path):
     net, images = load_net("cnn"), (scenes[0][:60] - 0.5) / 0.25
     for matrix in net.parameters():
-        matrix.mul_(1 + 0.01 * torch.randn_like(matrix))  # the embedded ones lie on steps of eight bits already
+        matrix.mul_(
+            1 + 0.01 * torch.randn_like(matrix)
+        )  # the embedded ones lie on steps of eight bits already
     half, eight = tmp_path / "half.safetensors", tmp_path / "eight.safetensors"
     save_net(net, half)
     save_net(net, eight, eight_bits=True)

@@ -215,6 +215,13 @@ STEPS = (
         lambda: module("tools.demo.mine"),
     ),
     Step(
+        "shared features",
+        "match the features of the dictionary of directions with a partner",
+        (*MODEL, *PARTNERS, COLLECTION, TEXTS, f"{ASSETS}/features/*", "clipviz/analysis/rosetta/mining.py"),
+        (),
+        lambda: module("tools.demo.shared_features"),
+    ),
+    Step(
         "generator dictionary",
         "mine the units that the generator shares with its readers",
         (
