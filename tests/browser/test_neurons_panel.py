@@ -105,16 +105,16 @@ def test_hidden_and_shown_again(notebook):
 
 
 def test_a_dictionary_is_chosen_and_its_features_are_clicked_like_neurons(panel):
-    page = panel.page
-    page.get_by_role("button", name="L2 features", exact=True).click()
-    panel.panel("neurons", dictionary="L2 features", complete="true").wait_for()
+    page, name = panel.page, panel.kernel("print(*session.neurons.dictionaries)").strip()
+    page.get_by_role("button", name=name, exact=True).click()
+    panel.panel("neurons", dictionary=name, complete="true").wait_for()
     expect(page.locator("[data-reconstruction]")).to_contain_text("of the variance with 16.0 active features")
     row = page.locator('[data-panel="neurons"] [role=option]').nth(2)
     feature = row.get_attribute("data-neuron")
     row.click()
-    panel.panel("neurons", neuron=feature, pinned="true", dictionary="L2 features").wait_for()
+    panel.panel("neurons", neuron=feature, pinned="true", dictionary=name).wait_for()
     code = "s = session.selection; print(s.layer, s.neuron, s.dictionary)"
-    assert panel.kernel(code).strip() == f"2 {feature} L2 features"
+    assert panel.kernel(code).strip() == f"{name[1]} {feature} {name}"
     expect(page.get_by_text(f"Feature {feature}", exact=False).first).to_be_visible()
     page.get_by_role("button", name="compare with the indirect effect").click()
     expect(page.get_by_text("the model runs again with the feature at its mean")).to_be_visible()

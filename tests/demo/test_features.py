@@ -62,6 +62,13 @@ def test_a_tiny_one_is_trained_saved_and_reported(tmp_path):
     assert shipped.model == model.weights_fingerprint
     assert sum("show one attribute" in line for line in said) == model.n_layers - 1
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == json.loads(json.dumps(found))
+    assert [f"layer {layer}: {share:.1%}" for layer, share in found["layers"].items()] == [
+        line.split(" of the")[0] for line in said if "show one attribute" in line
+    ]
+    assert (
+        f"the stream after layer {max(found['layers'], key=found['layers'].get)}"
+        in features.of_dictionary(found)
+    )
     units = found["units with one attribute"]
     assert [units[name]["n"] for name in units] == [24, model.weights.n_neurons, 24, 24]
     assert {name: one["n"] for name, one in found["units with a text"].items()} == {

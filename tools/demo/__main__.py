@@ -18,7 +18,7 @@ from pathlib import Path
 
 from clipviz.files import write_whole
 from tools.demo import cards, shared
-from tools.demo.features import of_seeds
+from tools.demo.features import of_dictionary, of_seeds
 from tools.demo.steps import Ledger, Step, run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,12 +86,14 @@ def features() -> None:
 
 
 def fill_dictionaries() -> None:
-    page, found = (
-        ROOT / CARDS[-1],
-        json.loads(REPORTS["features"].with_name("report.json").read_text("utf-8")),
-    )
+    """Write the report on the dictionary of directions into its page."""
+    page = ROOT / CARDS[-1]
+    found = json.loads(REPORTS["features"].with_name("report.json").read_text("utf-8"))
     cards.fill_files([page], REPORTS)
-    page.write_text(cards.said(page.read_text("utf-8"), "seeds", of_seeds(found)), "utf-8")
+    text = page.read_text("utf-8")
+    for name, paragraph in (("dictionary", of_dictionary(found)), ("seeds", of_seeds(found))):
+        text = cards.said(text, name, paragraph)
+    page.write_text(text, "utf-8")
 
 
 def world_card() -> None:

@@ -192,16 +192,16 @@ def untrained(model: ClipModel) -> ClipModel:
     return clipviz.wrap(network, model.tokenizer, model.preprocess, name="untrained")
 
 
-def choose_layer(
+def tried_layers(
     model: ClipModel,
     train_on: Sequence[Image.Image],
     scenes: Scenes,
     sizes: Sizes,
     work: Path,
     print: Callable,
-) -> int:
-    """Return the layer whose features most often show one attribute after a short training; the last has no later
-    heads.
+) -> dict[int, float]:
+    """Return the share of each layer's features that show one attribute after a short training. The last layer is
+    left out, since it has no later heads.
 
     work: where the shares are kept, so that a run that was stopped goes on.
     """
@@ -217,7 +217,7 @@ def choose_layer(
         print(f"layer {layer}: {shares[layer]:.1%} of the features show one attribute")
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, json.dumps({asked: shares}).encode())
-    return max(shares, key=shares.__getitem__)
+    return shares
 
 
 def report(
@@ -227,10 +227,11 @@ def report(
     control: tuple[ClipModel, Dictionary],
     scenes: Scenes,
     coded: int,
+    tried: Mapping[int, float],
 ) -> dict[str, Any]:
     """Return what the dictionary is worth on held-out scenes, as plain values.
 
-    coded: scenes from which the directions that are compared with texts are read.
+    coded: scenes from which the directions that are compared with texts are read; tried: that of `tried_layers`.
     """
     shown = pictures(scenes)
     measured: Reconstruction = model.measure_dictionary(shown[:500], dictionary)
@@ -262,6 +263,7 @@ def report(
         "n": dictionary.n_units,
         "k": dictionary.k,
         "scenes": len(scenes),
+        "layers": {str(layer): share for layer, share in tried.items()},
         "reconstruction": vars(measured),
         "reconstruction of a random network": vars(of_control),
         "units with one attribute": attributes,
@@ -282,6 +284,16 @@ def report(
             "mean cosine with random directions": float(chance.mean()),
         },
     }
+
+
+def of_dictionary(found: Mapping[str, Any]) -> str:
+    """Return in words what the dictionary is, and why it is one of this layer."""
+    shares = ", ".join(f"{share:.0%}" for share in found["layers"].values())
+    return (
+        f"It is a TopK dictionary of {found['n']:,} features, {found['k']} active per token, of the stream after layer "
+        f"{found['layer']}. The layer is the one whose features most often show one attribute of the world after a "
+        f"short training (layers 0 to {len(found['layers']) - 1}: {shares})."
+    )
 
 
 def of_seeds(found: Mapping[str, Any]) -> str:
@@ -361,10 +373,8 @@ def make(
 ) -> dict[str, Any]:
     """Train, save and report; returns the report. work: where runs are kept that were stopped."""
     train_on = pictures(render(sizes.scenes, TRAINING_SEED))
-    if only_report:
-        layer = Dictionary.load(folder).layer
-    else:
-        layer = choose_layer(model, train_on, render(sizes.chosen_on, CHOOSING_SEED), sizes, work, print)
+    tried = tried_layers(model, train_on, render(sizes.chosen_on, CHOOSING_SEED), sizes, work, print)
+    layer = Dictionary.load(folder).layer if only_report else max(tried, key=tried.__getitem__)
 
     def trained(name: str, of: ClipModel, seed: int) -> Dictionary:
         if (work / name / "cfg.json").exists():
@@ -398,6 +408,7 @@ def make(
         control,
         render(sizes.held_out, HELD_OUT_SEEDS[0]),
         sizes.coded,
+        tried,
     )
     write_whole(folder / "report.json", (json.dumps(found, indent=1) + "\n").encode())
     write_whole(folder / "REPORT.md", as_markdown(found).encode())
