@@ -53,6 +53,13 @@ def test_directions_of_two_dictionaries_are_compared_by_their_nearest():
     torch.testing.assert_close(features.alike(one, other), torch.full((4,), 0.5**0.5))
 
 
+def test_the_layer_is_the_first_that_no_other_is_better_than_beyond_chance():
+    shares = {0: 0.07, 1: 0.11, 2: 0.141, 3: 0.133, 4: 0.154}
+    assert features.first_of_the_best(shares, 1280) == 2
+    assert features.first_of_the_best(shares, 12_800) == 4
+    assert features.first_of_the_best(shares, 100) == 0
+
+
 def test_a_tiny_one_is_trained_saved_and_reported(tmp_path):
     sizes = features.Sizes(n=24, k=4, scenes=8, chosen_on=40, held_out=40, passes=1, tried=0.5, coded=40)
     model, said = clipviz.load("demo"), []

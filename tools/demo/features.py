@@ -3,8 +3,9 @@
     python -m tools.demo.features [--quick] [--report]
 
 Writes clipviz/demo/assets/features (cfg.json, sae_weights.safetensors, at most 1 MB in half precision) with REPORT.md
-and report.json beside them; --report measures the one that is there. The layer is the one whose features most often
-show one attribute of the world, measured on scenes that the report does not use. A run that was stopped goes on.
+and report.json beside them; --report measures the one that is there. The layer is the first of those whose features
+most often show one attribute of the world, measured on scenes that the report does not use. A run that was stopped goes
+on.
 """
 
 from __future__ import annotations
@@ -220,6 +221,15 @@ def tried_layers(
     return shares
 
 
+def first_of_the_best(shares: Mapping[int, float], n: int) -> int:
+    """Return the first layer whose share of n features is not lower than the largest beyond chance: the 95% interval
+    of the difference holds 0. A feature of an earlier layer has more later heads that read it.
+    """
+    counted = {layer: intervals.share(round(share * n), n) for layer, share in shares.items()}
+    best = max(counted.values(), key=lambda one: one.value)
+    return min(layer for layer, one in counted.items() if intervals.difference(one, best).low <= 0)
+
+
 def report(
     model: ClipModel,
     dictionary: Dictionary,
@@ -291,8 +301,9 @@ def of_dictionary(found: Mapping[str, Any]) -> str:
     shares = ", ".join(f"{share:.0%}" for share in found["layers"].values())
     return (
         f"It is a TopK dictionary of {found['n']:,} features, {found['k']} active per token, of the stream after layer "
-        f"{found['layer']}. The layer is the one whose features most often show one attribute of the world after a "
-        f"short training (layers 0 to {len(found['layers']) - 1}: {shares})."
+        f"{found['layer']}. The layer is the first of those whose features most often show one attribute of the world "
+        f"after a short training, by the 95% interval of the difference (layers 0 to {len(found['layers']) - 1}: "
+        f"{shares})."
     )
 
 
@@ -374,7 +385,7 @@ def make(
     """Train, save and report; returns the report. work: where runs are kept that were stopped."""
     train_on = pictures(render(sizes.scenes, TRAINING_SEED))
     tried = tried_layers(model, train_on, render(sizes.chosen_on, CHOOSING_SEED), sizes, work, print)
-    layer = Dictionary.load(folder).layer if only_report else max(tried, key=tried.__getitem__)
+    layer = Dictionary.load(folder).layer if only_report else first_of_the_best(tried, sizes.n)
 
     def trained(name: str, of: ClipModel, seed: int) -> Dictionary:
         if (work / name / "cfg.json").exists():
