@@ -2,7 +2,8 @@
 
 Writes clipviz/demo/assets/chosen.json, which the first view, the tour and the pictures of the documentation follow, and
 the documentation's words on the tour's last step, so that all of them hold for whatever model ships:
-- the first image is a large flamingo whose own text is the nearest of all texts of the pool (else one nearest to it);
+- the first image is a flamingo in its own colours, not small, whose own text is the nearest of all texts of the pool
+  (else one nearest to it), a large one if there is one;
 - its first head has a label that random rotations do not give, and texts of that label above their ticks: among the
   texts that are true of the picture, the one whose strongest head is such a head and writes most towards it;
 - the bird of the tour is a waterbird in a forest that is taken for a landbird, and for a waterbird again without the
@@ -112,11 +113,12 @@ def first_view(session: clipviz.Session) -> dict[str, Any]:
     fits = [
         i
         for i in range(len(session.images))
-        if all(table[column][i] == value for column, value in FIRST.items())
+        if all(table[column][i] == value for column, value in FIRST.items() if column != "size")
+        and table["size"][i] in ("large", "medium")
         and table["colour"][i] in (None, "pink")
     ]
     ranks = {i: session.images.percentiles(text, i).rank for i in fits}
-    nearest = sorted(fits, key=lambda i: (ranks[i], i))
+    nearest = sorted(fits, key=lambda i: (ranks[i], table["size"][i] != "large", i))
     known = ((i, told(session, i, true_texts(session, i))) for i in nearest)
     image, about = next(((i, found) for i, found in known if found), (nearest[0], []))
     return {
