@@ -331,8 +331,8 @@ ROWS = {
         "The largest of several families among five texts: some family has 3 of 5 in a fifth of random rotations.",
         "{n:,} heads of noise for each pool of texts: a label for {demo_clear} of them with the demo's texts (95%: "
         "{demo_low} to {demo_high}) and {general_clear} with the general ones ({general_low} to {general_high}); p "
-        "uniform, Kolmogorov-Smirnov D = {demo_ks} (p = {demo_ks_p}) and {general_ks} (p = {general_ks_p}). Labels "
-        "of 32 late heads: trained {trained_labels}, random {random_labels}.",
+        "compared with a uniform one, Kolmogorov-Smirnov D = {demo_ks} (p = {demo_ks_p}) and {general_ks} "
+        "(p = {general_ks_p}). Labels of 32 late heads: trained {trained_labels}, random {random_labels}.",
         heads,
     ),
     "textspan": Row(
