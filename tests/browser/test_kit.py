@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
+import clipviz.panels
 from browser.test_dashboard import SESSION, open_board
 from clipviz.panels.core.scripts import kit, kit_key
 from clipviz.panels.desks.panel import Desks
@@ -90,3 +94,33 @@ def test_a_panel_alone_is_drawn_and_drawn_again_when_the_notebook_is_opened_agai
     shown.page.evaluate("async () => { await window.jupyterapp.commands.execute('docmanager:save'); }")
     shown.page.reload()
     shown.panel("heads", ready="true").wait_for()
+
+
+CONTRASTS = """async (source) => {
+  const url = URL.createObjectURL(new Blob([source], { type: 'text/javascript' }));
+  const { diverging, inkOn, rgb } = await import(url);
+  const found = [];
+  for (const theme of ['light', 'dark'])
+    for (let value = -1; value <= 1; value += 0.01) {
+      const colour = diverging(value, 1, theme);
+      found.push([colour, [1, 3, 5].map((at) => parseInt(inkOn(colour).slice(at, at + 2), 16))]);
+    }
+  return found;
+}"""
+
+
+def luminance(colour):
+    """By WCAG 2, of red, green and blue in 0..255."""
+    shares = [value / 255 for value in colour]
+    linear = [s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in shares]
+    return sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def test_words_on_any_colour_of_a_value_can_be_read(page):
+    path = Path(clipviz.panels.__file__).parent / "kit" / "figure.js"
+    source = re.sub(r"^import .*$", "const closest = null, h = null;", path.read_text("utf-8"), flags=re.M)
+    pairs = page.evaluate(CONTRASTS, source)
+    assert len(pairs) >= 400
+    for ground, ink in pairs:
+        low, high = sorted((luminance(ground) + 0.05, luminance(ink) + 0.05))
+        assert high / low >= 4.5, (ground, ink)

@@ -29,8 +29,32 @@ export const diverging = (value, limit, theme) => {
 };
 /** @param {Colour} colour */
 export const rgb = (colour) => `rgb(${colour.join(",")})`;
-/** @param {Colour} colour */
-export const inkOn = ([r, g, b]) => (0.299 * r + 0.587 * g + 0.114 * b > 150 ? "#111827" : "#ffffff");
+/** Relative luminance by WCAG. @param {Colour} colour */
+const luminance = (colour) => {
+  const [r, g, b] = colour.map((value) => {
+    const share = value / 255;
+    return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+  });
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+/** @type {[string, Colour][]} */
+const INKS = [
+  ["#111827", [17, 24, 39]],
+  ["#ffffff", [255, 255, 255]],
+  ["#000000", [0, 0, 0]],
+];
+/**
+ * The first ink whose contrast with a colour is at least 4.5; black or white has it on any colour.
+ * @param {Colour} colour
+ */
+export const inkOn = (colour) => {
+  const ground = luminance(colour) + 0.05;
+  const found = INKS.find(([, ink]) => {
+    const ratio = ground / (luminance(ink) + 0.05);
+    return Math.max(ratio, 1 / ratio) >= 4.5;
+  });
+  return found ? found[0] : "#000000";
+};
 /** @param {string[]} colours */
 export const gradient = (...colours) => `linear-gradient(90deg, ${colours.join(",")})`;
 /** @param {string} theme */
