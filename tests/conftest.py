@@ -35,8 +35,11 @@ SLOWEST_FIRST = [
     "panels",
 ]
 SLOWEST_FIRST += ["demo", "indexing", "hostile", "models"]
-SHARERS = {"panels/test_rosetta.py": "session/test_rosetta.py"}
-"""Files -> the file on whose worker they run, for what both take from `tiny_dictionary`."""
+SHARERS = {
+    "panels/test_rosetta.py": "session/test_rosetta.py",  # the dictionary of `tiny_dictionary`
+    "page/test_describing.py": "page/test_board.py",  # the folder that is published
+}
+"""Files -> the file on whose worker they run, for what both take."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the marks

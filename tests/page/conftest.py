@@ -1,8 +1,10 @@
-"""The demo's published folder, which several tests open."""
+"""The demo's published folder, which several tests open; their files run on one worker (see tests/conftest.py)."""
 
 from __future__ import annotations
 
 import pytest
+
+from tests.page.sites import DESK
 
 N_IMAGES = 72
 
@@ -22,9 +24,13 @@ def demo():
 
 @pytest.fixture(scope="session")
 def demo_site(demo, tmp_path_factory):
-    """The folder of what the page needs for it."""
+    """The folder that is published from it, with heads that are labelled on few rotations."""
     pytest.importorskip("onnx", reason="the page's export needs the extra web")
     pytest.importorskip("onnxscript", reason="the page's export needs the extra web")
-    from tests.page.sites import site
+    import clipviz
+    from clipviz.analysis.heads import labels
 
-    return site(demo, tmp_path_factory.mktemp("demo") / "site")
+    folder = tmp_path_factory.mktemp("demo") / "site"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(labels, "N_DRAWS", 20)
+        return clipviz.publish(demo, folder, images=len(demo.images), desks=["ablate", DESK])

@@ -7,6 +7,9 @@ from pathlib import Path
 from clipviz.page import carrying, packing, vendor
 from clipviz.session import Session
 
+DESK = "words"
+"""A desk that is published and computes with Python."""
+
 
 def site(session: Session, folder: Path) -> Path:
     """A folder with the session's contents and the runtime."""

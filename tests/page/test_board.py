@@ -17,10 +17,10 @@ from PIL import Image
 import clipviz
 from clipviz.page import publishing
 from clipviz.values import Ablation
+from tests.page.sites import DESK
 
 pytestmark = pytest.mark.browser
 CLOSE = 2e-6  # of a cosine, which views are read with
-DESK = "words"
 AXE = Path(__file__).parents[2] / "tools/js/node_modules/axe-core/axe.min.js"
 
 
@@ -72,14 +72,10 @@ def served(folder, kind=Quiet):
 
 
 @pytest.fixture(scope="module")
-def published(demo, tmp_path_factory):
-    """The folder, published from the session of these tests, served as any web server would."""
-    pytest.importorskip("onnxscript", reason="the page's export needs the extra web")
-    folder = clipviz.publish(
-        demo, tmp_path_factory.mktemp("page") / "site", images=len(demo.images), desks=["ablate", DESK]
-    )
-    with served(folder) as url:
-        yield url, folder
+def published(demo_site):
+    """The folder, served as any web server would."""
+    with served(demo_site) as url:
+        yield url, demo_site
 
 
 class Page:
@@ -493,25 +489,34 @@ def test_the_theme_is_that_of_the_address_or_of_the_page_around_it_or_of_the_sys
     context.close()
 
 
+@pytest.fixture(scope="module")
+def first_visit(chromium, published):
+    """A page that a browser opens for the first time, with the Ablation desk open."""
+    context = chromium.new_context(viewport={"width": 1400, "height": 1000}, bypass_csp=True)
+    page = Page(context, published[0]).ready()
+    page.page.locator('.cv-desks-bar [data-name="ablate"]').click()
+    page.page.wait_for_selector('.cv-ablate[data-ready="true"]')
+    page.settled()
+    yield page
+    context.close()
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_nothing_on_the_page(chromium, published, theme):
+def test_axe_finds_nothing_on_the_page(first_visit, theme):
     if not AXE.is_file():
         pytest.skip("no axe-core; make scripts installs it")
-    context = chromium.new_context(
-        viewport={"width": 1400, "height": 1000}, color_scheme=theme, bypass_csp=True
-    )
-    opened = Page(context, published[0]).ready()
-    opened.page.add_script_tag(path=AXE)
+    page = first_visit.page
+    page.emulate_media(color_scheme=theme)
+    page.wait_for_selector(f'.cv-heads[data-theme="{theme}"]')
+    page.add_script_tag(path=AXE)
     run = """async () => (await axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice'] }))
       .violations.map(({ id, nodes }) => `${id}: ${nodes.map((n) => n.html.slice(0, 100)).join(' | ')}`)"""
-    opened.page.locator('.cv-desks-bar [data-name="ablate"]').click()
-    opened.page.wait_for_selector('.cv-ablate[data-ready="true"]')
-    opened.settled()
-    assert opened.page.evaluate(run) == []
-    opened.page.get_by_role("button", name="Camera").click()
-    opened.page.wait_for_selector("dialog button:enabled:has-text('Take the picture')")
-    assert opened.page.evaluate(run) == []
-    context.close()
+    assert page.evaluate(run) == []
+    page.get_by_role("button", name="Camera").click()
+    page.wait_for_selector("dialog button:enabled:has-text('Take the picture')")
+    assert page.evaluate(run) == []
+    page.keyboard.press("Escape")
+    page.wait_for_selector("dialog", state="detached")
 
 
 def test_threads_are_used_where_the_server_allows_them(chromium, published):
@@ -527,14 +532,12 @@ def test_threads_are_used_where_the_server_allows_them(chromium, published):
     context.close()
 
 
-def test_the_model_is_kept_by_the_browser(chromium, published):
-    context = chromium.new_context()
-    Page(context, published[0]).ready()
-    again = Page(context, published[0]).ready()
-    parts = [url for url in again.asked if "/parts/" in url]
-    assert len(parts) == 1  # of the board, which is drawn before the rest
+def test_the_model_is_kept_by_the_browser(first_visit, published):
+    again = Page(first_visit.context, published[0]).ready()
+    first, second = ([url for url in page.asked if "/parts/" in url] for page in (first_visit, again))
+    assert len(first) > 1
+    assert len(second) == 1  # of the board, which is drawn before the rest
     assert again.complaints == []
-    context.close()
 
 
 def test_a_damaged_part_is_refused_in_words(chromium, published, tmp_path):
