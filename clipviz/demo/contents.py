@@ -60,7 +60,7 @@ def bundle() -> Bundle:
         locate=_locate,
         truths=truths,
         studio=Studio(
-            OBJECT_NAMES, writing.writer, writing.drawer, writing.can_draw, with_article, pair=("car", "bus")
+            OBJECT_NAMES, writing.writer, writing.drawer, writing.can_draw, with_article, pair=("horse", "zebra")
         ),
     )
 
