@@ -105,7 +105,7 @@ def heads() -> Numbers:
             f"{name}_low": percent(clear.low),
             f"{name}_high": percent(clear.high),
             f"{name}_ks": round(float(test.statistic), 3),
-            f"{name}_ks_p": round(float(test.pvalue), 2),
+            f"{name}_ks_p": round(float(test.pvalue), 4),
         }
     session.close()
     for name, seeds in (("trained", [None]), ("random", range(3))):

@@ -60,7 +60,12 @@ def bundle() -> Bundle:
         locate=_locate,
         truths=truths,
         studio=Studio(
-            OBJECT_NAMES, writing.writer, writing.drawer, writing.can_draw, with_article, pair=("horse", "zebra")
+            OBJECT_NAMES,
+            writing.writer,
+            writing.drawer,
+            writing.can_draw,
+            with_article,
+            pair=("horse", "zebra"),
         ),
     )
 

@@ -15,7 +15,7 @@ from clipviz.models import attribution
 
 @pytest.fixture(scope="module")
 def pixels(model):
-    return torch.randn(2, 3, *model.image_size, generator=torch.Generator().manual_seed(5))
+    return torch.randn(2, 3, *model.image_size, generator=torch.Generator().manual_seed(6))
 
 
 @pytest.fixture(scope="module")
