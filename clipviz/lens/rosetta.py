@@ -4,7 +4,8 @@ The similarity of two units is ONE Pearson correlation over all images and posit
 variances over the whole collection (Eq. 4.1). The authors' code averages one correlation per batch, which gives a
 different number. Maps of different sizes are compared at the larger size without ever forming an upsampled map
 (see `upsample`). Sums are streamed, mergeable, and exact up to rounding: products in the maps' own precision per
-batch, totals in float64 as means and centred co-moments, so that a large mean costs no digits.
+batch, totals in float64 as means and centred co-moments, so that a large mean costs no digits. Float32 maps leave
+correlations off by some 1e-6, which depends on the batch and the machine; units of equal maps are then in any order.
 """
 
 from __future__ import annotations
@@ -87,7 +88,8 @@ class CorrelationSums:
         """Add the maps of one batch of images, the same images in the same order for both models.
 
         Args:
-            maps_a: Maps of model a, [image, unit, rows, cols]; half precision is read as float32.
+            maps_a: Maps of model a, [image, unit, rows, cols]; half precision is read as float32, and float32
+                beside float64 as float64.
             maps_b: Maps of model b.
 
         Returns:
@@ -102,10 +104,11 @@ class CorrelationSums:
         if n_new == 0:
             return self
         device = self._settle(maps_a.device)
+        dtype = torch.promote_types(torch.promote_types(maps_a.dtype, maps_b.dtype), torch.float32)
         maps_a, maps_b = maps_a.to(device), maps_b.to(device)
         small = (min(maps_a.shape[2], maps_b.shape[2]), min(maps_a.shape[3], maps_b.shape[3]))
-        maps_a, mean_a, square_a = _centred(maps_a, size, small)
-        maps_b, mean_b, square_b = _centred(maps_b, size, small)
+        maps_a, mean_a, square_a = _centred(maps_a, size, small, dtype)
+        maps_b, mean_b, square_b = _centred(maps_b, size, small, dtype)
         shift_a, shift_b = self._absorb(n_new, mean_a, mean_b, square_a, square_b)
         self._add_cross(maps_a, maps_b)
         self._add_shift(shift_a, shift_b)
@@ -239,7 +242,9 @@ def _zeros(n: int, device: torch.device | str | None) -> Tensor:
     return torch.zeros(n, dtype=torch.float64, device=device)
 
 
-def _centred(maps: Tensor, size: tuple[int, int], small: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+def _centred(
+    maps: Tensor, size: tuple[int, int], small: tuple[int, int], dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return U^T (maps - mean) at `small`, and the mean and centred sum of squares at `size`, both in float64.
 
     A few units are handled at a time, so that the centred copy of a large map reuses the same memory.
@@ -247,7 +252,7 @@ def _centred(maps: Tensor, size: tuple[int, int], small: tuple[int, int]) -> tup
     step = max(1, _NUMBERS_AT_ONCE // max(1, maps[:, :1].numel()))
     parts = []
     for part in maps.split(step, dim=1):
-        part = part if part.dtype in (torch.float32, torch.float64) else part.float()
+        part = part.to(dtype)
         mean = weighted_mean(part, size)
         part = part - mean[:, None, None]
         parts.append((adjoint(part, small), mean.double(), upsampled_square(part, size).double()))

@@ -89,6 +89,15 @@ def test_a_large_mean_costs_no_digits():
     torch.testing.assert_close(found.double(), brute_force(maps_a, maps_b), atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("dtypes", list(itertools.permutations((torch.float64, torch.float32, torch.bfloat16), 2)))
+@pytest.mark.parametrize("paired", [False, True])
+def test_maps_of_two_precisions_are_compared(dtypes, paired):
+    maps_a, maps_b = (random_maps(6, 3, (8, 8), 6 + i).to(dtype) for i, dtype in enumerate(dtypes))
+    found = rosetta.CorrelationSums(3, 3, paired=paired).update(maps_a, maps_b).correlation().double()
+    expected = brute_force(maps_a.double(), maps_b.double())
+    torch.testing.assert_close(found, expected.diagonal() if paired else expected, atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("constant", [0.0, 0.1, -7.3, 1e4])
 def test_a_dead_unit_never_matches(constant):
     maps_a, maps_b = random_maps(8, 4, (12, 12), 8), random_maps(8, 4, (5, 5), 9)

@@ -37,6 +37,14 @@ def test_nothing_is_built_before_it_is_opened(session):
 def test_where_scripts_are_served_from_cells_alone_every_desk_is_built_with_the_row(session, monkeypatch):
     running = types.SimpleNamespace(running_in_notebook=lambda: True)
     monkeypatch.setitem(sys.modules, "marimo", running)
+    build = Desks._build
+
+    def slowly(desks, name, **closed):  # so that the worker has time for a desk that is not yet closed
+        panel = build(desks, name, **closed)
+        session.wait(60)
+        return panel
+
+    monkeypatch.setattr(Desks, "_build", slowly)
     desks = Desks(session)
     assert list(desks.built) == list(DESKS)
     assert all(panel.closed for panel in desks.built.values())

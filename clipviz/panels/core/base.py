@@ -436,7 +436,12 @@ class Desk(Panel):
 
     title: ClassVar[str] = ""
     question: ClassVar[str] = ""
-    closed = False
+
+    def __init__(
+        self, session: Session, layout: LayoutLike = None, closed: bool = False, **options: Any
+    ) -> None:
+        self.closed = closed
+        super().__init__(session, layout=layout, **options)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

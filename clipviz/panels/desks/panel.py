@@ -31,7 +31,7 @@ class Desks(Scripted):
         super().__init__(desks=[[name, desk.title, desk.question] for name, desk in DESKS.items()])
         if not serves_late():
             for name in DESKS:
-                self._close(self._build(name))
+                self._close(self._build(name, closed=True))
         self.observe(self._opened, "shown")
         remembered = self.board.join(self).get("shown")
         if isinstance(remembered, str) and remembered in DESKS:
@@ -68,8 +68,8 @@ class Desks(Scripted):
             self._build(name)
         self.panel = self.built[name]
 
-    def _build(self, name: str) -> Desk:
-        panel = self.built[name] = DESKS[name](self.session)
+    def _build(self, name: str, closed: bool = False) -> Desk:
+        panel = self.built[name] = DESKS[name](self.session, closed=closed)
         return panel
 
     def _close(self, panel: Desk) -> None:
