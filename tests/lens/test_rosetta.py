@@ -89,7 +89,9 @@ def test_a_large_mean_costs_no_digits():
     torch.testing.assert_close(found.double(), brute_force(maps_a, maps_b), atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("dtypes", list(itertools.permutations((torch.float64, torch.float32, torch.bfloat16), 2)))
+@pytest.mark.parametrize(
+    "dtypes", list(itertools.permutations((torch.float64, torch.float32, torch.bfloat16), 2))
+)
 @pytest.mark.parametrize("paired", [False, True])
 def test_maps_of_two_precisions_are_compared(dtypes, paired):
     maps_a, maps_b = (random_maps(6, 3, (8, 8), 6 + i).to(dtype) for i, dtype in enumerate(dtypes))
