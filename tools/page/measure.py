@@ -58,13 +58,13 @@ class Counting(http.server.SimpleHTTPRequestHandler):
         pass
 
     def copyfile(self, source: object, outputfile: object) -> None:
-        Counting.sent += os.fstat(source.fileno()).st_size  # type: ignore[attr-defined]
         super().copyfile(source, outputfile)  # type: ignore[arg-type]
+        Counting.sent += os.fstat(source.fileno()).st_size  # type: ignore[attr-defined]
 
 
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
-    """A folder's address on a plain static server, which counts its bytes from 0."""
+    """A folder's address on a plain static server, which counts the bytes of files that were sent whole."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Counting, directory=folder))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     Counting.sent = 0
