@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import torch
 from torch.nn.functional import normalize
@@ -17,9 +18,11 @@ import clipviz
 from clipviz.analysis.generation.editing import asked_maps
 from clipviz.lens import ablate, intervals, projection, segment, textspan
 from clipviz.lens.ablate import Terms
+from clipviz.lens.baselines import all_maps, relevance
 from clipviz.lens.invert import map_distance
 from clipviz.lens.neuron_stats import ablated, large_norms, neuron_stats, rank_one, rebuilt
 from clipviz.lens.sparse import code_size, prepare_dictionary, reconstruct, sparse_code
+from clipviz.models.attribution import record
 from clipviz.reproduce.chapter2.chapter import late_terms
 from clipviz.reproduce.chapter2.pictures import neighbour_agreement
 from clipviz.reproduce.chapter2.segmenting import fitted_mask
@@ -78,6 +81,7 @@ def compared() -> Iterator[Compared]:
     yield from projected(model, evaluation, own)
     yield from retrieved(evaluation, late_terms(model, own))
     yield from segmented(model, evaluation)
+    yield from propagated(model, evaluation)
     yield from neurons(model, evaluation)
     yield from codes(model, evaluation)
     yield from edits(model)
@@ -221,6 +225,44 @@ def segmented(model: Any, evaluation: Evaluation) -> Iterator[Compared]:
         (f"{len(masks)} masks", "late layers", "all layers"),
         [("pixel accuracy, mIoU, mAP", early, every)],
     )
+
+
+def propagated(model: Any, evaluation: Evaluation) -> Iterator[Compared]:
+    """Maps of LRP with 1e-9 added to a sum away from 0, and with 1e-9 added to every sum as published."""
+    data = evaluation.masks.subset(range(min(N_MASKS, len(evaluation.masks))))
+    methods, masks = ("LRP", "partial LRP", "Chefer et al."), []
+    forms: tuple[dict[str, list[torch.Tensor]], ...] = (
+        {name: [] for name in methods},
+        {name: [] for name in methods},
+    )
+    for i in range(len(data)):
+        picture, mask = data[i]
+        text = normalize(model.encode_texts(evaluation.class_prompts[str(data.labels[i])]).mean(0), dim=0)
+        noted = record(model, model.prepare([picture]), text[None])
+        masks.append(fitted_mask(mask, model.image_size))
+        for form, divide in zip(forms, (relevance.divide, plainly_divided), strict=True):
+            with patch.object(relevance, "divide", divide):
+                for name, maps in all_maps(noted, model.weights.grid, methods).items():
+                    form[name].append(maps[0])
+    rows = []
+    for name in methods:
+        ours, literal = forms[0][name], forms[1][name]
+        far = [float((a - b).abs().max() / a.abs().max()) for a, b in zip(ours, literal, strict=True)]
+        precision = [f"{segment.score(one, masks).map:.4f}" for one in (ours, literal)]
+        rows.append((f"{name}: mAP", *precision))
+        rows.append(
+            (
+                f"{name}: largest difference in a map as a share of its largest value, median and worst image",
+                "",
+                f"{torch.tensor(far).median():.0e}, {max(far):.0e}",
+            )
+        )
+    yield Compared("The stabiliser of LRP", (f"{len(masks)} masks", "away from 0", "+ 1e-9 alone"), rows)
+
+
+def plainly_divided(numerator: torch.Tensor, denominator: torch.Tensor) -> torch.Tensor:
+    """Return numerator / (denominator + 1e-9), which a small negative sum brings closer to a division by 0."""
+    return numerator / (denominator + relevance.EPSILON)
 
 
 def neurons(model: Any, evaluation: Evaluation) -> Iterator[Compared]:

@@ -153,11 +153,20 @@ def test_nearest_texts_are_counted_by_hand():
     found = evaluate.nearest_texts(units, text_units, texts, scenes)
     assert found == {
         "class": [2, 2],  # the duck and the star are both among the five
+        "class, untreated": [2, 2],
+        "class, of texts with a class": [2, 2],
         "first": [1, 2],  # a duck; on the water, where the star is not
         "five": [0, 0, 1, 1, 0, 0],
         "first, of another picture": [1, 2],
         "five, of another picture": [0, 1, 1, 0, 0, 0],
     }
+    blurred = replace(RED_STAR, treatment=words.TREATMENTS.index("blurry"))
+    scenes = world.scenes.compose([ONE_DUCK, blurred], seed=0)
+    text_units[5, 1] = 0.6  # a cat comes before the star, which stays among the five
+    found = evaluate.nearest_texts(units, text_units, texts, scenes)
+    assert found["class"] == [2, 2]
+    assert found["class, untreated"] == [1, 1]
+    assert found["class, of texts with a class"] == [1, 2]
     assert classes_named(["a duck", "a bird", "two cats", "on the water"]) == [
         {DUCK},
         frozenset(),

@@ -145,10 +145,11 @@ def nearest_texts(
 ) -> dict[str, list[int]]:
     """Return how often the texts nearest to a picture are true of it.
 
-    units: [image, d_embed] and text_units: [text, d_embed], unit length. The result for "first" and "class" is a
-    pair: the number of scenes for which it holds, and the number of scenes counted. "first": the nearest text is true.
-    "class": a true text among the nearest five names the class of the scene; only scenes with one kind of thing, whose
-    class a text of the pool names, are counted. "five": the numbers of scenes with 0, 1, ... 5 true texts among the
+    units: [image, d_embed] and text_units: [text, d_embed], unit length. The result for "first" and those that begin
+    with "class" is a pair: the number of scenes for which it holds, and the number of scenes counted. "first": the
+    nearest text is true. "class": a true text among the nearest five names the class of the scene; only scenes with one
+    kind of thing, whose class a text of the pool names, are counted. "class, untreated": the same for scenes without a
+    treatment. "class, of texts with a class": of the texts that name a class, the nearest names this one. "five": the numbers of scenes with 0, 1, ... 5 true texts among the
     nearest five. "of another picture" is the chance level: the same texts judged on the next scene. A text whose truth
     is unknown counts as not true.
     """
@@ -161,8 +162,16 @@ def nearest_texts(
     first, second = (scenes.attribute(column).tolist() for column in ("class", "second class"))
     one = [i for i in range(len(scenes)) if first[i] in nameable and second[i] < 0]
     right = [any(first[i] in named[text] for text in nearest[i][found[i]].tolist()) for i in one]
+    untreated = [ok for i, ok in zip(one, right, strict=True) if scenes.attribute("treatment")[i] == 0]
+    with_class = [text for text, classes in enumerate(named) if classes]
+    recognised = (units[one] @ text_units[with_class].T).argmax(1).tolist() if one else []
     return {
         "class": [sum(right), len(one)],
+        "class, untreated": [sum(untreated), len(untreated)],
+        "class, of texts with a class": [
+            sum(first[i] in named[with_class[text]] for i, text in zip(one, recognised, strict=True)),
+            len(one),
+        ],
         **{
             f"{what}{whose}": counted
             for whose, true in (("", found), (", of another picture", others))

@@ -116,7 +116,7 @@ def nearest_texts(encoder: Encoder, sizes: HeldOutSizes, steps: Steps) -> dict[s
         scenes = render(sizes.traced, seed)
         return evaluate.nearest_texts(encoder.images(scenes.images), directions, pool, scenes)
 
-    parts = [steps.get(f"world-texts-{seed}", partial(measured, seed)) for seed in sizes.seeds]
+    parts = [steps.get(f"world-nearest-texts-{seed}", partial(measured, seed)) for seed in sizes.seeds]
     totals = {what: np.sum([part[what] for part in parts], 0) for what in parts[0]}
     shares = np.arange(evaluate.N_NEAREST + 1) / evaluate.N_NEAREST
     return {

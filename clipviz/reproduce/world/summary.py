@@ -115,6 +115,12 @@ def text_rows(nearest: dict[str, Estimate]) -> list[list[str]]:
         (f"{n} nearest texts: share that is true of the picture", "five", "scenes"),
         ("the same texts: share that is true of another picture", "five, of another picture", "scenes"),
         (f"scenes of one class: named among the {n} nearest texts", "class", "scenes"),
+        ("those without a treatment: the same", "class, untreated", "scenes"),
+        (
+            "scenes of one class: the nearest text with a class names it",
+            "class, of texts with a class",
+            "scenes",
+        ),
     ]
     return [row(what, nearest[key], unit) for what, key, unit in wanted]
 
