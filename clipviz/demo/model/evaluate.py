@@ -149,9 +149,9 @@ def nearest_texts(
     with "class" is a pair: the number of scenes for which it holds, and the number of scenes counted. "first": the
     nearest text is true. "class": a true text among the nearest five names the class of the scene; only scenes with one
     kind of thing, whose class a text of the pool names, are counted. "class, untreated": the same for scenes without a
-    treatment. "class, of texts with a class": of the texts that name a class, the nearest names this one. "five": the numbers of scenes with 0, 1, ... 5 true texts among the
-    nearest five. "of another picture" is the chance level: the same texts judged on the next scene. A text whose truth
-    is unknown counts as not true.
+    treatment. "class, of texts with a class": of the texts that name a class, the nearest names this one. "five": the
+    numbers of scenes with 0, 1, ... 5 true texts among the nearest five. "of another picture" is the chance level: the
+    same texts judged on the next scene. A text whose truth is unknown counts as not true.
     """
     known = truth.truths(texts, scenes.attributes) == truth.TRUE
     nearest = (units @ text_units.T).topk(N_NEAREST, 1).indices.numpy()
