@@ -202,6 +202,15 @@ def test_a_lessons_page_shows_its_questions_and_its_figures_from_files_beside_it
     assert "<details><summary>Measured</summary>\n<p>B.</p></details>" in words
 
 
+def test_the_site_is_refused_without_its_builder_before_a_board_is_published(monkeypatch):
+    published = []
+    monkeypatch.setattr(built, "publish_board", lambda: published.append(1))
+    monkeypatch.setattr(built.importlib.util, "find_spec", {}.get)
+    with pytest.raises(SystemExit, match=r"expected zensical.*Python 3\.11"):
+        built.main([])
+    assert not published
+
+
 def test_a_line_stands_on_paper_in_the_boards_place():
     line = "Here the site shows the live board, opened at text “a &lt;b&gt; &amp; c”, head “4.6”."
     assert pages.printed("text=a <b> %26 c&head=4.6&heatmap.scope=late") == line

@@ -17,6 +17,8 @@ from clipviz.data.checksums import digest, with_checksum
 from clipviz.files import write_whole
 from clipviz.values import Concepts, UnitThumbnails
 
+ARRAYS = ("units", "correlation", "heldout", "cluster", "examples", "n_pairs", "n_chance", "threshold")
+
 
 def concepts(n=3, seed=0):
     draw = np.random.default_rng(seed)
@@ -46,16 +48,7 @@ def test_round_trip(tmp_path):
         5,
         written.labels,
     )
-    for name in (
-        "units",
-        "correlation",
-        "heldout",
-        "cluster",
-        "examples",
-        "n_pairs",
-        "n_chance",
-        "threshold",
-    ):
+    for name in ARRAYS:
         np.testing.assert_array_equal(getattr(read, name), getattr(written, name))
     assert dictionary.read_head(tmp_path / "a")["about"] == {"images": "f00d"}
 
@@ -107,16 +100,7 @@ def test_a_small_dictionary_holds_the_same_in_fewer_bytes(tmp_path):
     dictionary.save(with_looks(), tmp_path / "quick")
     dictionary.save(with_looks(), tmp_path / "small", small=True)
     quick, small = (dictionary.open_folder(tmp_path / name) for name in ("quick", "small"))
-    for name in (
-        "units",
-        "correlation",
-        "heldout",
-        "cluster",
-        "examples",
-        "n_pairs",
-        "n_chance",
-        "threshold",
-    ):
+    for name in ARRAYS:
         np.testing.assert_array_equal(getattr(small.concepts, name), getattr(quick.concepts, name))
     for name in ("maps", "floor", "peak"):
         np.testing.assert_array_equal(

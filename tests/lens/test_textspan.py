@@ -142,13 +142,17 @@ def test_many_rounds_beyond_the_refresh_equal_the_literal_algorithm():
 
 
 class Operations(TorchDispatchMode):
-    """Counts what torch is asked to do."""
+    """Counts what torch is asked to do.
+
+    A bare ":" keeps everything and is not counted: torch 2.8 calls slice for it, torch 2.13 does not.
+    """
 
     n = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.n += 1
-        return function(*args, **(kwargs or {}))
+        found = function(*args, **(kwargs or {}))
+        self.n += function is not torch.ops.aten.slice.Tensor or found.shape != args[0].shape
+        return found
 
 
 @pytest.mark.parametrize(("normalised", "most"), [(False, 58), (True, 67)])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import functools
 import http.server
+import importlib.util
 import os
 import re
 import shutil
@@ -72,6 +73,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--no-board", action="store_true", help="leave the board as it was published before")
     parser.add_argument("--serve", type=int, metavar="PORT", help="then show the site at this port")
     options = parser.parse_args(arguments)
+    if importlib.util.find_spec("zensical") is None:
+        sys.exit(
+            "expected zensical, which builds the site; clipviz[dev] installs it with Python 3.11 or newer"
+        )
     if not options.no_board:
         publish_board()
     write(ROOT / "build" / "docs")

@@ -1,4 +1,7 @@
-"""Draw scenes as pixels and masks, by integer randomness and plain arithmetic: the same bytes on every machine."""
+"""Draw scenes as pixels and masks, by integer randomness and plain arithmetic.
+
+Sprites are scaled by Pillow, whose versions may differ: Pillow 13 scales some sprites differently from Pillow 12.3.
+"""
 
 from __future__ import annotations
 

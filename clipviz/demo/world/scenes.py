@@ -69,7 +69,10 @@ def join(parts: Sequence[Scenes]) -> Scenes:
 def render(
     n: int, seed: int, *, unseen_views: bool = False, correlation: float = 0.8, n_captions: int = 2
 ) -> Scenes:
-    """Render `n` random scenes; the same arguments give the same bytes in every process and on every machine.
+    """Render `n` random scenes; the same arguments give the same bytes in every process with one version of Pillow.
+
+    Another version may scale some sprites differently: Pillow 13 changes 5 of the 1,500 pictures of seed 0 that
+    Pillow 12.3 draws, by up to 7 of 255 levels.
 
     unseen_views: draw with the style, font, tilts and background tiles that do not occur in training.
     correlation: share of birds over the place they belong to. n_captions: sentences for each image.
