@@ -183,6 +183,14 @@ def test_a_lessons_page_shows_its_questions_and_its_figures_from_files_beside_it
             {"data": {"text/html": ["<details><summary>Measured</summary>\n", "\n<p>B.</p></details>"]}},
         ],
         [{"data": {"text/html": folded}}, {"data": {"image/jpeg": drawn, "text/plain": "<Print>"}}],
+        [
+            {
+                "data": {
+                    "text/markdown": ["| group |\n", "| --- |\n", "| a |"],
+                    "text/plain": "<Markdown object>",
+                }
+            }
+        ],
     ]
     cells = [{"cell_type": "markdown", "source": "# Lesson 9: all"}]
     cells += [{"cell_type": "code", "source": "predict(session)", "outputs": one} for one in outputs]
@@ -200,6 +208,8 @@ def test_a_lessons_page_shows_its_questions_and_its_figures_from_files_beside_it
     assert "base64" not in words
     assert "<pre>one\na &lt; b</pre>" in words
     assert "<details><summary>Measured</summary>\n<p>B.</p></details>" in words
+    assert "\n\n| group |\n| --- |\n| a |\n" in words
+    assert "object" not in words
 
 
 def test_the_site_is_refused_without_its_builder_before_a_board_is_published(monkeypatch):

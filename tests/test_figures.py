@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from IPython.core.pylabtools import print_figure
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 from matplotlib.text import Text
 
-from clipviz.figures import panels, style
+from clipviz.figures import chapter2, panels, style
 
 MODULES = ("composer", "panels", "chapter2", "chapter3", "chapter4", "world", "dictionaries")
 RNG = np.random.default_rng(0)
@@ -119,3 +120,16 @@ def test_vector_files_keep_the_pictures_of_a_page_apart(tmp_path):
         panels.gallery_figure([("", [(pixels, str(i)) for i in range(9)])]), tmp_path / "page", ["svg"]
     )
     assert (tmp_path / "page.svg").read_text(encoding="utf-8").count("<image") == 9
+
+
+def test_where_nothing_changes_the_model_and_what_was_removed_are_both_seen():
+    same = (0.5, 0.2, 0.5)
+    figure = chapter2.spurious_groups({"birds": same}, same)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    drawn = np.asarray(canvas.buffer_rgba())[..., :3] / 255
+    axis = figure.axes[0]
+    x, y = (round(float(one)) for one in axis.transData.transform((same[0], 0)))
+    marker = drawn[len(drawn) - y - 8 : len(drawn) - y + 8, x - 8 : x + 8].reshape(-1, 3)
+    for color in (style.INK, style.ACCENT):
+        assert np.abs(marker - to_rgb(color)).max(1).min() < 0.02, color

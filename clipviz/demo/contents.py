@@ -106,7 +106,8 @@ def tour() -> tuple[TourStep, ...]:
             "What this head is about",
             "TextSpan lists the texts along which the head varies the most over all images. Nobody chose them for it, "
             f"and yet more are about backgrounds than chance allows. One of these, “{written}”, is now the text of the "
-            "whole board. Click another bar; a grey one fits no better than chance.",
+            "whole board. Click another bar; a grey one explains no more of what the bars above it leave than chance "
+            "does.",
             "textspan",
             {**plain, "text": written},
             image=image,
@@ -124,8 +125,9 @@ def tour() -> tuple[TourStep, ...]:
         ),
         TourStep(
             "A mistake corrected",
-            f"In training most birds in a forest were landbirds, so the model takes this {bird} for one. Now the "
-            "heads that tell water from forest are removed, and it is a waterbird again. Click a head to put it back.",
+            "The two classes are learnt from pictures in which most birds in a forest are landbirds, so the model "
+            f"takes this {bird} for one. Now the heads that tell water from forest are removed, and it is taken for a "
+            "waterbird. Click a head to put it back.",
             "ablate",
             {**plain, "text": with_article(bird)},
             {"ablate": {"task": BIRDS}},

@@ -142,12 +142,13 @@ def spurious_groups(
     axis = style.plain(axes[0, 0], title, "accuracy")
     rows = np.arange(len(names))
     axis.hlines(rows, values.min(1), values.max(1), color=style.RULE, linewidth=2.5, zorder=1)
+    # the model's dot lies above the larger diamond, so that both are seen where nothing has changed
     looks = (
-        ("model", "o", style.INK),
-        (random, "|", style.FAINT),
-        (ablated, "D", style.ACCENT),
+        ("model", "o", style.INK, 3),
+        (random, "|", style.FAINT, 2),
+        (ablated, "D", style.ACCENT, 2),
     )
-    for column, (name, marker, color) in enumerate(looks):
+    for column, (name, marker, color, above) in enumerate(looks):
         axis.plot(
             values[:, column],
             rows,
@@ -157,6 +158,7 @@ def spurious_groups(
             label=name,
             linestyle="none",
             clip_on=False,
+            zorder=above,
         )
     if len(changes):
         _changes(axis, values, np.array(changes, float))

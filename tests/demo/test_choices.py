@@ -15,6 +15,9 @@ from clipviz.lens.roles import NO_ROLE
 from clipviz.session import Board
 from tools.demo import choices
 
+N_SHOWN = 14
+"""Neighbours that the board shows beside those of the whole model."""
+
 
 @pytest.fixture(scope="module")
 def session(model):
@@ -52,6 +55,20 @@ def test_the_tours_head_stands_out_and_its_map_lies_on_the_bird(session):
     mask = session.maps.truth(image)
     large = np.kron(bird, np.ones([n // k for n, k in zip(mask.shape, bird.shape, strict=True)]))
     assert large[mask].sum() > large.sum() / 2
+
+
+def test_what_looks_alike_to_the_tours_head_are_other_forests(session):
+    told, places = chosen()["tour"], session.images.opened.attributes["background"]
+    image = session.images.names.index(told["image"])
+    near = session.images.neighbours(image, told["layer"], told["head"], k=N_SHOWN)
+    assert [places[one] for one, _ in near] == ["forest"] * N_SHOWN
+
+
+def test_most_birds_in_a_forest_that_the_classes_are_learnt_from_are_landbirds(session):
+    task, table = session.ablation.tasks()[BIRDS], session.images.opened.attributes
+    learnt_from = [image for images in task.examples for image in images]
+    places = [table["bird group"][image] for image in learnt_from]
+    assert places.count("landbird/forest") > 2 * places.count("waterbird/forest") > 0
 
 
 def test_what_a_reader_does_in_a_step_does_not_change_the_next(session):

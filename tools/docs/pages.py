@@ -30,7 +30,16 @@ PAGES = {
 }
 """Files outside docs/ that have a page, from the repository's root; README's place is the site's first page."""
 
-WIDE = ("thesis.md", "stage.md", "nulls.md", "towers.md", "compare.md")
+WIDE = (
+    "thesis.md",
+    "stage.md",
+    "nulls.md",
+    "towers.md",
+    "compare.md",
+    "publishing.md",
+    "about/model.md",
+    "about/generator.md",
+)
 """Pages of wide tables, which take the place of the list of headings."""
 
 BOARD = ROOT / "build" / "board"
@@ -118,13 +127,15 @@ def lesson(notebook: Path) -> tuple[str, dict[str, bytes]]:
 
 
 def _kept(output: dict[str, Any], data: dict[str, str]) -> str:
-    """Return what a notebook keeps of a cell's output as HTML without blank lines, at which a document would end it."""
+    """Return what a notebook keeps of a cell's output, as Markdown, or as HTML without blank lines, which end it."""
     for kind in ("image/png", "image/jpeg"):
         if kind in data:
             content = data[kind].replace("\n", "")
             return f'<p><img alt="Figure" src="data:{kind};base64,{content}"></p>'
     if "text/html" in data:
         return re.sub(r"\n{2,}", "\n", data["text/html"])
+    if "text/markdown" in data:
+        return data["text/markdown"]
     said = html.escape("".join(output.get("text", data.get("text/plain", ""))).strip())
     return f"<pre>{said}</pre>".replace("\n\n", "\n")
 

@@ -201,10 +201,7 @@ const notes = (told, answers, fixed) => {
         `Saved page: ${told} answer here, offline. `,
         `Choose them in any panel; hovering, scopes, methods and scales work.${fixed ? " The desk below the board does not change." : ""} Everything else needs the notebook.`,
       ]
-    : [
-        "Saved page: one view, offline. ",
-        "Hovering, scopes and scales still work; everything else needs the notebook.",
-      ];
+    : ["Saved page: one view, offline. ", "Whatever asks the model needs the notebook."];
   const about = h("p", { class: "cv-note", role: "note" }, h("b", {}, works[0]), works[1]);
   const asked = h(
     "p",
