@@ -21,6 +21,9 @@ MARGIN, SIZE, GAP = 0.7, 0.98, 0.08
 BODY, TITLE = 10.0, 15.0
 """Font sizes in points, for a sheet read at arm's length."""
 
+PLATE = 2.4
+"""Inches of a picture to draw on."""
+
 LINE = 0.19
 """Line spacing in inches."""
 
@@ -36,12 +39,15 @@ class Choice:
 
 @dataclass(frozen=True)
 class Asked:
-    """A question, its pictures, and the options to tick, or the ends of a scale on which to write a number."""
+    """A question, its pictures, and the options to tick, the ends of a scale on which to write a number, or a picture
+    to draw on.
+    """
 
     words: str
     pictures: Sequence[np.ndarray]
     choices: Sequence[Choice] = field(default_factory=tuple)
     ends: tuple[str, str] | None = None
+    plate: np.ndarray | None = None
 
 
 def sheet(questions: Sequence[Asked], title: str, answers: Sequence[str] = ()) -> list[style.Print]:
@@ -74,7 +80,11 @@ def _height(asked: Asked) -> float:
     height = len(_lines(asked.words)) * LINE + 0.27
     if asked.pictures and not any(c.heatmap is not None for c in asked.choices):
         height += SIZE + GAP
-    return height + (LINE + 0.1 if asked.ends else sum(map(_choice_height, _stacked(asked))))
+    if asked.ends:
+        height += LINE + 0.1
+    if asked.plate is not None:
+        height += LINE + 0.07 + PLATE + GAP
+    return height + sum(map(_choice_height, _stacked(asked)))
 
 
 def _stacked(asked: Asked) -> list[Choice]:
@@ -132,7 +142,12 @@ class _Page:
                 line = f"Your prediction, from {low} to {high}: ______________"
                 self._text(line, MARGIN + 0.25, self.y, BODY)
                 self.down(LINE + 0.04)
-            for place, choice in enumerate(() if asked.ends else asked.choices):
+            if asked.plate is not None:
+                self._text("Draw a box around the place.", MARGIN + 0.25, self.y, BODY)
+                self.down(LINE + 0.07)
+                self._tile(MARGIN + 0.25, PLATE).picture(asked.plate)
+                self.down(PLATE + GAP)
+            for place, choice in enumerate(asked.choices):
                 self._box(place, MARGIN + 0.25)
                 if choice.pictures:
                     self._row(choice.pictures, MARGIN + 0.75)

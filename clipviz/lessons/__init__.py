@@ -2,20 +2,28 @@
 
 from clipviz.lessons.drawn import KINDS
 from clipviz.lessons.folded import folded
-from clipviz.lessons.questions import Option, Question
+from clipviz.lessons.numbers import Number
+from clipviz.lessons.places import Place, box_of, chance_of_overlap, overlap
+from clipviz.lessons.questions import Asked, Option, Question
 from clipviz.lessons.quiz import Quiz, predict
 from clipviz.lessons.readable import readable
 from clipviz.lessons.scoring import Score, decode, encode, score
 
 __all__ = [
     "KINDS",
+    "Asked",
+    "Number",
     "Option",
+    "Place",
     "Question",
     "Quiz",
     "Score",
+    "box_of",
+    "chance_of_overlap",
     "decode",
     "encode",
     "folded",
+    "overlap",
     "predict",
     "readable",
     "score",

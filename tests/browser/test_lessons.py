@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
+from browser.test_quiz import draw
+
 FOLDER = Path(__file__).parents[2] / "notebooks"
 LESSONS = sorted(path.stem for path in FOLDER.glob("lesson*.ipynb"))
 ALL = os.environ.get("CLIPVIZ_LESSONS") == "all"
@@ -21,10 +23,17 @@ asked = [value for value in Out.values() if isinstance(value, Quiz)]
 for quiz in asked:
     display(Quiz.of(session, quiz.questions))
 session.wait(60)"""
-ASKED = """import json
+ASKED = """import itertools, json
+def wrong(question):
+    for answer in itertools.product(*(range(0, n, max(1, n // 5)) for n in question.parts)):
+        try:
+            if not question.is_right(question.read(answer)):
+                return answer
+        except ValueError:
+            pass
 print(json.dumps([[
-    {"good": [question.is_right(option) for option in range(len(question.options))], "because": question.because,
-     "truth": question.truth} for question in quiz.questions] for quiz in asked]))"""
+    {"right": question.best, "wrong": wrong(question), "because": question.because, "truth": question.truth}
+     for question in quiz.questions] for quiz in asked]))"""
 HEARD = """() => { window.heardOfLesson = '';
   const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
   kernel.anyMessage.connect((_, m) => { if (m.direction === 'recv' && m.msg.header.msg_type.startsWith('comm'))
@@ -38,13 +47,15 @@ def cells_of(stem):
     return [*code[:-1], AGAIN]
 
 
-def choose(panel, option):
-    """Choose an option as a student does: by a click, or on the slider."""
-    slider = panel.locator("input[type=range]")
+def choose(page, panel, answer):
+    """Answer as a student does: by a click, on the slider, or by drawing."""
+    slider, stage = panel.locator("input[type=range]"), panel.locator(".stage")
     if slider.count():
-        slider.fill(str(option))
+        slider.fill(str(answer[0]))
+    elif stage.count():
+        draw(page, panel, *answer)
     else:
-        panel.locator(".choice").nth(option).click()
+        panel.locator(".choice").nth(answer[0]).click()
     panel.get_by_role("button", name="Commit answer").click()
 
 
@@ -65,7 +76,7 @@ def sat(page, panel, questions, good, known):
             new = [one for one in words if not any(one in told for told in known)]
             assert not [one for one in new if json.dumps(one)[1:-1] in held or one in held]
             known += words
-        choose(panel, question["good"].index(good))
+        choose(page, panel, question["right" if good else "wrong"])
         expect(panel).to_have_attribute("data-answered", str(at + 1))
         expect(panel).to_have_attribute("data-fits", str(good).lower())
         for one in words:

@@ -13,7 +13,7 @@ from clipviz.lessons import Quiz
 
 # What is right is written backwards, so that a cell's source, which the browser has, does not hold it.
 SHOWN = """import numpy as np
-from clipviz.lessons import Option, Question, Quiz
+from clipviz.lessons import Number, Option, Place, Question, Quiz
 said = "detaler saw taht"[::-1]
 maps = session.maps.tokens("a zebra", 2, "a bus").map("late")
 questions = [
@@ -23,8 +23,10 @@ questions = [
              (Option(pictures=(0, 1, 2, 3, 4, 5)), Option(pictures=(6, 7, 8, 9, 10, 11))), 0, said),
     Question("Which of these maps is that of “a zebra” minus “a bus”?", (2,),
              (Option(heatmap=maps), Option(heatmap=-maps)), 1, said, truth="In this world, it is so."),
-    Question("How many of the birds are read rightly?", (), tuple(Option(f"{i}%") for i in range(0, 101, 5)), 14, said,
-             on_scale=True, slack=1),
+    Number("How many of the birds are read rightly?", 0, 1, 0.05, float("27.0"[::-1]), 0.05, said, "{:.0%}"),
+    Place("The zebra is moved to the right. Where will it be?", session.images.picture(2),
+          tuple(float(one[::-1]) for one in ("53.0", "4.0", "5.0", "54.0")), said,
+          np.roll(session.images.picture(2), 10, 1), name="a zebra"),
 ]
 quiz = Quiz.of(session, questions)
 panel = quiz.show()
@@ -38,11 +40,27 @@ def asked(notebook):
     return opened
 
 
+def draw(page, panel, left, top, width, height):
+    """Draw a box with the mouse, in percent of the picture's sides."""
+    panel.locator(".stage").scroll_into_view_if_needed()
+    stage = panel.locator(".stage").bounding_box()
+    corners = ((left, top), (left + width, top + height))
+    start, end = (
+        (stage["x"] + x * stage["width"] / 100, stage["y"] + y * stage["height"] / 100) for x, y in corners
+    )
+    page.mouse.move(*start)
+    page.mouse.down()
+    page.mouse.move(*end, steps=4)
+    page.mouse.up()
+
+
 def answer(nb, at, option):
     """Answer the question on show, and go on."""
     panel = nb.panel("quiz", at=at)
     if panel.locator("input[type=range]").count():
         panel.locator("input[type=range]").fill(str(option))
+    elif panel.locator(".stage").count():
+        draw(nb.page, panel, *option)
     else:
         panel.locator(".choice").nth(option).click()
     panel.get_by_role("button", name="Commit answer").click()
@@ -75,7 +93,9 @@ def test_it_is_answered_by_keys_alone_and_the_focus_goes_along(asked, artifacts)
 
 
 @pytest.mark.parametrize(
-    ("options", "right"), [((0, 1, 0, 3), 0), ((1, 0, 1, 15), 4)], ids=["wrong", "right"]
+    ("options", "right"),
+    [((0, 1, 0, 3, (2, 2, 30, 30)), 0), ((1, 0, 1, 15, (35, 40, 50, 45)), 5)],
+    ids=["wrong", "right"],
 )
 def test_all_wrong_and_all_right_are_scored_and_handed_in(asked, options, right, artifacts):
     page, panel = asked.page, asked.panel("quiz")
@@ -87,12 +107,60 @@ def test_all_wrong_and_all_right_are_scored_and_handed_in(asked, options, right,
             asked.panel("quiz", painted=2).wait_for()
         answer(asked, at, option)
         page.screenshot(path=artifacts / f"quiz-{right}-{at}.png")
-    asked.panel("quiz", answered=4, right=right).wait_for()
-    expect(panel.locator(".score")).to_contain_text(f"{right} of 4 right")
+    asked.panel("quiz", answered=5, right=right).wait_for()
+    expect(panel.locator(".score")).to_contain_text(f"{right} of 5 right")
     code = panel.locator("code").inner_text()
-    assert asked.kernel(f"print(quiz.score({code!r}).right.value, quiz.given)").split()[0] == str(right / 4)
-    assert asked.kernel("print(*quiz.given)").split() == list(map(str, options))
+    assert asked.kernel(f"print(quiz.score({code!r}).right.value, quiz.given)").split()[0] == str(right / 5)
+    given = [option if isinstance(option, tuple) else (option,) for option in options]
+    assert asked.kernel("print(quiz.given)").strip() == str(given)
     expect(panel.get_by_role("button", name="Next question")).to_be_hidden()
+    assert not asked.console
+
+
+def test_a_box_is_drawn_moved_and_resized_by_pointer_and_by_keys(asked, artifacts):
+    page, panel = asked.page, asked.panel("quiz")
+    asked.kernel("for at in range(4): done = quiz.answer(at, 0)\npanel.at = 4\nsession.wait(60)")
+    asked.panel("quiz", at=4).wait_for()
+    stage, commit = panel.locator(".stage"), panel.get_by_role("button", name="Commit answer")
+    expect(commit).to_be_disabled()
+    expect(stage.locator(".box")).to_be_hidden()
+
+    def is_drawn(*box):
+        expect(panel).to_have_attribute("data-chosen", ",".join(map(str, box)))
+        left, top, width, height = box
+        words = f"{left}% from the left, {top}% from the top, {width}% wide, {height}% high"
+        expect(panel.locator("output")).to_have_text(words)
+        assert words in stage.get_attribute("aria-label")
+
+    draw(page, panel, 10, 20, 40, 30)
+    is_drawn(10, 20, 40, 30)
+    expect(commit).to_be_enabled()
+    draw(page, panel, 20, 30, 10, 20)  # begins within the box: it moves
+    is_drawn(20, 40, 40, 30)
+    draw(page, panel, 20, 40, 90, 0)  # begins at a corner: the opposite one stays, and the pointer may leave
+    is_drawn(60, 40, 40, 30)
+    draw(page, panel, 5, 90, 0, 0)  # a click
+    is_drawn(0, 70, 30, 30)
+    stage.focus()
+    for key, box in (
+        ("ArrowRight", (2, 70, 30, 30)),
+        ("ArrowDown", (2, 70, 30, 30)),  # at the edge
+        ("ArrowUp", (2, 68, 30, 30)),
+        ("Shift+ArrowRight", (2, 68, 32, 30)),
+        ("Shift+ArrowUp", (2, 68, 32, 28)),
+        ("ArrowLeft", (0, 68, 32, 28)),
+    ):
+        page.keyboard.press(key)
+        is_drawn(*box)
+    expect(stage).to_be_focused()
+    page.screenshot(path=artifacts / "quiz-place.png")
+    page.keyboard.press("Enter")
+    asked.panel("quiz", answered=5, fits="false").wait_for()
+    assert asked.kernel("print(quiz.given[4])").strip() == "(0, 68, 32, 28)"
+    expect(panel.locator(".told h3")).to_contain_text("Not there: the two boxes overlap by 0%.")
+    expect(panel.locator(".plates .box.true")).to_have_count(1)
+    expect(panel.locator(".plates .box.yours")).to_have_count(2)
+    page.screenshot(path=artifacts / "quiz-placed.png")
     assert not asked.console
 
 
@@ -111,7 +179,18 @@ def test_what_is_right_does_not_reach_the_browser_before_the_answer(asked):
     expect(asked.panel("quiz").locator(".told")).to_contain_text(said)
 
 
-STATES = {"open texts": (0, None), "texts": (0, 0), "galleries": (1, 0), "maps": (2, 1), "scale": (3, 14)}
+STATES = {
+    "open texts": (0, None),
+    "texts": (0, 0),
+    "galleries": (1, 0),
+    "maps": (2, 1),
+    "open number": (3, None),
+    "number": (3, 10),
+    "open place": (4, None),
+    "place": (4, (20, 30, 50, 45)),
+}
+FIRST = (0, 0, 0, 0)
+"""Options of the questions before the one on show."""
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +203,7 @@ def pages(board, tmp_path_factory):
     for name, (at, option) in STATES.items():
         quiz = Quiz.of(session, names["questions"])
         for earlier in range(at):
-            quiz.answer(earlier, 0)
+            quiz.answer(earlier, FIRST[earlier])
         panel = quiz.show()
         panel.at = at
         if option is not None:
@@ -145,7 +224,7 @@ def test_a_saved_page_can_be_read_to_its_end_and_chosen_from(chromium, pages, ar
     expect(panel.get_by_role("button", name="Commit answer")).to_be_hidden()
     panel.locator(".choice").nth(1).click()
     expect(panel).to_have_attribute("data-chosen", "1")
-    for at in (1, 2, 3):
+    for at in (1, 2, 3, 4):
         panel.get_by_role("button", name="Next question").click()
         expect(panel).to_have_attribute("data-at", str(at))
         expect(panel.locator(".told")).to_be_empty()
@@ -153,8 +232,11 @@ def test_a_saved_page_can_be_read_to_its_end_and_chosen_from(chromium, pages, ar
         if at == 2:
             expect(panel).to_have_attribute("data-painted", "2")
         page.screenshot(path=artifacts / f"quiz-saved-{at}.png", full_page=True)
-    panel.locator("input[type=range]").fill("4")
-    expect(panel.locator("output")).to_have_text("20%")
+        if at == 3:
+            panel.locator("input[type=range]").fill("4")
+            expect(panel.locator("output")).to_have_text("20%")
+    draw(page, panel, 10, 20, 30, 40)
+    expect(panel).to_have_attribute("data-chosen", "10,20,30,40")
     expect(panel.get_by_role("button", name="Next question")).to_be_hidden()
     panel.get_by_role("button", name="Question 2, not answered").click()
     expect(panel.locator(".choice .gallery .tile")).to_have_count(12)

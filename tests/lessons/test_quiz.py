@@ -248,12 +248,14 @@ def test_a_prediction_is_a_quiz_of_one_question(session):
     number = predict(
         session, "How much?", scale=(0, 1, 0.1), measured=0.63, form="{:.0%}", because="See below."
     )
-    assert [option.words for option in number.questions[0].options][:3] == ["0%", "10%", "20%"]
+    assert number.questions[0].steps[:3] == ["0%", "10%", "20%"]
     assert number.answer(0, 7) == "Right. Measured: 63%. See below."
-    assert number.score().chance == pytest.approx(3 / 11)
+    assert number.score().chance == pytest.approx(2 / 11)  # 60% and 70%
     assert number.show().data()["answer"]["measured"] == "63%"  # and not 60%, the nearest step
     number.show().close()
-    assert predict(session, "?", scale=(0, 1, 0.1), measured=0.63).answer(0, 8).startswith("Wrong. ")
+    wide = {"scale": (0, 1, 0.1), "measured": 0.63, "slack": 2}
+    for position, said in ((4, "Wrong"), (5, "Right"), (8, "Right"), (9, "Wrong")):
+        assert predict(session, "?", **wide).answer(0, position).startswith(f"{said}. ")
 
 
 def test_the_answers_of_a_class_are_counted(session):
@@ -276,7 +278,7 @@ def test_the_answers_of_a_class_are_counted(session):
         ({"choices": ["a", "b"], "measured": "c"}, "one of a, b, got 'c'"),
         ({"scale": (0, 1, 0.1), "measured": 1.2}, "holds what was measured, got 0 to 1 for 1.2"),
         ({"scale": (0, 1, 0), "measured": 1}, "a slider of 2 to 254 steps"),
-        ({"scale": (0, 1, 0.5), "measured": 1}, "got 3 options, right=2 and slack=1"),
+        ({"scale": (0, 1, 1), "measured": 1}, "got 2 right ones of 2 with tolerance=1"),
         ({"choices": ["a"], "measured": "a"}, "a right option among wrong ones, got 1 options"),
     ],
 )

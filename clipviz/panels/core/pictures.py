@@ -32,6 +32,11 @@ def picture(images: ImageTopic, image: int, size: int | None = None) -> bytes:
     return encoded(made)
 
 
+def file_of(pixels: np.ndarray) -> bytes:
+    """Return pixels, uint8 [rows, cols, 3], as a file's bytes."""
+    return encoded(Image.fromarray(pixels))
+
+
 def encoded(picture: Image.Image, quality: int = 90) -> bytes:
     """Encode small pictures as PNG and others as JPEG."""
     stream = io.BytesIO()

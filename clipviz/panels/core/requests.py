@@ -65,6 +65,15 @@ class Request:
             raise ValueError(f"expected {name} to be a whole number, got {_short(value)}")
         return value
 
+    def numbers(self, name: str, most: int) -> tuple[int, ...]:
+        """Return whole numbers. Raises ValueError for anything else and for more than `most` of them."""
+        value = self.fields.get(name)
+        if not isinstance(value, list | tuple) or any(type(one) is not int for one in value):
+            raise ValueError(f"expected {name} to be a list of whole numbers, got {_short(value)}")
+        if len(value) > most:
+            raise ValueError(f"expected {name} to have at most {most:,} numbers, got {len(value):,}")
+        return tuple(value)
+
     def unit(self, name: str) -> tuple[int | str, int] | None:
         """Return a layer (or a dictionary's name) and a number, None if missing. Raises ValueError otherwise."""
         value = self.fields.get(name)

@@ -573,43 +573,67 @@ interface QuizOption {
   tiles: number[];
 }
 
-/** What is shown after a question has been answered. right: the options that count as right; best: the right one; measured: what was measured, which on a scale may lie between two steps. */
-interface QuizAnswer {
-  chosen: number;
-  fits: boolean;
-  best: number;
-  measured: string;
-  right: number[];
-  because: string;
-  truth: string;
+/** What the kinds of questions show before the answer. options, map: of a choice, with the rows and columns of the options' maps; steps: the numbers of a slider as they are written; name: what a picture to draw on shows. */
+interface QuizAsked {
+  options?: QuizOption[];
+  map?: number[];
+  steps?: string[];
+  name?: string;
 }
 
-/** The quiz's view. names: those of the pictures in the sheet; map: rows and columns of the options' maps; answer: absent before the answer; saved: in a saved page the views of all questions, whose arrays have the question's number behind their names. */
+/** What the kinds of questions show after the answer. mask: rows and columns of the outline; measured: the number, exact: its place on the slider and band: the ends of what counts as right, in shares of it; box: the true one, in percent of the picture's sides. */
+interface QuizTold {
+  mask?: number[];
+  measured?: string;
+  exact?: number;
+  band?: number[];
+  box?: number[];
+}
+
+/** What is shown after a question has been answered. best: the right answer; guess: how often a guess is right. */
+interface QuizAnswer {
+  chosen: number[];
+  fits: boolean;
+  best: number[];
+  verdict: string;
+  guess: string;
+  because: string;
+  truth: string;
+  mask?: number[];
+  measured?: string;
+  exact?: number;
+  band?: number[];
+  box?: number[];
+}
+
+/** The quiz's view. names: those of the pictures in the sheet; rule: what counts as right; answer: absent before the answer; saved: in a saved page the views of all questions, whose arrays have the question's number behind their names. */
 interface QuizView extends Shown {
   at: number;
   states: ("open" | "right" | "wrong")[];
   words: string;
+  kind: "choice" | "number" | "place";
+  rule: string;
   tiles: number[];
   names: string[];
   columns: number;
-  options: QuizOption[];
-  on_scale: boolean;
-  map: number[];
-  chance: number;
   score: string;
   code: string;
   size: "normal" | "lecture";
+  options?: QuizOption[];
+  map?: number[];
+  steps?: string[];
+  name?: string;
   answer?: QuizAnswer;
-  mask?: number[];
   saved?: QuizView[];
 }
 
-/** The quiz's arrays. maps: [option, rows, cols], drawn over the picture; outline: the true place, absent before the answer. */
+/** The quiz's arrays. maps: [option, rows, cols], drawn over the picture. Absent before the answer are outline, the true place, and result, the picture on which it is shown. */
 interface QuizArrays {
-  sprite: Uint8Array;
+  sprite?: Uint8Array;
   picture?: Uint8Array;
   maps?: Float32Array;
   outline?: Uint8Array;
+  result?: Uint8Array;
 }
 
 /** The cosine with the text, and the late heads' part of it. */

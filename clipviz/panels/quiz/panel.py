@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast
 
-import numpy as np
 import traitlets
 
 from clipviz.panels.core import pictures
@@ -14,7 +13,7 @@ from clipviz.panels.core.options import asked, fixed
 from clipviz.panels.core.requests import Request
 from clipviz.panels.core.scripts import script, style
 from clipviz.panels.core.stored import Answer, Kept, Stored
-from clipviz.panels.quiz.sent import QuizAnswer, QuizArrays, QuizOption, QuizView
+from clipviz.panels.quiz.sent import Kind, QuizArrays, QuizAsked, QuizTold, QuizView
 from clipviz.session import Session
 from clipviz.values import Selection
 from clipviz.worker import Stale
@@ -24,59 +23,55 @@ TILE = 96
 
 COLUMNS = 6
 
+MOST_PARTS = 200
+"""The most whole numbers that an answer may consist of."""
+
 if TYPE_CHECKING:
 
-    class Choice(Protocol):
-        """An option: see clipviz.lessons.Option."""
-
-        @property
-        def words(self) -> str: ...
-        @property
-        def pictures(self) -> Sequence[int]: ...
-        @property
-        def heatmap(self) -> np.ndarray | None: ...
-
     class Asked(Protocol):
-        """A question: see clipviz.lessons.Question."""
+        """A question of any kind: see clipviz.lessons.Asked."""
+
+        kind: ClassVar[Kind]
 
         @property
         def words(self) -> str: ...
         @property
         def pictures(self) -> Sequence[int]: ...
         @property
-        def options(self) -> Sequence[Choice]: ...
+        def shown(self) -> Sequence[int]: ...
         @property
-        def right(self) -> int: ...
+        def best(self) -> Sequence[int]: ...
         @property
-        def because(self) -> str: ...
+        def rule(self) -> str: ...
+        @property
+        def guess(self) -> str: ...
+        @property
+        def told(self) -> str: ...
         @property
         def truth(self) -> str: ...
-        @property
-        def on_scale(self) -> bool: ...
-        @property
-        def measured(self) -> str: ...
-        @property
-        def chance(self) -> float: ...
-        def is_right(self, option: int) -> bool: ...
+        def is_right(self, answer: Sequence[int]) -> bool: ...
+        def verdict(self, answer: tuple[int, ...]) -> str: ...
+        def before(self, session: Session) -> tuple[QuizAsked, QuizArrays]: ...
+        def after(self, answer: tuple[int, ...], session: Session) -> tuple[QuizTold, QuizArrays]: ...
 
     class Answered(Protocol):
         """Questions and the answers given to them: see clipviz.lessons.Quiz."""
 
-        given: list[int]
-
         @property
         def questions(self) -> Sequence[Asked]: ...
         @property
+        def given(self) -> Sequence[tuple[int, ...]]: ...
+        @property
         def answers_code(self) -> str: ...
-        def answer(self, question: int, option: int) -> str: ...
+        def answer(self, question: int, answer: Sequence[int]) -> str: ...
         def score(self) -> object: ...
 
 
 class Quiz(Panel):
     """A quiz as a panel; `clipviz.Quiz(...)` as the last line of a cell shows it.
 
-    A question can be answered once, and then the next one is shown. The right option is sent to the browser only
-    with the answer.
+    A question can be answered once, and then the next one is shown. What is right is sent to the browser only with the
+    answer.
     """
 
     name = "quiz"
@@ -102,7 +97,7 @@ class Quiz(Panel):
     @property
     def n_given(self) -> int:
         """The number of questions answered, which is also the index of the first unanswered one."""
-        return next((at for at, given in enumerate(self.quiz.given) if given < 0), len(self.quiz.given))
+        return next((at for at, given in enumerate(self.quiz.given) if not given), len(self.quiz.given))
 
     def looks_at(self, selection: Selection) -> Any:
         return tuple(self.quiz.given)
@@ -125,65 +120,46 @@ class Quiz(Panel):
     def _asked(self, at: int) -> tuple[QuizView, QuizArrays]:
         questions, given = self.quiz.questions, self.quiz.given
         question = questions[at]
-        shown = [*question.pictures, *(image for option in question.options for image in option.pictures)]
+        shown = question.shown
         sprite, columns = self.board.images.sprite(shown, TILE, columns=COLUMNS) if shown else (b"", 1)
+        own, drawn = question.before(self.session)
         view: QuizView = {
             "at": at,
             "states": [_state(one, answer) for one, answer in zip(questions, given, strict=True)],
             "words": question.words,
+            "kind": question.kind,
+            "rule": question.rule,
             "tiles": list(range(len(question.pictures))),
             "names": [pictures.title(self.board.images, image) for image in shown],
             "columns": columns,
-            "options": _options(question),
-            "on_scale": question.on_scale,
-            "map": [],
-            "chance": question.chance,
             "score": str(self.quiz.score()) if self.n_given else "",
             "code": self.quiz.answers_code if self.n_given else "",
             "size": self.size,
         }
-        arrays: QuizArrays = {"sprite": sprite}
-        maps = [option.heatmap for option in question.options if option.heatmap is not None]
-        if maps:
-            view["map"] = list(maps[0].shape)
-            arrays["maps"] = np.stack(maps).astype(np.float32)
-            arrays["picture"] = pictures.picture(self.session.images, question.pictures[0])
-        if given[at] >= 0:
-            view["answer"] = _answer(question, given[at])
-            mask = self.session.maps.truth(question.pictures[0]) if maps else None
-            if mask is not None:
-                view["mask"] = list(mask.shape)
-                arrays["outline"] = mask.astype(np.uint8)
+        view |= cast(QuizView, own)
+        arrays: QuizArrays = {"sprite": sprite, **drawn}
+        if given[at]:
+            told, drawn = question.after(given[at], self.session)
+            view["answer"] = {
+                "chosen": list(given[at]),
+                "fits": question.is_right(given[at]),
+                "best": list(question.best),
+                "verdict": question.verdict(given[at]),
+                "guess": question.guess,
+                "because": question.told,
+                "truth": question.truth,
+                **told,
+            }
+            arrays |= drawn
         return view, arrays
 
     def act(self, request: Request) -> None:
         """Carry out "commit": the answer to a question."""
         if request.action == "commit":
-            self.quiz.answer(request.number("question"), request.number("option"))
+            self.quiz.answer(request.number("question"), request.numbers("answer", MOST_PARTS))
         else:
             super().act(request)
 
 
-def _state(asked: Asked, given: int) -> Literal["open", "right", "wrong"]:
-    return "open" if given < 0 else "right" if asked.is_right(given) else "wrong"
-
-
-def _options(asked: Asked) -> list[QuizOption]:
-    found: list[QuizOption] = []
-    place = len(asked.pictures)
-    for option in asked.options:
-        found.append({"words": option.words, "tiles": list(range(place, place + len(option.pictures)))})
-        place += len(option.pictures)
-    return found
-
-
-def _answer(asked: Asked, given: int) -> QuizAnswer:
-    return {
-        "chosen": given,
-        "fits": asked.is_right(given),
-        "best": asked.right,
-        "measured": asked.measured or asked.options[asked.right].words,
-        "right": [at for at in range(len(asked.options)) if asked.is_right(at)],
-        "because": asked.because,
-        "truth": asked.truth,
-    }
+def _state(asked: Asked, given: Sequence[int]) -> Literal["open", "right", "wrong"]:
+    return "open" if not given else "right" if asked.is_right(given) else "wrong"

@@ -1,10 +1,13 @@
-"""What a quiz is drawn from. Nothing here depends on the right option before the question has been answered."""
+"""What a quiz is drawn from. Nothing here depends on what is right before the question has been answered."""
 
 from __future__ import annotations
 
 from typing import Literal, TypedDict
 
 from clipviz.panels.core.sent import File, Floats, Uint8s
+
+Kind = Literal["choice", "number", "place"]
+"""How a question is answered."""
 
 
 class QuizOption(TypedDict):
@@ -14,56 +17,75 @@ class QuizOption(TypedDict):
     tiles: list[int]
 
 
-class QuizAnswer(TypedDict):
-    """What is shown after a question has been answered. right: the options that count as right; best: the right one;
-    measured: what was measured, which on a scale may lie between two steps.
+class QuizAsked(TypedDict, total=False):
+    """What the kinds of questions show before the answer. options, map: of a choice, with the rows and columns of the
+    options' maps; steps: the numbers of a slider as they are written; name: what a picture to draw on shows.
     """
 
-    chosen: int
-    fits: bool
-    best: int
+    options: list[QuizOption]
+    map: list[int]
+    steps: list[str]
+    name: str
+
+
+class QuizTold(TypedDict, total=False):
+    """What the kinds of questions show after the answer. mask: rows and columns of the outline; measured: the number,
+    exact: its place on the slider and band: the ends of what counts as right, in shares of it; box: the true one, in
+    percent of the picture's sides.
+    """
+
+    mask: list[int]
     measured: str
-    right: list[int]
+    exact: float
+    band: list[float]
+    box: list[float]
+
+
+class _Answer(TypedDict):
+    chosen: list[int]
+    fits: bool
+    best: list[int]
+    verdict: str
+    guess: str
     because: str
     truth: str
+
+
+class QuizAnswer(_Answer, QuizTold):
+    """What is shown after a question has been answered. best: the right answer; guess: how often a guess is right."""
 
 
 class _Always(TypedDict):
     at: int
     states: list[Literal["open", "right", "wrong"]]
     words: str
+    kind: Kind
+    rule: str
     tiles: list[int]
     names: list[str]
     columns: int
-    options: list[QuizOption]
-    on_scale: bool
-    map: list[int]
-    chance: float
     score: str
     code: str
     size: Literal["normal", "lecture"]
 
 
-class QuizView(_Always, total=False):
-    """The quiz's view. names: those of the pictures in the sheet; map: rows and columns of the options' maps;
-    answer: absent before the answer; saved: in a saved page the views of all questions, whose arrays have the
-    question's number behind their names.
+class QuizView(_Always, QuizAsked, total=False):
+    """The quiz's view. names: those of the pictures in the sheet; rule: what counts as right; answer: absent before the
+    answer; saved: in a saved page the views of all questions, whose arrays have the question's number behind their
+    names.
     """
 
     answer: QuizAnswer
-    mask: list[int]
     saved: list[QuizView]
 
 
-class _Drawn(TypedDict):
-    sprite: File
-
-
-class QuizArrays(_Drawn, total=False):
-    """The quiz's arrays. maps: [option, rows, cols], drawn over the picture; outline: the true place, absent before
-    the answer.
+class QuizArrays(TypedDict, total=False):
+    """The quiz's arrays. maps: [option, rows, cols], drawn over the picture. Absent before the answer are outline, the
+    true place, and result, the picture on which it is shown.
     """
 
+    sprite: File
     picture: File
     maps: Floats
     outline: Uint8s
+    result: File

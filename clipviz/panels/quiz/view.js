@@ -1,139 +1,17 @@
 // Predict, commit, read: what is right comes with the answer and not before.
 
-import { copyText, h, percent } from "../kit/dom.js";
-import { pictureLoader, pictureUrl, tileStyle } from "../kit/gallery.js";
+import { copyText, h } from "../kit/dom.js";
+import { pictureLoader, pictureUrl } from "../kit/gallery.js";
 import { roving } from "../kit/grid.js";
-import { drawMap, drawOutline, largest, mapLayer } from "../kit/maps.js";
 import { mount } from "../kit/protocol.js";
+import { byChoice } from "./choice.js";
+import { gallery } from "./kinds.js";
+import { byNumber } from "./number.js";
+import { byPlace } from "./place.js";
 
-const MAP_SIDE = 224;
+/** @type {Record<QuizView["kind"], import("./kinds.js").Kind>} */
+const KINDS = { choice: byChoice, number: byNumber, place: byPlace };
 const SAID = { open: "not answered", right: "answered rightly", wrong: "answered wrongly" };
-
-/** The letter of an option. @param {number} option */
-const letter = (option) => String.fromCharCode(65 + option);
-
-/** Pictures of the sheet in a row. @param {QuizView} view @param {string} url @param {number[]} tiles */
-const gallery = (view, url, tiles) =>
-  h(
-    "span",
-    { class: "gallery" },
-    ...tiles.map((place) =>
-      h("span", {
-        class: "tile",
-        role: "img",
-        "aria-label": view.names[place],
-        style: tileStyle(url, place, view.columns, view.names.length),
-      }),
-    ),
-  );
-
-/** What an option is marked with once the question has been answered. @param {QuizView} view @param {number} at */
-const mark = ({ answer }, at) => {
-  if (!answer) return null;
-  const own = answer.chosen === at;
-  if (answer.right.includes(at)) return h("b", { class: "mark" }, own ? "✓ your answer" : "✓ measured");
-  return own ? h("b", { class: "mark" }, "✗ your answer") : null;
-};
-
-/**
- * The options as radio buttons. chosen(option) is called for the one that is pressed.
- * @param {QuizView} view
- * @param {string} url
- * @param {(option: number) => void} chosen
- */
-const choices = (view, url, chosen) =>
-  view.options.map(({ words, tiles }, at) => {
-    const { answer } = view;
-    const kind = !answer ? "" : answer.right.includes(at) ? "right" : answer.chosen === at ? "wrong" : "";
-    return h(
-      "label",
-      { class: `choice ${kind}`.trim() },
-      h("input", {
-        type: "radio",
-        name: "answer",
-        value: at,
-        checked: answer?.chosen === at,
-        disabled: Boolean(answer),
-        onchange: () => chosen(at),
-      }),
-      h("b", { class: "letter" }, letter(at)),
-      view.map.length
-        ? h("canvas", { class: "map", role: "img", "aria-label": `Map ${letter(at)} over the picture` })
-        : tiles.length
-          ? gallery(view, url, tiles)
-          : h("span", { class: "said" }, words),
-      mark(view, at),
-    );
-  });
-
-/** A place on the slider's track. @param {QuizView} view @param {number} at @param {string} words */
-const flag = ({ options }, at, words) => {
-  const share = at / (options.length - 1);
-  return h(
-    "span",
-    { class: `flag ${words.split(" ")[0]}`, style: { left: `calc(8px + (100% - 16px) * ${share})` } },
-    h("i"),
-    h("span", { class: share > 0.8 ? "end" : share < 0.2 ? "start" : "" }, words),
-  );
-};
-
-/**
- * The options as the steps of a slider, which stands in the middle and counts as chosen once it was moved.
- * @param {QuizView} view
- * @param {(option: number) => void} chosen
- */
-const slider = (view, chosen) => {
-  const { options, answer } = view;
-  const middle = Math.floor((options.length - 1) / 2);
-  const value = h("output", { class: "num" }, answer ? "" : "Move the slider");
-  const range = h("input", {
-    type: "range",
-    min: 0,
-    max: options.length - 1,
-    value: answer?.chosen ?? middle,
-    disabled: Boolean(answer),
-    "aria-label": "Your prediction",
-    "aria-valuetext": answer ? options[answer.chosen].words : "not chosen yet",
-    oninput: () => {
-      const at = Number(range.value);
-      value.textContent = options[at].words;
-      range.setAttribute("aria-valuetext", options[at].words);
-      chosen(at);
-    },
-  });
-  const ends = h(
-    "div",
-    { class: "ends num" },
-    h("span", {}, options[0].words),
-    h("span", {}, options[options.length - 1].words),
-  );
-  const above = answer ? flag(view, answer.best, `measured ${answer.measured}`) : value;
-  const below = answer
-    ? h("div", { class: "below" }, flag(view, answer.chosen, `yours ${options[answer.chosen].words}`))
-    : ends;
-  return h("div", { class: "slider num" }, h("div", { class: "above" }, above), range, below);
-};
-
-/**
- * The maps over the picture, with the outline of what is truly there once the question has been answered.
- * @param {{ root: any, view: QuizView, arrays: QuizArrays }} shown
- * @param {any} form
- * @param {(bytes: Uint8Array, then: (picture: HTMLImageElement) => void) => void} load
- */
-const paintMaps = ({ root, view, arrays }, form, load) => {
-  const { picture, maps } = arrays;
-  if (!picture || !maps) return;
-  const [rows, cols] = view.map;
-  const limit = largest(maps);
-  load(picture, (decoded) => {
-    form.querySelectorAll("canvas").forEach((/** @type {any} */ canvas, /** @type {number} */ at) => {
-      const values = maps.subarray(at * rows * cols, (at + 1) * rows * cols);
-      drawMap(canvas, decoded, mapLayer(values, rows, cols, limit, "signed"), 0.85, MAP_SIDE);
-      if (view.mask && arrays.outline) drawOutline(canvas, arrays.outline, view.mask);
-    });
-    root.dataset.painted = String(view.at);
-  });
-};
 
 /**
  * Buttons for the questions that have been answered and the first that is open; in a saved page for all.
@@ -160,21 +38,10 @@ const steps = ({ at, states }, all, go) => {
 };
 
 /** What is said once a question has been answered. @param {QuizView} view @returns {Child[]} */
-const verdict = ({ answer, on_scale: onScale }) => {
+const verdict = ({ answer }) => {
   if (!answer) return [];
-  return [
-    h(
-      "h3",
-      {},
-      answer.fits
-        ? "Right."
-        : onScale
-          ? `The answer is ${answer.measured}.`
-          : `Not this one: the answer is ${letter(answer.best)}.`,
-    ),
-    h("p", {}, answer.because),
-    answer.truth ? h("p", {}, answer.truth) : null,
-  ];
+  const truth = answer.truth ? h("p", {}, answer.truth) : null;
+  return [h("h3", {}, answer.verdict), h("p", {}, answer.because), truth];
 };
 
 /**
@@ -187,6 +54,7 @@ const actions = (standalone, goOn, commit) => {
   const button = h("button", { type: "submit", class: "square go" }, "Commit answer");
   const next = h("button", { type: "button", class: "square go next", onclick: goOn }, "Next question");
   const odds = h("span", { class: "odds" });
+  const answers = h("div", { class: "choices", "aria-label": "Answers" });
   const form = h(
     "form",
     {
@@ -195,19 +63,19 @@ const actions = (standalone, goOn, commit) => {
         commit();
       },
     },
-    h("div", { class: "choices" }),
+    answers,
     h("div", { class: "act" }, button, next, odds),
   );
   /** @param {QuizView} view @param {boolean} ready */
   const set = (view, ready) => {
-    const { answer, at, states, chance } = view;
+    const { answer, at, states, rule } = view;
     button.hidden = Boolean(answer) || standalone;
     button.disabled = !ready;
     next.hidden = (!answer && !standalone) || at + 1 >= states.length;
     const stays = standalone ? "Answers are committed in the notebook. " : "A committed answer stays. ";
-    odds.textContent = `${answer ? "" : stays}A guess is right with a probability of ${percent(chance)}.`;
+    odds.textContent = answer ? answer.guess : stays + rule;
   };
-  return { form, next, set };
+  return { form, answers, next, set };
 };
 
 /** The code to hand in, with a button that copies it. */
@@ -232,7 +100,7 @@ const handIn = () => {
  * A question of a saved page.
  * @param {QuizApi} api
  * @param {number} at
- * @returns {{ root: any, view: QuizView, arrays: QuizArrays }}
+ * @returns {import("./kinds.js").Asked}
  */
 const savedAt = ({ root, view, arrays }, at) => {
   const own = Object.entries(arrays).map(([name, array]) => [name.split(" "), array]);
@@ -240,28 +108,29 @@ const savedAt = ({ root, view, arrays }, at) => {
   return { root, view: { ...view, ...view.saved[at] }, arrays: Object.fromEntries(found) };
 };
 
-/** What was drawn. @param {any} root @param {QuizView} view @param {number | null} chosen */
-const publish = (root, { at, states, answer }, chosen) =>
+/** What was drawn. @param {any} root @param {QuizView} view @param {number[] | null} chosen */
+const publish = (root, { at, states, kind, answer }, chosen) =>
   Object.assign(root.dataset, {
     at,
     answered: states.filter((state) => state !== "open").length,
     right: states.filter((state) => state === "right").length,
     fits: answer ? String(answer.fits) : "",
+    kind,
     best: answer ? answer.best : "",
     chosen: answer ? answer.chosen : (chosen ?? ""),
   });
 
 /** @param {QuizApi} api @returns {Draw<QuizView, QuizArrays>} */
 function build(api) {
-  /** @type {{ root: any, view: QuizView, arrays: QuizArrays }} */
+  /** @type {import("./kinds.js").Asked} */
   let now = api;
   /** @type {number | null} */
-  let place = null; // the question of a saved page that is shown
-  /** @type {number | null} */
+  let turned = null; // the question of a saved page that is shown
+  /** @type {number[] | null} */
   let chosen = null;
   let drawn = "";
   let asking = false;
-  const address = pictureUrl(api);
+  const addresses = { sprite: pictureUrl(api), picture: pictureUrl(api), result: pictureUrl(api) };
   const load = pictureLoader(api);
   const hint = h("small", {});
   const title = h("span", {}, "Quiz");
@@ -273,54 +142,49 @@ function build(api) {
   const [line, setCode] = handIn();
   /** @param {number} at */
   const go = (at) => {
-    place = at;
+    turned = at;
     if (api.standalone) api.redraw();
     else api.ask({}, { options: { at } });
   };
   const commit = () => {
     if (chosen === null || now.view.answer || api.standalone) return;
     asking = true;
-    api.ask({}, { action: "commit", question: now.view.at, option: chosen });
+    api.ask({}, { action: "commit", question: now.view.at, answer: chosen });
   };
-  const { form, next, set } = actions(api.standalone, () => go(now.view.at + 1), commit);
-  /** @param {number} option */
-  const choose = (option) => {
-    chosen = option;
-    set(now.view, true);
-    api.root.dataset.chosen = String(option);
+  const { form, answers, next, set } = actions(api.standalone, () => go(now.view.at + 1), commit);
+  /** @type {import("./kinds.js").Tools} */
+  const tools = {
+    choose: (answer) => {
+      chosen = answer;
+      set(now.view, true);
+      api.root.dataset.chosen = String(answer);
+    },
+    commit,
+    url: (name) => addresses[name](now.arrays[name]),
+    load,
   };
   api.printed = false; // the sheet of the quiz is its print
-  api.body.append(
-    h("h2", {}, title, hint),
-    row,
-    words,
-    shown,
-    form,
-    told,
-    h("div", { class: "foot" }, score, line),
-  );
+  const foot = h("div", { class: "foot" }, score, line);
+  api.body.append(h("h2", {}, title, hint), row, words, shown, form, told, foot);
 
   const renew = () => {
-    const { view, arrays } = now;
-    const url = address(arrays.sprite);
+    const { view } = now;
+    const { role, look, parts } = KINDS[view.kind];
     const isNew = view.at !== Number(drawn.split("/")[0] || -1);
     if (isNew || view.answer) chosen = null;
     words.textContent = view.words;
-    const alone = view.tiles.length && !view.map.length;
-    shown.replaceChildren(...(alone ? [gallery(view, url, view.tiles)] : []));
-    const many = view.map.length || view.options.some(({ tiles }) => tiles.length);
-    form.firstChild.className = `choices${view.on_scale ? "" : many ? " pictures" : " texts"}`;
-    form.firstChild.replaceChildren(...(view.on_scale ? [slider(view, choose)] : choices(view, url, choose)));
-    form.firstChild.setAttribute("role", view.on_scale ? "group" : "radiogroup");
-    form.firstChild.setAttribute("aria-label", "Answers");
+    const alone = view.tiles.length && !view.map?.length;
+    shown.replaceChildren(...(alone ? [gallery(view, tools.url("sprite"), view.tiles)] : []));
+    answers.className = `choices ${look(view)}`.trim();
+    answers.setAttribute("role", role);
+    answers.replaceChildren(...parts(now, tools));
     told.replaceChildren(.../** @type {Node[]} */ (verdict(view).filter(Boolean)));
-    paintMaps(now, form, load);
     if (isNew && drawn) words.focus({ preventScroll: true });
     if (view.answer && asking && !next.hidden) next.focus({ preventScroll: true });
     asking = false;
   };
   return () => {
-    now = api.view.saved ? savedAt(api, place ?? api.view.at) : api;
+    now = api.view.saved ? savedAt(api, turned ?? api.view.at) : api;
     const { view } = now;
     const n = view.states.length;
     const key = `${view.at}/${Boolean(view.answer)}`;
