@@ -41,6 +41,15 @@ def tokenizer():
     )
 
 
+def clip_processor(images):
+    """A CLIPProcessor with the tokenizer above, which transformers 4.53 takes and opens only if its class is named."""
+    import transformers
+
+    if hasattr(transformers.CLIPProcessor, "tokenizer_class"):
+        transformers.CLIPProcessor.tokenizer_class = "PreTrainedTokenizerFast"
+    return transformers.CLIPProcessor(image_processor=images, tokenizer=tokenizer())
+
+
 def clip():
     """A CLIPModel and its processor."""
     import transformers
@@ -50,7 +59,7 @@ def clip():
     model = transformers.CLIPModel(config).eval()
     size = {"height": 32, "width": 32}
     images = transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=size)
-    return perturbed(model), transformers.CLIPProcessor(image_processor=images, tokenizer=tokenizer())
+    return perturbed(model), clip_processor(images)
 
 
 def siglip():
@@ -75,7 +84,7 @@ def chinese_clip():
     images = transformers.CLIPImageProcessor(
         size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
     )
-    return perturbed(model), transformers.CLIPProcessor(image_processor=images, tokenizer=tokenizer())
+    return perturbed(model), clip_processor(images)
 
 
 def altclip():
@@ -89,7 +98,7 @@ def altclip():
     images = transformers.CLIPImageProcessor(
         size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
     )
-    return perturbed(model), transformers.CLIPProcessor(image_processor=images, tokenizer=tokenizer())
+    return perturbed(model), clip_processor(images)
 
 
 def perturbed(model):
