@@ -89,10 +89,11 @@ def test_what_is_wrong_with_a_built_site_is_told(tmp_path, monkeypatch):
         (folder / "index.html").write_text(words)
     assert built.problems(site) == []
     (site / "board" / "index.html").write_text("a page of the same name")
-    (site / "a" / "index.html").write_text('$$x$$ <a href="../b/"></a>')
+    (site / "a" / "index.html").write_text('$$x$$ <a href="../b/"></a> <p>One.\n2. <code>Two</code></p>')
     assert built.problems(site) == [
         "nothing is at a/index.html: ../b/",
         "a/index.html: a formula is left between $$",
+        "a/index.html: a list runs on in a paragraph, at '2. <code>Two</code>'",
         "board/index.html: another page is in the board's place",
     ]
     remark = "griffe: clipviz/lens/a.py:1: Failed to get 'exception: description' pair"

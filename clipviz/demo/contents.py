@@ -106,8 +106,7 @@ def tour() -> tuple[TourStep, ...]:
             "What this head is about",
             "TextSpan lists the texts along which the head varies the most over all images. Nobody chose them for it, "
             f"and yet more are about backgrounds than chance allows. One of these, “{written}”, is now the text of the "
-            "whole board. Click another bar; a grey one explains no more of what the bars above it leave than chance "
-            "does.",
+            "whole board. Click another bar; a grey one explains no more than chance of what the bars above it leave.",
             "textspan",
             {**plain, "text": written},
             image=image,

@@ -21,6 +21,9 @@ from urllib.parse import unquote
 
 from tools.docs.pages import BOARD, ROOT, write
 
+RUN_ON = re.compile(r"<p>(?:(?!</p>).)*?^((?:\d+\.|[-*]) .*?)(?:</p>|$)", re.DOTALL | re.MULTILINE)
+"""A line of a paragraph that begins as the item of a list."""
+
 
 def publish_board() -> None:
     """The demo's board with its model inside, as every page shows it."""
@@ -53,7 +56,9 @@ def remarks(said: str) -> list[str]:
 
 
 def problems(site: Path) -> list[str]:
-    """What is wrong with the site that was built: dead links, formulas left as written, a page in the board's place."""
+    """What is wrong with the site that was built: dead links, formulas and lists left as written, another page in the
+    board's place.
+    """
     found = [
         f"nothing is at {one}" for one in dead_links(site, () if BOARD.exists() else (f"{BOARD.name}/",))
     ]
@@ -61,6 +66,11 @@ def problems(site: Path) -> list[str]:
         f"{page.relative_to(site)}: a formula is left between $$"
         for page in site.rglob("*.html")
         if "$$" in page.read_text("utf-8")
+    ]
+    found += [
+        f"{page.relative_to(site)}: a list runs on in a paragraph, at {run_on[1]!r:.60}"
+        for page in site.rglob("*.html")
+        for run_on in RUN_ON.finditer(page.read_text("utf-8"))
     ]
     shown = site / BOARD.name / "index.html"
     if BOARD.exists() and shown.read_bytes() != (BOARD / "index.html").read_bytes():
