@@ -1,4 +1,4 @@
-"""A tiny real CLIP and tiny collections for the tests of the index."""
+"""A tiny CLIP and tiny collections for the tests of the index."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from open_clip.model import CLIP
 from PIL import Image
 
+from clipviz.demo.model.architecture import CLIP
+from clipviz.demo.model.preprocessing import preprocessing
 from clipviz.models.clip import ClipModel
 from clipviz.models.opening import wrap
 
@@ -23,7 +24,7 @@ def tiny_model(seed: int = 0, name: str = "tiny", dtype: torch.dtype = torch.flo
     for parameter in network.visual.parameters():
         if parameter.ndim == 1:
             torch.nn.init.normal_(parameter, 0.5, 0.3)
-    return wrap(network.to(dtype), name=name)
+    return wrap(network.to(dtype), preprocess=preprocessing(32, [0.5] * 3, [0.25] * 3, "bicubic"), name=name)
 
 
 def picture(seed: int, size: int = 40) -> Image.Image:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from torch import nn
 
-TEXT = CLIPTextCfg(context_length=16, vocab_size=49408, width=32, heads=2, layers=1)
+if TYPE_CHECKING:
+    from open_clip.model import (
+        CLIP,
+    )  # takes seconds to import, so functions do it: every worker reads the tests
+
+TEXT = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
 
 
 def small_clip(seed: int = 0, **vision) -> CLIP:
     """A random CLIP with LayerNorms and biases far from their initial values."""
+    from open_clip.model import CLIP
+
     torch.manual_seed(seed)
     config = {"layers": 3, "width": 48, "head_width": 12, "patch_size": 8, "image_size": 32} | vision
-    network = CLIP(20, CLIPVisionCfg(**config), TEXT).eval()
+    network = CLIP(20, config, TEXT).eval()
     perturb(network, seed)
     return network
 

@@ -7,10 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-pytest.importorskip("nbclient")
-
-from clipviz import first_run
-
 BUSY = {"status": "error", "ename": "TimeoutError", "evalue": "the panels were still busy after 0 s"}
 SHOWN = {"status": "ok", "data": {"text/plain": "None"}}
 
@@ -47,12 +43,17 @@ class Channels:
         self.stopped = True
 
 
-@pytest.fixture(autouse=True)
-def at_once(monkeypatch):
+@pytest.fixture
+def first_run(monkeypatch):
+    """The module, which is imported here because nbclient takes seconds, and its questions without pauses."""
+    pytest.importorskip("nbclient")
+    from clipviz import first_run
+
     monkeypatch.setattr(first_run, "POLLS", 0.0)
+    return first_run
 
 
-def test_ready_is_said_once_the_first_view_is_on_screen():
+def test_ready_is_said_once_the_first_view_is_on_screen(first_run):
     doing = "Encoding the texts: 64 of 3,436", "Encoding the texts: 96 of 3,436"
     channels, log = Channels((BUSY, ""), (BUSY, doing[0]), (BUSY, doing[1]), (SHOWN, "")), Log()
     ended(first_run.painted(log, channels, 0.0))
@@ -63,7 +64,7 @@ def test_ready_is_said_once_the_first_view_is_on_screen():
     assert channels.stopped
 
 
-def test_the_kernel_is_asked_in_passing():
+def test_the_kernel_is_asked_in_passing(first_run):
     channels = Channels((SHOWN, ""))
     ended(first_run.painted(Log(), channels, 0.0))
     code, options = channels.sent[0]
@@ -72,7 +73,7 @@ def test_the_kernel_is_asked_in_passing():
     assert options["user_expressions"]["shown"] == "session.wait(0)"
 
 
-def test_another_error_ends_the_waiting():
+def test_another_error_ends_the_waiting(first_run):
     channels, log = Channels(({"status": "error", "ename": "NameError"}, "")), Log()
     ended(first_run.painted(log, channels, 0.0))
     assert channels.stopped

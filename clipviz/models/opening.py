@@ -67,15 +67,16 @@ def _wrapped(network: Any, tokenizer: Any, preprocess: Any, name: str, bundle: B
     if hf.is_hf_model(network):
         opened, texts, images = hf.open_up(network, tokenizer)
         return ClipModel(opened, texts, preprocess or images, name=name, bundle=bundle)
-    import open_clip
-
     visual: Any = getattr(network, "visual", None)
     if tokenizer is None and visual is not None:
         check_clip_tokens(network)
     if preprocess is None and visual is not None:
         mean, std = getattr(visual, "image_mean", None), getattr(visual, "image_std", None)
         size = getattr(visual, "image_size", None)
-        preprocess = None if size is None else open_clip.image_transform(size, False, mean=mean, std=std)
+        if size is not None:
+            import open_clip
+
+            preprocess = open_clip.image_transform(size, False, mean=mean, std=std)
     if tokenizer is None:
         tokenizer = BytePairs(getattr(network, "context_length", 77))
     return ClipModel(network, tokenizer, preprocess, name=name, bundle=bundle)

@@ -6,10 +6,8 @@ import subprocess
 import sys
 
 import numpy as np
-import open_clip
 import pytest
 import torch
-from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from PIL import Image
 
 from clipviz.demo.model import network
@@ -18,7 +16,9 @@ from tests.demo.test_training import TINY
 
 
 def theirs(config):
-    return CLIP(config["embed_dim"], CLIPVisionCfg(**config["vision_cfg"]), CLIPTextCfg(**config["text_cfg"]))
+    import open_clip
+
+    return open_clip.CLIP(config["embed_dim"], config["vision_cfg"], config["text_cfg"])
 
 
 def drawn(build, config):
@@ -55,6 +55,8 @@ def test_patches_are_dropped_by_the_training_alone():
 
 @pytest.mark.parametrize("kind", ["bicubic", "bilinear"])
 def test_pixels_are_those_of_open_clips_transform(kind):
+    import open_clip
+
     settings = network.read_config()["preprocess"] | {"interpolation": kind}
     ours = preprocessing(**settings)
     settings["image_size"] = settings.pop("size")

@@ -133,6 +133,13 @@ def with_texts(family: str) -> ClipModel:
     return wrap(network, name=family)
 
 
+def with_an_unknown_tokenizer(model: ClipModel) -> ClipModel:
+    """The model with a tokenizer that no page has, so that its text tower is not exported, which takes seconds."""
+    known = model.tokenizer
+    model.tokenizer = lambda texts: known(texts)
+    return model
+
+
 def convolutional(name: str) -> tuple[nn.Module, tuple[str, ...]]:
     """A small open_clip model with a tower that is no sum of heads, and which of its modules are units."""
     from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg

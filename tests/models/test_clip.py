@@ -5,7 +5,6 @@ from __future__ import annotations
 import naive
 import pytest
 import torch
-from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from PIL import Image
 
 import clipviz
@@ -89,9 +88,9 @@ def test_sum_check_on_the_published_architectures_with_perturbed_weights(name):
 
     config = open_clip.get_model_config(name)
     torch.manual_seed(0)
-    text = CLIPTextCfg(context_length=8, vocab_size=49408, width=32, heads=2, layers=1)
-    vision = CLIPVisionCfg(**config["vision_cfg"])
-    network = CLIP(config["embed_dim"], vision, text, quick_gelu=config.get("quick_gelu", False))
+    text = {"context_length": 8, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
+    config.pop("text_cfg")
+    network = open_clip.CLIP(text_cfg=text, **config)
     naive.perturb(network)
     assert wrapped(network).sum_check <= 1e-5
 

@@ -6,7 +6,6 @@ import json
 import warnings
 
 import naive
-import open_clip
 import pytest
 import torch
 from PIL import Image
@@ -35,6 +34,8 @@ FAMILIES = {
 @pytest.fixture(scope="module", params=FAMILIES)
 def opened(request, tmp_path_factory):
     """`opened(precision)`: a small architecture of the family, from one checkpoint file."""
+    import open_clip
+
     folder = tmp_path_factory.mktemp("family")
     name = f"tiny-{list(FAMILIES).index(request.param)}"  # a telling name would choose another tokenizer
     config = {"embed_dim": 192 if request.param == "SigLIP" else 32, "vision_cfg": FAMILIES[request.param]}

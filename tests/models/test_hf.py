@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 
 import clipviz
+from clipviz.extras import lacking
 from tests.models import hf_models
 
-pytest.importorskip("transformers", reason="Hugging Face models need the extra clipviz[hf]")
+pytestmark = pytest.mark.skipif(bool(lacking("hf")), reason=lacking("hf"))
 
 TEXTS = ["a photo of a dog", "the red circle"]
 

@@ -6,7 +6,6 @@ import copy
 
 import pytest
 import torch
-from open_clip.model import CLIP
 from torch import nn
 
 from clipviz.models.interventions import indirect_effects, intervened_embeddings, mean_activations
@@ -23,6 +22,8 @@ VARIANTS = {
 
 def random_model(seed: int = 0, quick_gelu: bool = False, **vision):
     """A small CLIP whose LayerNorms, biases and layer scales are strongly perturbed."""
+    from open_clip.model import CLIP
+
     torch.manual_seed(seed)
     vision_cfg = {"layers": 4, "width": 48, "head_width": 12, "patch_size": 8, "image_size": 32, **vision}
     text_cfg = {"context_length": 8, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}

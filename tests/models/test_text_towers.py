@@ -5,7 +5,6 @@ from __future__ import annotations
 import naive
 import pytest
 import torch
-from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 
 import clipviz
 from clipviz.models.text_towers import encode_tokens
@@ -14,15 +13,19 @@ from tests.models.families import FAMILIES
 TEXTS = ["a dog", "a photo of a red circle on the left", "x"]
 
 
+def clip(**text):
+    """A small network of open_clip with a text tower of this kind."""
+    from open_clip.model import CLIP
+
+    vision = {"layers": 1, "width": 24, "head_width": 12, "patch_size": 8, "image_size": 16}
+    shape = {"context_length": 24, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
+    return CLIP(20, vision, shape | text).eval()
+
+
 @pytest.mark.parametrize("pool", ["argmax", "eos", "last"])
 def test_encoding_equals_the_models_own(pool):
-    text = CLIPTextCfg(
-        context_length=24, vocab_size=49408, width=32, heads=2, layers=2, pool_type=pool, eos_id=49407
-    )
     torch.manual_seed(0)
-    network = CLIP(
-        20, CLIPVisionCfg(layers=1, width=24, head_width=12, patch_size=8, image_size=16), text
-    ).eval()
+    network = clip(layers=2, pool_type=pool, eos_id=49407)
     model = clipviz.wrap(network)
     tokens = model.tokenizer(TEXTS)
     seen = []
@@ -36,19 +39,14 @@ def test_encoding_equals_the_models_own(pool):
 
 
 def test_a_tower_without_a_causal_mask_runs_whole():
-    text = CLIPTextCfg(context_length=16, vocab_size=49408, width=32, heads=2, layers=1, no_causal_mask=True)
-    network = CLIP(
-        20, CLIPVisionCfg(layers=1, width=24, head_width=12, patch_size=8, image_size=16), text
-    ).eval()
+    network = clip(context_length=16, no_causal_mask=True)
     tokens = clipviz.wrap(network).tokenizer(TEXTS)
     with torch.no_grad():
         assert torch.equal(encode_tokens(network, tokens), network.encode_text(tokens))
 
 
 def test_a_foreign_vocabulary_without_its_tokenizer_is_refused():
-    text = CLIPTextCfg(context_length=8, vocab_size=32000, width=32, heads=2, layers=1)
-    vision = CLIPVisionCfg(layers=2, width=24, head_width=12, patch_size=8, image_size=16)
-    network = CLIP(20, vision, text)
+    network = clip(context_length=8, vocab_size=32000)
     with pytest.raises(ValueError, match=r"text tower CLIP, whose vocabulary of 32000.*tokenizer="):
         clipviz.wrap(network)
     assert clipviz.wrap(network, tokenizer=lambda texts: torch.zeros(len(texts), 8).long()).sum_check < 1e-5

@@ -225,14 +225,14 @@ def test_ready_entries_read_the_layers_they_name(name, size, n_layers):
 
 
 @pytest.mark.parametrize(
-    ("name", "net"),
+    ("name", "build"),
     [
-        ("cnn", SmallResNet([4, 8], {"colour": 3})),
-        ("vit", MaskedViT(64, 2, 2)),
+        ("cnn", lambda: SmallResNet([4, 8], {"colour": 3})),
+        ("vit", lambda: MaskedViT(64, 2, 2)),
     ],
 )
-def test_embedded_networks_survive_the_disk_and_give_maps(name, net, tmp_path):
-    net.eval()
+def test_embedded_networks_survive_the_disk_and_give_maps(name, build, tmp_path):
+    net = build().eval()
     save_net(net, tmp_path / "net.safetensors")
     read = load_net(name, tmp_path / "net.safetensors")
     for key, value in net.state_dict().items():

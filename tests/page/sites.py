@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from clipviz.extras import lacking
 from clipviz.page import carrying, packing, vendor
 from clipviz.session import Session
+
+NEEDS_EXPORTER = pytest.mark.skipif(bool(lacking("web")), reason=lacking("web"))
 
 DESK = "words"
 """A desk that is published and computes with Python."""

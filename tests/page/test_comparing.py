@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from tests.models.families import with_texts
+from tests.page.sites import NEEDS_EXPORTER
 from tools.page import compare
 
-pytest.importorskip("onnx", reason="the page's export needs the extra web")
-pytest.importorskip("onnxscript", reason="the page's export needs the extra web")
+pytestmark = NEEDS_EXPORTER
 
 CLOSE = 1e-5
 

@@ -13,15 +13,15 @@ from clipviz.models.towers.recording import Recorder, listening
 from clipviz.page import export, packing
 from clipviz.session import Session
 from clipviz.values import Ablation
-from tests.models.families import with_texts
+from tests.models.families import with_an_unknown_tokenizer, with_texts
 from tests.page.node import answer
-from tests.page.sites import site
+from tests.page.sites import NEEDS_EXPORTER, site
 
-pytest.importorskip("onnx", reason="the page's export needs the extra web")
-pytest.importorskip("onnxscript", reason="the page's export needs the extra web")
+pytestmark = NEEDS_EXPORTER
 
 FAMILIES = ("class token", "SigLIP", "post-norm, pooled", "norm, GAP, registers")
 TEXTS = ["a red circle", "The SEA, 2 boats", "ünïcode “quotes” 🦩"]
+TYPED = "a swan nobody named"
 CLOSE = 1e-5  # of the largest
 
 
@@ -39,15 +39,17 @@ def far(found, wanted) -> float:
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def told(request, tmp_path_factory):
-    """A session of a family, and what the page says of it."""
-    model = with_texts(request.param)
-    session = Session(model, images=pictures(5), texts=[*TEXTS, "one more"], background=False)
+    """A session of a family, and what the page says of it. All have one kind of text tower, which one page carries."""
+    model, texts = with_texts(request.param), [*TEXTS, "one more"]
+    if request.param != FAMILIES[0]:
+        model, texts = with_an_unknown_tokenizer(model), [*texts, TYPED]
+    session = Session(model, images=pictures(5), texts=texts, background=False)
     ablation = Ablation(heads=frozenset({(1, 0), (2, 1)}), layers=frozenset({0}))
     page = answer(
         "effects.mjs",
         site=str(site(session, tmp_path_factory.mktemp("site") / "site")),
         images=[0, 3],
-        texts=["a swan nobody named", *TEXTS],
+        texts=[TYPED, *TEXTS],
         head=[2, 1],
         ablation=ablation.to_dict(),
     )
@@ -83,7 +85,7 @@ def test_tokens_sum_to_heads_and_all_effects_to_the_cosine(told):
 
 def test_likeness_and_ablation_are_those_of_python(told):
     session, page, ablation = told
-    text, (layer, head), image = "a swan nobody named", (2, 1), 0
+    text, (layer, head), image = TYPED, (2, 1), 0
     assert far(page["effect"], session.images.trace(image).head_effects()[0, layer, head]) < CLOSE
     assert far(page["whole"], session.images.cosines(text)) < CLOSE
     assert far(page["cosines"], session.images.cosines(text, ablation=ablation)) < CLOSE

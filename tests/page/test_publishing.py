@@ -11,7 +11,7 @@ import clipviz
 from clipviz import extras
 from clipviz.page import publishing
 from clipviz.session import Session
-from tests.models.families import with_texts
+from tests.models.families import with_an_unknown_tokenizer, with_texts
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,8 @@ def small():
     """A session of a tiny random model on a few pictures."""
     pictures = [Image.new("RGB", (32, 32), (40 * i, 90, 200 - 30 * i)) for i in range(6)]
     texts = [f"a picture of {thing}" for thing in ("a dog", "the sea", "red", "two birds")]
-    session = Session(with_texts("class token"), images=pictures, texts=texts, background=False)
+    model = with_an_unknown_tokenizer(with_texts("class token"))
+    session = Session(model, images=pictures, texts=texts, background=False)
     yield session
     session.close()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 
 import ftfy
-import open_clip
 import pytest
 
 import clipviz
@@ -142,13 +141,15 @@ def untied(differences: list[tuple]) -> list[tuple]:
 
 
 def test_byte_pairs_are_those_of_open_clip(tmp_path):
+    from open_clip import SimpleTokenizer
+
     model = clipviz.load("demo", device="cpu")
     tokens, given = tokens_of(model), texts()
     assert tokens.kind == "byte pairs"
     for context in (model.network.context_length, 77):
         tokens.facts["context"] = context
         found = ids(tokens, given, tmp_path)
-        assert different(found, open_clip.SimpleTokenizer(context_length=context)(given), given) == []
+        assert different(found, SimpleTokenizer(context_length=context)(given), given) == []
 
 
 def test_merges_are_kept_in_two_bytes_each():

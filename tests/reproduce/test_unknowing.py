@@ -11,7 +11,6 @@ import re
 import numpy as np
 import pytest
 import torch
-from open_clip.model import CLIP
 from PIL import Image
 from random_stylegan2 import random_state
 from safetensors.torch import save_file
@@ -58,6 +57,8 @@ def draw(sentence, seed):
 
 @pytest.fixture(scope="module")
 def tower():
+    from open_clip.model import CLIP
+
     torch.manual_seed(0)
     vision = {"layers": 3, "width": 32, "head_width": 8, "patch_size": 8, "image_size": 32}
     text = {"context_length": 20, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
