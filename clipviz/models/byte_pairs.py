@@ -91,6 +91,18 @@ def _ids(word: str) -> tuple[int, ...]:
     return tuple(ids)
 
 
+def merged_ids() -> list[tuple[int, int]]:
+    """Return the two token ids that each merge joins, in the list's order: merge i makes id 512 + i.
+
+    The list writes each byte as a character: the printable ones of Latin-1 as themselves, and first.
+    """
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), N_BYTES)]
+    characters = [chr(i) for i in [*printable, *range(N_BYTES, 2 * N_BYTES - len(printable))]]
+    words = [*characters, *(f"{character}</w>" for character in characters), *_merges()]
+    ids = {word.replace(" ", ""): i for i, word in enumerate(words)}
+    return [(ids[one], ids[other]) for one, other in map(str.split, _merges())]
+
+
 @functools.cache
 def _merges() -> dict[str, int]:
     """Return each merge's place in the list, by its two parts with a space between."""

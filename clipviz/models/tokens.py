@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import html.entities
 import json
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from clipviz.models.byte_pairs import BytePairs
+from clipviz.models.byte_pairs import BytePairs, merged_ids
 from clipviz.models.clip import ClipModel
 from clipviz.models.hf import HfTokenizer
 
@@ -27,12 +28,19 @@ class Tokens(NamedTuple):
 
 def tokens_of(model: ClipModel) -> Tokens:
     """Return a model's tokenizer for export, or "none" with the reason if its ids cannot be computed elsewhere."""
-    from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
-
     given: Any = model.tokenizer
-    given = given.whole if isinstance(given, BytePairs) else given
+    if isinstance(given, BytePairs):
+        return _byte_pairs(given, merged_ids())
+    from open_clip.tokenizer import (
+        HFTokenizer,
+        SimpleTokenizer,
+    )  # takes longer to import than a board to write
+
     if isinstance(given, SimpleTokenizer):
-        return _byte_pairs(given)
+        if given.clean_fn.__name__ != "_clean_lower" or given.reduction_fn is not None:
+            return _none("its byte pairs clean or truncate texts differently from CLIP's")
+        merges = sorted(given.bpe_ranks, key=given.bpe_ranks.__getitem__)
+        return _byte_pairs(given, [(given.encoder[a], given.encoder[b]) for a, b in merges])
     if isinstance(given, HfTokenizer):
         return _from_json(given.tokenizer, given.context_length, "")
     if isinstance(given, HFTokenizer) and not given.tokenizer_mode:
@@ -45,12 +53,9 @@ def _none(why: str) -> Tokens:
     return Tokens("none", {"why": why}, {})
 
 
-def _byte_pairs(given: Any) -> Tokens:
+def _byte_pairs(given: Any, merges: Sequence[tuple[int, int]]) -> Tokens:
     """Return merges as pairs of ids: merge i of the vocabulary forms id 512 + i from two smaller ones."""
-    if given.clean_fn.__name__ != "_clean_lower" or given.reduction_fn is not None:
-        return _none("its byte pairs clean or truncate texts differently from CLIP's")
-    pairs = sorted(given.bpe_ranks.items(), key=lambda item: item[1])
-    ids = np.array([[given.encoder[a], given.encoder[b]] for (a, b), _ in pairs], np.uint16)
+    ids = np.array(merges, np.uint16)
     facts = {"context": given.context_length, "start": given.sot_token_id, "end": given.eot_token_id}
     return Tokens("byte pairs", facts, {"merges": ids.tobytes(), "entities": _entities()})
 

@@ -69,11 +69,13 @@ def test_pixels_are_those_of_open_clips_transform(kind):
 
 
 BOARD = """import sys, clipviz
+from clipviz.models.tokens import tokens_of
 session = clipviz.Session(clipviz.load("demo"))
 board = clipviz.Dashboard(session)
 session.select(text="a photo of a dog", layer=3, head=2)
 session.wait(300)
 assert board.textspan.view["rows"], board.textspan.view
+assert tokens_of(session.model).kind == "byte pairs"
 print([name for name in ("open_clip", "torchvision", "timm", "transformers", "torch._dynamo") if name in sys.modules])
 session.close()"""
 

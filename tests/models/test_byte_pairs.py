@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipviz.data.texts import open_texts
-from clipviz.models.byte_pairs import BytePairs, _ids, _merges
+from clipviz.models.byte_pairs import N_MERGES, BytePairs, _ids, _merges
+from clipviz.models.tokens import tokens_of
 
 OURS = BytePairs(24)
 
@@ -53,6 +55,12 @@ def test_a_pool_has_open_clips_rows_and_length(theirs):
 def test_tokens_of_start_and_end_and_the_number_of_tokens_are_open_clips(theirs):
     for name in ("sot_token_id", "eot_token_id", "vocab_size", "context_length"):
         assert getattr(OURS, name) == getattr(theirs, name), name
+
+
+def test_what_is_exported_is_what_open_clips_tokenizer_exports(theirs):
+    ours, other = (tokens_of(SimpleNamespace(tokenizer=one)) for one in (OURS, theirs))
+    assert ours == other
+    assert (ours.kind, len(ours.files["merges"])) == ("byte pairs", 4 * N_MERGES)
 
 
 def test_one_vocabulary_serves_all_models():
