@@ -41,12 +41,16 @@ def asked(notebook):
 
 
 def draw(page, panel, left, top, width, height):
-    """Draw a box with the mouse, in percent of the picture's sides."""
+    """Draw a box with the mouse, in percent of the picture's sides; a drag begins within the picture."""
     panel.locator(".stage").scroll_into_view_if_needed()
     stage = panel.locator(".stage").bounding_box()
     corners = ((left, top), (left + width, top + height))
     start, end = (
-        (stage["x"] + x * stage["width"] / 100, stage["y"] + y * stage["height"] / 100) for x, y in corners
+        (
+            stage["x"] + 1 + x * (stage["width"] - 2) / 100,
+            stage["y"] + 1 + y * (stage["height"] - 2) / 100,
+        )
+        for x, y in corners
     )
     page.mouse.move(*start)
     page.mouse.down()
