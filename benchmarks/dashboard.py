@@ -91,7 +91,6 @@ def by_parts(opened: Any) -> list[dict[str, Any]]:
         for what, at in json.loads(opened.kernel(READ)):
             noted.setdefault(what, at)
         asked = next(at for direction, at in messages if direction == "send")
-        arrived = max(at for direction, at in messages if direction == "recv" and at <= painted)
         steps = [
             ("event to request", clicked, asked),
             ("request to kernel", asked, noted["message begins"]),
@@ -99,8 +98,7 @@ def by_parts(opened: Any) -> list[dict[str, Any]]:
             ("worker to Heatmap", noted["update begins"], noted["heatmap begins"]),
             ("Heatmap", noted["heatmap begins"], noted["heatmap ends"]),
             ("TextSpan", noted["heatmap ends"], noted["textspan ends"]),
-            ("kernel to page", noted["textspan ends"], arrived),
-            ("page to painted", arrived, painted),
+            ("kernel to painted", noted["textspan ends"], painted),
         ]
         for what, start, end in steps:
             spent.setdefault(what, []).append(end - start)
