@@ -96,6 +96,37 @@ export const orthonormal = (rows, n, width) => {
 };
 
 /**
+ * As few rows as it takes for rows^T rows to be a positive semidefinite matrix up to rounding, by Cholesky's method
+ * with the largest remaining weight first: a covariance over few images has few.
+ * @param {Numbers} matrix @param {number} n @param {Numbers} weights by which the remaining variances are compared
+ */
+export const factored = (matrix, n, weights) => {
+  const left = Float64Array.from({ length: n }, (_, i) => matrix[i * n + i]);
+  /** @type {Float64Array[]} */
+  const rows = [];
+  let first = 0;
+  while (rows.length < n) {
+    let at = 0;
+    for (let i = 1; i < n; i++) if (left[i] * weights[i] > left[at] * weights[at]) at = i;
+    first ||= left[at] * weights[at];
+    if (!(left[at] * weights[at] > 1e-15 * first)) break;
+    const row = Float64Array.from(matrix.slice(at * n, (at + 1) * n));
+    for (const before of rows) {
+      const x = before[at];
+      if (x !== 0) for (let k = 0; k < n; k++) row[k] -= x * before[k];
+    }
+    const scale = 1 / Math.sqrt(left[at]);
+    for (let k = 0; k < n; k++) {
+      row[k] *= scale;
+      left[k] -= row[k] ** 2;
+    }
+    left[at] = 0;
+    rows.push(row);
+  }
+  return rows;
+};
+
+/**
  * Eigenvalues, largest first, and eigenvectors as rows, of a symmetric matrix: Jacobi's rotations, sweep by
  * sweep, until what is off the diagonal has no weight. @param {Numbers} matrix @param {number} n
  */

@@ -2,7 +2,7 @@
 // search under
 // random rotations of the data inside that span.
 
-import { dot, eigen, gaussian, orthonormal, random, unit } from "./numbers.js";
+import { dot, eigen, factored, gaussian, orthonormal, random, unit } from "./numbers.js";
 
 const NOTHING_LEFT = 1e-5; // a residual below this share of its text's length is only rounding
 const TOLERANCE = 1e-8; // variances below this share of the largest are rounding
@@ -20,35 +20,37 @@ export const headSpan = (collection, layer, head, images) => {
   const width = d_code + 2;
   const map = tower.linear(layer, head);
   const { covariance } = collection.moments(layer, head, images);
-  const rank = Math.min(width, E);
-  const axes = orthonormal(map, width, E);
-  const inside = new Float64Array(width * width); // map = inside @ axes
-  for (let i = 0; i < width; i++)
-    for (let j = 0; j <= i; j++) inside[i * width + j] = dot(map, i * E, axes, j * E, E);
-  const half = new Float64Array(width * width);
-  const within = new Float64Array(width * width);
-  for (let i = 0; i < width; i++)
-    for (let k = 0; k < width; k++) {
-      const x = covariance[i * width + k];
-      if (x !== 0) for (let j = 0; j <= k; j++) half[i * width + j] += x * inside[k * width + j];
+  const weights = Float64Array.from({ length: width }, (_, i) => dot(map, i * E, map, i * E, E));
+  const factors = factored(covariance, width, weights);
+  const n = factors.length;
+  if (!n) return { rank: 1, span: orthonormal(map, 1, E), variances: Float64Array.of(0), varies: false };
+  const written = new Float64Array(n * E); // the covariance of what is written is written^T written
+  for (let i = 0; i < n; i++)
+    for (let j = 0; j < width; j++) {
+      const x = factors[i][j];
+      if (x !== 0) for (let k = 0; k < E; k++) written[i * E + k] += x * map[j * E + k];
     }
-  for (let k = 0; k < width; k++)
-    for (let i = 0; i <= k; i++) {
-      const x = inside[k * width + i];
-      if (x !== 0) for (let j = 0; j < width; j++) within[i * width + j] += x * half[k * width + j];
-    }
-  const { values, vectors } = eigen(within, width);
+  const within = new Float64Array(n * n);
+  for (let i = 0; i < n; i++)
+    for (let j = 0; j <= i; j++)
+      within[i * n + j] = within[j * n + i] = dot(written, i * E, written, j * E, E);
+  const { values, vectors } = eigen(within, n);
   const floor = TOLERANCE * Math.max(values[0], 1e-24);
   let kept = 0;
-  while (kept < rank && values[kept] > floor) kept++;
+  while (kept < Math.min(n, E) && values[kept] > floor) kept++;
   kept = Math.max(1, kept);
   const span = new Float64Array(kept * E);
   for (let i = 0; i < kept; i++)
-    for (let j = 0; j < width; j++) {
-      const x = vectors[i * width + j];
-      if (x !== 0) for (let k = 0; k < E; k++) span[i * E + k] += x * axes[j * E + k];
+    for (let j = 0; j < n; j++) {
+      const x = vectors[i * n + j];
+      for (let k = 0; k < E; k++) span[i * E + k] += x * written[j * E + k];
     }
-  return { rank: kept, span, variances: values.slice(0, kept), varies: values[0] > floor };
+  return {
+    rank: kept,
+    span: orthonormal(span, kept, E),
+    variances: values.slice(0, kept),
+    varies: values[0] > floor,
+  };
 };
 
 /**
