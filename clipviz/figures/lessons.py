@@ -21,6 +21,9 @@ MARGIN, SIZE, GAP = 0.7, 0.98, 0.08
 BODY, TITLE = 10.0, 15.0
 """Font sizes in points, for a sheet read at arm's length."""
 
+MOST = 8
+"""Pictures in one row."""
+
 PLATE = 2.4
 """Inches of a picture to draw on."""
 
@@ -79,7 +82,7 @@ def _height(asked: Asked) -> float:
     """Return the height of a question in inches."""
     height = len(_lines(asked.words)) * LINE + 0.27
     if asked.pictures and not any(c.heatmap is not None for c in asked.choices):
-        height += SIZE + GAP
+        height += _rows_height(len(asked.pictures))
     if asked.ends:
         height += LINE + 0.1
     if asked.plate is not None:
@@ -95,7 +98,14 @@ def _stacked(asked: Asked) -> list[Choice]:
 
 
 def _choice_height(choice: Choice) -> float:
-    return 1.9 if choice.heatmap is not None else SIZE + GAP if choice.pictures else LINE + 0.04
+    if choice.heatmap is not None:
+        return 1.9
+    return _rows_height(len(choice.pictures)) if choice.pictures else LINE + 0.04
+
+
+def _rows_height(n_pictures: int) -> float:
+    """Return the height of rows of pictures in inches."""
+    return -(-n_pictures // MOST) * (SIZE + GAP)
 
 
 class _Page:
@@ -157,10 +167,11 @@ class _Page:
         self.down(0.2)
 
     def _row(self, pictures: Sequence[np.ndarray], left: float) -> None:
-        size = min(SIZE, (WIDTH - MARGIN - left) / max(1, len(pictures)) - GAP)
-        for place, pixels in enumerate(pictures):
-            self._tile(left + place * (size + GAP), size).picture(pixels)
-        self.down(SIZE + GAP)
+        size = min(SIZE, (WIDTH - MARGIN - left) / min(MOST, max(1, len(pictures))) - GAP)
+        for start in range(0, len(pictures), MOST):
+            for place, pixels in enumerate(pictures[start : start + MOST]):
+                self._tile(left + place * (size + GAP), size).picture(pixels)
+            self.down(SIZE + GAP)
 
     def _tile(self, left: float, size: float) -> style.Tile:
         """Return a square below the current line."""

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import clipviz
+from clipviz.figures import lessons as figures
 from clipviz.lessons import KINDS, Option, Question, Quiz, drawn, predict, score
 from clipviz.lessons.drawn import SHOWN, SHOWN_OF_NEURON, halves
 
@@ -207,6 +208,20 @@ def test_a_number_is_written_on_paper_and_not_ticked(session):
     assert "Your prediction, from 0% to 100%: ______________" in first
     assert not any("☐" in line or "63%" in line for line in first)
     assert "1. Measured: 63%. So." in last
+
+
+def test_many_pictures_on_paper_stand_in_rows_of_a_size_that_can_be_seen(monkeypatch):
+    tiles, real = [], figures.style.Tile
+    monkeypatch.setattr(figures.style, "Tile", lambda *given: tiles.append(given[1]) or real(*given))
+    black = np.zeros((8, 8, 3), np.uint8)
+    (page,) = figures.sheet([figures.Asked("How many?", [black] * 15, ends=("0", "15"))], "Lesson")
+    assert len(tiles) == 15
+    assert all(width * figures.WIDTH > 0.7 for _, _, width, _ in tiles)
+    assert all(left > 0 and left + width < 1 for left, _, width, _ in tiles)
+    rows = sorted({round(bottom, 6) for _, bottom, _, _ in tiles})
+    assert len(rows) == 2
+    line = next(text for text in page.texts if "prediction" in text.get_text())
+    assert line.get_position()[1] < rows[0]
 
 
 def test_a_neurons_text_is_measured_on_the_one_half_and_its_pictures_are_the_strongest_of_the_other(
