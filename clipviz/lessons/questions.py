@@ -29,6 +29,7 @@ class Asked(ABC):
     """
 
     kind: ClassVar[Kind]
+    _named: ClassVar[str] = "an option"
     words: str
     pictures: tuple[int, ...]
     because: str
@@ -63,10 +64,6 @@ class Asked(ABC):
     @abstractmethod
     def is_right(self, answer: int | Sequence[int]) -> bool:
         """Return whether an answer counts as right; () and (-1,), which stand for no answer, do not."""
-
-    def marks(self, answer: Sequence[int]) -> list[bool]:
-        """Return what is right and what is wrong of an answer: one value for everything that is asked."""
-        return [self.is_right(answer)]
 
     @abstractmethod
     def verdict(self, answer: Answer) -> str:
@@ -114,8 +111,6 @@ class Asked(ABC):
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < n:
                 raise ValueError(f"expected {self._named} within 0..{n - 1}, got {_short(value)}")
         return answer
-
-    _named: ClassVar[str] = "an option"
 
     def tally(self, answers: Sequence[Answer]) -> list[int]:
         """Count the answers of a class: how many gave each value."""

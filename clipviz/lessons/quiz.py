@@ -94,7 +94,7 @@ class Quiz:
         first.
 
         What is right is sent to the browser only after the answer. It is not hidden in the kernel, where
-        `quiz.questions[0].right` shows it.
+        `quiz.questions[0].best` shows it.
         """
         from clipviz.panels.quiz.panel import Quiz as QuizPanel
 
@@ -134,10 +134,9 @@ class Quiz:
         """Return the score of the answers given here, or of the pooled answers in some codes."""
         everyone = [self.answers(code) for code in codes] or [self._answered()]
         found = [
-            (right, question.chance)
+            (question.is_right(answer), question.chance)
             for answers in everyone
             for answer, question in zip(answers, self.questions, strict=False)
-            for right in question.marks(answer)
         ]
         return score([right for right, _ in found], [chance for _, chance in found])
 

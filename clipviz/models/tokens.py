@@ -31,10 +31,8 @@ def tokens_of(model: ClipModel) -> Tokens:
     given: Any = model.tokenizer
     if isinstance(given, BytePairs):
         return _byte_pairs(given, merged_ids())
-    from open_clip.tokenizer import (
-        HFTokenizer,
-        SimpleTokenizer,
-    )  # takes longer to import than a board to write
+    # what follows takes longer to import than a board takes to write
+    from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 
     if isinstance(given, SimpleTokenizer):
         if given.clean_fn.__name__ != "_clean_lower" or given.reduction_fn is not None:

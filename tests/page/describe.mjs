@@ -4,7 +4,7 @@ import { asked, open, page, tell } from "./open.mjs";
 const engine = await open();
 const { n_layers: L, n_heads: H } = engine.tower.facts;
 const { collection, pool } = engine;
-const { apart, meanOf, textspan, varianceAlong } = await page("script/textspan.js");
+const { apart, headSpan, meanOf, textspan, varianceAlong } = await page("script/textspan.js");
 const { accuracy } = await page("script/collection.js");
 const heads = Array.from({ length: L * H }, (_, i) => [Math.floor(i / H), i % H]);
 const [layer, head] = asked.some.head;
@@ -15,6 +15,9 @@ tell({
     return { order, gains, usedUp };
   }),
   some: textspan(collection, pool, layer, head, { images: asked.some.images, n_texts: 4, n_draws: 0 }),
+  alone: (({ span, ...rest }) => ({ ...rest, width: span.length }))(
+    headSpan(collection, layer, head, asked.some.images.slice(0, 1)),
+  ),
   null: textspan(collection, pool, layer, head, { n_draws: 200, seed: 5 }).nulls,
   along: heads.map(([l, h]) => varianceAlong(collection, l, h, [text])[0]),
   accuracies: asked.ablations.map((ablation) =>

@@ -61,6 +61,12 @@ def test_a_chosen_set_is_described_alone(demo, page):
     assert np.allclose(page["some"]["gains"], wanted.gains, rtol=0, atol=1e-5)
 
 
+def test_one_image_alone_varies_along_nothing(demo, page):
+    assert page["alone"]["rank"] == 1
+    assert page["alone"]["width"] == demo.model.weights.d_embed
+    assert not page["alone"]["varies"]
+
+
 def test_the_null_is_drawn_from_the_same_rotations(demo, page):
     found, wanted = np.array(page["null"]), demo.heads.textspan(*HEAD, n_draws=200).null_gains
     error = np.sqrt(found.var(0) / len(found) + wanted.var(0) / len(wanted))

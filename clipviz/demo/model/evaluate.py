@@ -154,17 +154,20 @@ def nearest_texts(
     same texts judged on the next scene. A text whose truth is unknown counts as not true.
     """
     known = truth.truths(texts, scenes.attributes) == truth.TRUE
-    nearest = (units @ text_units.T).topk(N_NEAREST, 1).indices.numpy()
+    cosines = units @ text_units.T
+    nearest = cosines.topk(N_NEAREST, 1).indices.numpy()
     found = np.take_along_axis(known, nearest, 1)
     others = np.take_along_axis(np.roll(known, -1, 0), nearest, 1)
     named = truth.classes_named(texts)
     nameable: frozenset[int] = frozenset().union(*named)
-    first, second = (scenes.attribute(column).tolist() for column in ("class", "second class"))
+    first, second, treatment = (
+        scenes.attribute(column).tolist() for column in ("class", "second class", "treatment")
+    )
     one = [i for i in range(len(scenes)) if first[i] in nameable and second[i] < 0]
     right = [any(first[i] in named[text] for text in nearest[i][found[i]].tolist()) for i in one]
-    untreated = [ok for i, ok in zip(one, right, strict=True) if scenes.attribute("treatment")[i] == 0]
+    untreated = [ok for i, ok in zip(one, right, strict=True) if treatment[i] == 0]
     with_class = [text for text, classes in enumerate(named) if classes]
-    recognised = (units[one] @ text_units[with_class].T).argmax(1).tolist() if one else []
+    recognised = cosines[one][:, with_class].argmax(1).tolist() if one else []
     return {
         "class": [sum(right), len(one)],
         "class, untreated": [sum(untreated), len(untreated)],

@@ -110,7 +110,7 @@ export const factored = (matrix, n, weights) => {
     for (let i = 1; i < n; i++) if (left[i] * weights[i] > left[at] * weights[at]) at = i;
     first ||= left[at] * weights[at];
     if (!(left[at] * weights[at] > 1e-15 * first)) break;
-    const row = Float64Array.from(matrix.slice(at * n, (at + 1) * n));
+    const row = Float64Array.from(matrix.subarray(at * n, (at + 1) * n));
     for (const before of rows) {
       const x = before[at];
       if (x !== 0) for (let k = 0; k < n; k++) row[k] -= x * before[k];

@@ -23,7 +23,13 @@ export const headSpan = (collection, layer, head, images) => {
   const weights = Float64Array.from({ length: width }, (_, i) => dot(map, i * E, map, i * E, E));
   const factors = factored(covariance, width, weights);
   const n = factors.length;
-  if (!n) return { rank: 1, span: orthonormal(map, 1, E), variances: Float64Array.of(0), varies: false };
+  if (!n)
+    return {
+      rank: 1,
+      span: orthonormal(map.subarray(0, E), 1, E),
+      variances: Float64Array.of(0),
+      varies: false,
+    };
   const written = new Float64Array(n * E); // the covariance of what is written is written^T written
   for (let i = 0; i < n; i++)
     for (let j = 0; j < width; j++) {
