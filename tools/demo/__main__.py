@@ -192,7 +192,6 @@ STEPS = (
         (*MODEL, *WORLD, "tools/demo/features.py", "clipviz/models/dictionaries/training.py"),
         (f"{ASSETS}/features/*",),
         features,
-        long=True,
     ),
     Step(
         "first view",
