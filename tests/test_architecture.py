@@ -76,7 +76,7 @@ ARROWS = {
         "version",
         "extras",
     },
-    "lessons": {"panels", "session", "figures", "lens", "values"},
+    "lessons": {"panels", "session", "figures", "lens", "values", "files", "extras"},
     "first_run": set(),
     "cli": {
         "page",
@@ -113,7 +113,7 @@ OUTSIDE = {
     "data": {"numpy", "PIL", "scipy", "h5py", "pyarrow", "wordfreq", "safetensors", "platformdirs", "fsspec"},
     "figures": {"numpy", "matplotlib", "plotly"},
     "page": {"torch", "numpy", "PIL", "onnx"},
-    "lessons": {"torch", "numpy", "matplotlib"},
+    "lessons": {"torch", "numpy", "matplotlib", "nbformat"},
     "panels": {"anywidget", "ipywidgets", "traitlets", "numpy", "PIL", "matplotlib", "typing_extensions"},
 }
 ROOMS_WITH_A_COMMAND = {"clipviz.indexing.command", "clipviz.page.command", "clipviz.reproduce.command"}

@@ -132,13 +132,20 @@ class Quiz:
 
     def score(self, *codes: str) -> Score:
         """Return the score of the answers given here, or of the pooled answers in some codes."""
-        everyone = [self.answers(code) for code in codes] or [self._answered()]
-        found = [
-            (question.is_right(answer), question.chance)
-            for answers in everyone
-            for answer, question in zip(answers, self.questions, strict=False)
-        ]
+        everyone = [self.marks(code) for code in codes] or [self._marked(self._answered())]
+        chances = [question.chance for question in self.questions]
+        found = [pair for marks in everyone for pair in zip(marks, chances, strict=False)]
         return score([right for right, _ in found], [chance for _, chance in found])
+
+    def marks(self, code: str) -> list[bool]:
+        """Return for each question whether the answer in a code is right; a skipped question is not.
+
+        Raises ValueError for a code that `answers` cannot read.
+        """
+        return self._marked(self.answers(code))
+
+    def _marked(self, answers: Sequence[Answer]) -> list[bool]:
+        return [q.is_right(answer) for answer, q in zip(answers, self.questions, strict=False)]
 
     def counts(self, *codes: str) -> list[list[int]]:
         """Count for every question how many of the given codes gave each answer.
@@ -204,6 +211,25 @@ class Quiz:
             for page in self.sheet(answers):
                 pdf.savefig(page)
         return path
+
+    def save_assignment(self, folder: str | Path, setup: str) -> Path:
+        """Write an assignment that nbgrader and otter-grader can mark; returns the path of its notebook.
+
+        The folder then has quiz.ipynb, in which a student answers the quiz, pastes the code and hands it in, and
+        tests/q1.py and so on. Every question gives one point. What is right stands in none of these files, since the
+        marks are computed when the notebook is run.
+
+        Args:
+            folder: the folder, which is created if it does not exist.
+            setup: code that defines this quiz as `quiz`. Students can read it.
+
+        Raises:
+            ValueError: for a setup that does not name `quiz`, and for a folder that has tests of other questions.
+            ImportError: if nbformat is not installed, which comes with JupyterLab.
+        """
+        from clipviz.lessons import assignments
+
+        return assignments.save(folder, setup, self.code, len(self.questions))
 
 
 def predict(

@@ -91,8 +91,13 @@ def encode(answers: Sequence[int], quiz: str) -> str:
 
 
 def decode(code: str, quiz: str) -> list[int]:
-    """Read the answers from a code. Raises ValueError for a code that is mistyped or belongs to another quiz."""
+    """Read the answers from a code. Raises ValueError for one that is empty, mistyped, or belongs to another quiz."""
     text = "".join(letter for letter in code.upper() if letter.isalnum())
+    if not text:
+        raise ValueError(
+            f"expected a code of the quiz {quiz}, got none; answer the questions, and copy the code that "
+            "the panel shows"
+        )
     wrong = ValueError(
         f"expected a code of the quiz {quiz}, got {code!r}, which is mistyped or answers another quiz; copy it again"
     )
