@@ -65,6 +65,23 @@ def test_a_head_click_changes_the_texts_and_the_map(dashboard):
     assert not dashboard.console
 
 
+def test_p_stands_beside_a_label_and_nothing_beside_a_head_without_one(dashboard):
+    """A head without a role can have a small p, which also weighs how much its texts explain."""
+    told = dashboard.kernel(
+        "for head in range(8):\n    found = session.heads.label(5, head)\n    print(head, found.p_value, found.name)"
+    )
+    heads = [line.split(None, 2) for line in told.strip().splitlines()]
+    named = {name == "no clear role": (int(at), float(p), name) for at, p, name in heads}
+    assert set(named) == {True, False}
+    for unclear, (index, p, name) in named.items():
+        head(dashboard, 5, index).click()
+        dashboard.panel("textspan", layer=5, head=index).wait_for()
+        label = dashboard.page.locator('[data-panel="textspan"] .label')
+        expect(label).to_have_text(name if unclear else re.compile(rf"^{name} · p = \.\d+$"))
+        if not unclear:
+            assert float(label.inner_text().split()[-1]) == pytest.approx(p, abs=5e-4)
+
+
 def test_a_typed_text_recolours_heads_and_map(dashboard):
     before = pixels(dashboard)
     cells = "document.querySelectorAll('[data-panel=heads] button.cell')"

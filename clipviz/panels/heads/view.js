@@ -3,10 +3,11 @@ import {
   focusedBy,
   h,
   headName,
+  labelled,
   link,
+  NO_ROLE,
   onEnter,
   percent,
-  pValue,
   scaleEnds,
   signed,
 } from "../kit/dom.js";
@@ -55,7 +56,7 @@ const reader = (api) => {
       headName(layer, head),
       number,
       about?.role ? `yours: ${about.role}` : "",
-      about ? `${about.label} (${pValue(about.p)}): ${about.texts.slice(0, 2).join(", ")}` : "",
+      about ? `${labelled(about.label, about.p)}: ${about.texts.slice(0, 2).join(", ")}` : "",
     ]
       .filter(Boolean)
       .join(" · ");
@@ -165,7 +166,7 @@ const painter =
       ...(quantity === "effect" ? [...api.arrays.mlps].slice(1).map(Math.abs) : []),
     );
     const labels = [...new Set(Object.values(summaries ?? {}).map((s) => s.label))]
-      .filter((l) => l !== "no clear role")
+      .filter((l) => l !== NO_ROLE)
       .sort();
     const accent = theme === "dark" ? [90, 169, 248] : [11, 107, 203];
     const { zero } = DIVERGING[theme];
@@ -209,7 +210,7 @@ const painter =
                 gradient(rgb(zero), rgb(accent)),
                 "share of the heads' variance",
               )
-            : [...labels.map((label, i) => key(label, category(i))), key("no clear role", "")]),
+            : [...labels.map((label, i) => key(label, category(i))), key(NO_ROLE, "")]),
     );
   };
 

@@ -68,8 +68,14 @@ export const scaleEnds = (limit) => [`−${scaled(limit)}`, `+${scaled(limit)}`]
 /** @param {number} value */
 export const percent = (value) => `${(100 * value).toFixed(1)}%`;
 /** How rare a finding is under its null: "p = .005". @param {number} p */
-export const pValue = (p) =>
+const pValue = (p) =>
   `p ${p >= 0.001 ? "=" : "<"} ${Math.max(p, 0.001).toFixed(3).replace(/^0/, "").replace(/0$/, "")}`;
+export const NO_ROLE = "no clear role";
+/**
+ * A head's label and how rare it is, where it has one.
+ * @param {string} name @param {number} p
+ */
+export const labelled = (name, p) => (name === NO_ROLE ? name : `${name} · ${pValue(p)}`);
 /** @param {number} n */
 export const count = (n) => n.toLocaleString("en");
 /** "1 image", "12 images". @param {number} n @param {string} one @param {string} [many] */

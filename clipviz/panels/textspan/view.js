@@ -1,4 +1,14 @@
-import { clickable, count, counted, h, messageInstead, onEnter, percent, pValue } from "../kit/dom.js";
+import {
+  clickable,
+  count,
+  counted,
+  h,
+  labelled,
+  messageInstead,
+  NO_ROLE,
+  onEnter,
+  percent,
+} from "../kit/dom.js";
 import { fill } from "../kit/figure.js";
 import { pictureUrl, tileStyle } from "../kit/gallery.js";
 import { walk } from "../kit/grid.js";
@@ -176,8 +186,8 @@ function build(api) {
     own.draw(view);
     label.hidden = !view.label;
     if (view.label) {
-      label.textContent = `${view.label.name} · ${pValue(view.label.p_value)}`;
-      label.classList.toggle("unclear", view.label.name === "no clear role");
+      label.textContent = labelled(view.label.name, view.label.p_value);
+      label.classList.toggle("unclear", view.label.name === NO_ROLE);
       label.title = view.label.why;
     }
     const widest = Math.max(1e-9, ...view.rows.map((r) => Math.max(r.gain, r.null_high)));
