@@ -109,5 +109,5 @@ def _ok_test(number: int) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Return a text as a literal that nbgrader finds no marker of its own in, such as ### BEGIN SOLUTION."""
+    """Return a text as a literal without nbgrader's own markers, such as ### BEGIN SOLUTION."""
     return ascii(text).replace("#", r"\x23")

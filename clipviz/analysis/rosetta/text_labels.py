@@ -88,8 +88,8 @@ def names(
     share).
 
     first, second: peaks [image, unit] and fits [image, text], for the images on which the text is chosen and
-    those on which it is validated. It is chosen among the texts that fit more often than chance would give to any
-    of all texts. It is valid if it fits at least LEAST of the strongest images, which chance gives at most once
+    those on which it is validated. It is chosen among the texts that fit more often than the best of all texts
+    would by chance. It is valid if it fits at least LEAST of the strongest images, which chance gives at most once
     in twenty. The share is that on `second`.
     """
     share, chance = shares(*first)
