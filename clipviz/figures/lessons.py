@@ -27,6 +27,12 @@ MOST = 8
 PLATE = 2.4
 """Inches of a picture to draw on."""
 
+SMALL, LETTER = 0.75, 0.24
+"""Inches of a picture to sort, and of the box for a letter below it."""
+
+SORTED = SMALL + LETTER + 2 * GAP
+"""Inches of a row of pictures to sort."""
+
 LINE = 0.19
 """Line spacing in inches."""
 
@@ -42,8 +48,8 @@ class Choice:
 
 @dataclass(frozen=True)
 class Asked:
-    """A question, its pictures, and the options to tick, the ends of a scale on which to write a number, or a picture
-    to draw on.
+    """A question, its pictures, and the options to tick, the ends of a scale on which to write a number, a picture to
+    draw on, or the names of two piles into which the pictures are sorted.
     """
 
     words: str
@@ -51,6 +57,7 @@ class Asked:
     choices: Sequence[Choice] = field(default_factory=tuple)
     ends: tuple[str, str] | None = None
     plate: np.ndarray | None = None
+    piles: tuple[str, str] | None = None
 
 
 def sheet(questions: Sequence[Asked], title: str, answers: Sequence[str] = ()) -> list[style.Print]:
@@ -81,7 +88,10 @@ def _lines(words: str, width: float = WIDTH - 2 * MARGIN) -> list[str]:
 def _height(asked: Asked) -> float:
     """Return the height of a question in inches."""
     height = len(_lines(asked.words)) * LINE + 0.27
-    if asked.pictures and not any(c.heatmap is not None for c in asked.choices):
+    if asked.piles:
+        height += len(_lines(_sorting(asked.piles))) * LINE + 0.1
+        height += _n_rows(len(asked.pictures)) * SORTED
+    elif asked.pictures and not any(c.heatmap is not None for c in asked.choices):
         height += _rows_height(len(asked.pictures))
     if asked.ends:
         height += LINE + 0.1
@@ -105,7 +115,16 @@ def _choice_height(choice: Choice) -> float:
 
 def _rows_height(n_pictures: int) -> float:
     """Return the height of rows of pictures in inches."""
-    return -(-n_pictures // MOST) * (SIZE + GAP)
+    return _n_rows(n_pictures) * (SIZE + GAP)
+
+
+def _n_rows(n_pictures: int) -> int:
+    return -(-n_pictures // MOST)
+
+
+def _sorting(piles: tuple[str, str]) -> str:
+    """Return what is asked on paper of pictures to sort."""
+    return f"Write a letter into the box below each picture: A for “{piles[0]}”, B for “{piles[1]}”."
 
 
 class _Page:
@@ -144,7 +163,11 @@ class _Page:
                 self._tile(MARGIN + place * 2.4 + 0.45, 1.75).laid(asked.pictures[0], heatmap)
             self.down(1.9)
         else:
-            if asked.pictures:
+            if asked.piles:
+                self.write(_sorting(asked.piles), left=0.25)
+                self.down(0.1)
+                self._to_sort(asked.pictures)
+            elif asked.pictures:
                 self._row(asked.pictures, MARGIN + 0.25)
             if asked.ends:
                 self.down(0.06)
@@ -172,6 +195,18 @@ class _Page:
             for place, pixels in enumerate(pictures[start : start + MOST]):
                 self._tile(left + place * (size + GAP), size).picture(pixels)
             self.down(SIZE + GAP)
+
+    def _to_sort(self, pictures: Sequence[np.ndarray]) -> None:
+        """Draw pictures, each with its number and a box for a letter below it."""
+        for start in range(0, len(pictures), MOST):
+            for place, pixels in enumerate(pictures[start : start + MOST]):
+                left = MARGIN + 0.25 + place * (SMALL + GAP)
+                self._tile(left, SMALL).picture(pixels)
+                middle, bottom = left + SMALL / 2, self.y + 0.12 - SMALL - GAP / 2 - LETTER
+                self._text(str(start + place + 1), middle - 0.06, bottom + LETTER / 2, BODY, ha="right")
+                box = (middle / WIDTH, bottom / HEIGHT, LETTER / WIDTH, LETTER / HEIGHT)
+                style.Tile(self.figure, box).frame(style.INK, 0.8)
+            self.down(SORTED)
 
     def _tile(self, left: float, size: float) -> style.Tile:
         """Return a square below the current line."""

@@ -3,6 +3,7 @@
 from clipviz.lessons.drawn import KINDS
 from clipviz.lessons.folded import folded
 from clipviz.lessons.numbers import Number
+from clipviz.lessons.piles import Piles, chance_of_sorting
 from clipviz.lessons.places import Place, box_of, chance_of_overlap, overlap
 from clipviz.lessons.questions import Asked, Option, Question
 from clipviz.lessons.quiz import Quiz, predict
@@ -14,12 +15,14 @@ __all__ = [
     "Asked",
     "Number",
     "Option",
+    "Piles",
     "Place",
     "Question",
     "Quiz",
     "Score",
     "box_of",
     "chance_of_overlap",
+    "chance_of_sorting",
     "decode",
     "encode",
     "folded",

@@ -113,7 +113,8 @@ class Quiz:
     def answer(self, question: int, answer: int | Sequence[int]) -> str:
         """Commit the answer to a question, counted from 0, and return the truth.
 
-        answer: the index of an option, the position of a slider, or what else the kind of question takes: see `Place`.
+        answer: the index of an option, the position of a slider, or what else the kind of question takes: see `Place`
+            and `Piles`.
 
         Raises ValueError for an unknown question or answer, and for a question that has been answered before.
         """
@@ -151,7 +152,7 @@ class Quiz:
         """Count for every question how many of the given codes gave each answer.
 
         The counts are those of each option or of each position of a slider. Of boxes drawn on a picture they are how
-        many are wrong and how many are right.
+        many are wrong and how many are right, and of piles how many have 0, 1, 2, … pictures in their pile.
         """
         everyone = [self.answers(code) for code in codes]
         return [

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from browser.test_quiz import draw
+from browser.test_quiz import draw, sort
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 LESSONS = sorted(path.stem for path in FOLDER.glob("lesson*.ipynb"))
@@ -48,12 +48,14 @@ def cells_of(stem):
 
 
 def choose(page, panel, answer):
-    """Answer as a student does: by a click, on the slider, or by drawing."""
+    """Answer as a student does: by clicks, on the slider, or by drawing."""
     slider, stage = panel.locator("input[type=range]"), panel.locator(".stage")
     if slider.count():
         slider.fill(str(answer[0]))
     elif stage.count():
         draw(page, panel, *answer)
+    elif panel.locator(".sorting").count():
+        sort(panel, answer)
     else:
         panel.locator(".choice").nth(answer[0]).click()
     panel.get_by_role("button", name="Commit answer").click()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import pytest
 from playwright.sync_api import expect
@@ -13,7 +14,7 @@ from clipviz.lessons import Quiz
 
 # What is right is written backwards, so that a cell's source, which the browser has, does not hold it.
 SHOWN = """import numpy as np
-from clipviz.lessons import Number, Option, Place, Question, Quiz
+from clipviz.lessons import Number, Option, Piles, Place, Question, Quiz
 said = "detaler saw taht"[::-1]
 maps = session.maps.tokens("a zebra", 2, "a bus").map("late")
 questions = [
@@ -27,6 +28,8 @@ questions = [
     Place("The zebra is moved to the right. Where will it be?", session.images.picture(2),
           tuple(float(one[::-1]) for one in ("53.0", "4.0", "5.0", "54.0")), said,
           np.roll(session.images.picture(2), 10, 1), name="a zebra"),
+    Piles("Which of these is the head's own, which not?", (0, 1, 2, 3, 4, 5, 6, 7),
+          tuple(map(int, "10110010"[::-1])), ("its own", "another one's"), said, at_least=7),
 ]
 quiz = Quiz.of(session, questions)
 panel = quiz.show()
@@ -58,6 +61,15 @@ def draw(page, panel, left, top, width, height):
     page.mouse.up()
 
 
+def sort(panel, piles):
+    """Sort the pictures by clicks: one puts a picture into the first pile, two into the second."""
+    for number, pile in enumerate(piles, 1):
+        picture = panel.get_by_role("button", name=f"Picture {number},")
+        for _ in range(pile + 1):
+            picture.click()
+        expect(picture).to_have_attribute("data-pile", "AB"[pile])
+
+
 def answer(nb, at, option):
     """Answer the question on show, and go on."""
     panel = nb.panel("quiz", at=at)
@@ -65,6 +77,8 @@ def answer(nb, at, option):
         panel.locator("input[type=range]").fill(str(option))
     elif panel.locator(".stage").count():
         draw(nb.page, panel, *option)
+    elif panel.locator(".sorting").count():
+        sort(panel, option)
     else:
         panel.locator(".choice").nth(option).click()
     panel.get_by_role("button", name="Commit answer").click()
@@ -98,7 +112,10 @@ def test_it_is_answered_by_keys_alone_and_the_focus_goes_along(asked, artifacts)
 
 @pytest.mark.parametrize(
     ("options", "right"),
-    [((0, 1, 0, 3, (2, 2, 30, 30)), 0), ((1, 0, 1, 15, (35, 40, 50, 45)), 5)],
+    [
+        ((0, 1, 0, 3, (2, 2, 30, 30), (1, 0, 1, 0, 0, 0, 1, 0)), 0),
+        ((1, 0, 1, 15, (35, 40, 50, 45), (0, 1, 0, 0, 1, 1, 0, 1)), 6),
+    ],
     ids=["wrong", "right"],
 )
 def test_all_wrong_and_all_right_are_scored_and_handed_in(asked, options, right, artifacts):
@@ -111,10 +128,10 @@ def test_all_wrong_and_all_right_are_scored_and_handed_in(asked, options, right,
             asked.panel("quiz", painted=2).wait_for()
         answer(asked, at, option)
         page.screenshot(path=artifacts / f"quiz-{right}-{at}.png")
-    asked.panel("quiz", answered=5, right=right).wait_for()
-    expect(panel.locator(".score")).to_contain_text(f"{right} of 5 right")
+    asked.panel("quiz", answered=6, right=right).wait_for()
+    expect(panel.locator(".score")).to_contain_text(f"{right} of 6 right")
     code = panel.locator("code").inner_text()
-    assert asked.kernel(f"print(quiz.score({code!r}).right.value, quiz.given)").split()[0] == str(right / 5)
+    assert asked.kernel(f"print(quiz.score({code!r}).right.value, quiz.given)").split()[0] == str(right / 6)
     given = [option if isinstance(option, tuple) else (option,) for option in options]
     assert asked.kernel("print(quiz.given)").strip() == str(given)
     expect(panel.get_by_role("button", name="Next question")).to_be_hidden()
@@ -168,6 +185,96 @@ def test_a_box_is_drawn_moved_and_resized_by_pointer_and_by_keys(asked, artifact
     assert not asked.console
 
 
+def drag(page, picture, pile):
+    """Drag a picture with the mouse into a pile."""
+    picture.scroll_into_view_if_needed()
+    start, end = picture.bounding_box(), pile.bounding_box()
+    page.mouse.move(start["x"] + 20, start["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(end["x"] + end["width"] / 2, end["y"] + end["height"] / 2, steps=5)
+
+
+def test_pictures_are_sorted_by_clicks_drags_and_keys_and_the_focus_stays(asked, artifacts):
+    page, panel = asked.page, asked.panel("quiz")
+    asked.kernel(
+        f"for at, one in enumerate({FIRST}): done = quiz.answer(at, one)\npanel.at = 5\nsession.wait(60)"
+    )
+    asked.panel("quiz", at=5).wait_for()
+    commit, said = panel.get_by_role("button", name="Commit answer"), panel.locator("output")
+    pictures = [panel.get_by_role("button", name=f"Picture {number},") for number in range(1, 9)]
+    piles = [panel.get_by_role("group", name=f"Pile {letter},") for letter in "AB"]
+    expect(panel.locator(".shown .tile")).to_have_count(0)  # the pictures to sort are shown once
+
+    pictures[0].click()
+    expect(piles[0].get_by_role("button", name="Picture 1,")).to_be_focused()
+    expect(said).to_have_text("Picture 1 is in pile A, its own. 7 pictures left to sort.")
+    pictures[0].click()
+    expect(piles[1].get_by_role("button", name="Picture 1,")).to_be_focused()
+    expect(pictures[0]).to_have_accessible_name(re.compile("^Picture 1, .*: pile B, another one's$"))
+    pictures[0].click()
+    expect(pictures[0]).to_have_attribute("data-pile", "A")
+    drag(page, pictures[1], piles[1])
+    expect(piles[1]).to_have_class(re.compile("under"))
+    page.screenshot(path=artifacts / "quiz-dragged.png")
+    page.mouse.up()
+    expect(pictures[1]).to_have_attribute("data-pile", "B")
+    drag(page, pictures[2], panel.locator(".question"))
+    page.mouse.up()
+    expect(pictures[2]).to_have_attribute("data-pile", "")  # a drag that ends elsewhere is no click either
+    drag(page, pictures[2], piles[1])
+    page.mouse.up()
+    expect(pictures[2]).to_have_attribute("data-pile", "B")
+    expect(commit).to_be_disabled()
+    pictures[2].focus()
+    for key, at, pile in (
+        ("a", 2, "A"),
+        ("ArrowRight", 3, ""),
+        ("2", 3, "B"),
+        ("ArrowRight", 4, ""),
+        ("Enter", 4, "A"),
+        ("ArrowRight", 5, ""),
+        (" ", 5, "A"),
+        ("End", 7, ""),
+        ("B", 7, "B"),
+        ("ArrowLeft", 6, ""),
+    ):
+        page.keyboard.press(key)
+        expect(pictures[at]).to_be_focused()
+        expect(pictures[at]).to_have_attribute("data-pile", pile)
+    expect(panel).to_have_attribute("data-chosen", "")
+    expect(commit).to_be_disabled()
+    expect(said).to_have_text("Picture 8 is in pile B, another one's. 1 picture left to sort.")
+    page.keyboard.press("1")
+    expect(said).to_have_text("Picture 7 is in pile A, its own. All pictures are sorted.")
+    expect(panel).to_have_attribute("data-chosen", "0,1,0,1,0,0,0,1")
+    page.keyboard.press("b")
+    expect(panel).to_have_attribute("data-chosen", "0,1,0,1,0,0,1,1")
+    expect(panel.locator(".sort[tabindex='0']")).to_have_count(1)
+    page.screenshot(path=artifacts / "quiz-sorted.png")
+    page.keyboard.press("Tab")
+    expect(commit).to_be_focused()
+    page.keyboard.press("Enter")
+    asked.panel("quiz", answered=6, fits="false").wait_for()
+    assert asked.kernel("print(quiz.given[5])").strip() == "(0, 1, 0, 1, 0, 0, 1, 1)"
+    expect(panel.locator(".told h3")).to_contain_text(
+        "Not enough: 4 of 8 pictures lie in their pile, and 7 are"
+    )
+    yours = [panel.get_by_role("group", name=f"Your pile {letter},") for letter in "AB"]
+    for pile, name, said in zip(
+        yours,
+        ("its own: 2 of 4 right", "another one's: 2 of 4 right"),
+        (["1✓", "3✓", "5✗measured B", "6✗measured B"], ["2✓", "4✗measured A", "7✗measured A", "8✓"]),
+        strict=True,
+    ):
+        expect(pile).to_have_accessible_name(re.compile(f"{name}$"))
+        expect(pile.locator(".sort")).to_have_text(said)
+    fifth = "pile A, its own. It was measured in pile B, another one's."
+    expect(yours[0].get_by_role("img").nth(2)).to_have_accessible_name(re.compile(fifth))
+    expect(panel.locator(".sorting button")).to_have_count(0)
+    page.screenshot(path=artifacts / "quiz-judged.png")
+    assert not asked.console
+
+
 def test_what_is_right_does_not_reach_the_browser_before_the_answer(asked):
     page, said = asked.page, "that was related"
     page.evaluate("""() => { window.heard = '';
@@ -192,8 +299,11 @@ STATES = {
     "number": (3, 10),
     "open place": (4, None),
     "place": (4, (20, 30, 50, 45)),
+    "open piles": (5, None),
+    "piles": (5, (0, 1, 0, 1, 0, 0, 1, 1)),
+    "right piles": (5, (0, 1, 0, 0, 1, 1, 0, 1)),
 }
-FIRST = (0, 0, 0, 0)
+FIRST = (0, 0, 0, 0, (2, 2, 30, 30))
 """Options of the questions before the one on show."""
 
 
@@ -228,7 +338,7 @@ def test_a_saved_page_can_be_read_to_its_end_and_chosen_from(chromium, pages, ar
     expect(panel.get_by_role("button", name="Commit answer")).to_be_hidden()
     panel.locator(".choice").nth(1).click()
     expect(panel).to_have_attribute("data-chosen", "1")
-    for at in (1, 2, 3, 4):
+    for at in (1, 2, 3, 4, 5):
         panel.get_by_role("button", name="Next question").click()
         expect(panel).to_have_attribute("data-at", str(at))
         expect(panel.locator(".told")).to_be_empty()
@@ -239,8 +349,11 @@ def test_a_saved_page_can_be_read_to_its_end_and_chosen_from(chromium, pages, ar
         if at == 3:
             panel.locator("input[type=range]").fill("4")
             expect(panel.locator("output")).to_have_text("20%")
-    draw(page, panel, 10, 20, 30, 40)
-    expect(panel).to_have_attribute("data-chosen", "10,20,30,40")
+        if at == 4:
+            draw(page, panel, 10, 20, 30, 40)
+            expect(panel).to_have_attribute("data-chosen", "10,20,30,40")
+    sort(panel, (1, 0, 1, 0, 0, 0, 1, 0))
+    expect(panel).to_have_attribute("data-chosen", "1,0,1,0,0,0,1,0")
     expect(panel.get_by_role("button", name="Next question")).to_be_hidden()
     panel.get_by_role("button", name="Question 2, not answered").click()
     expect(panel.locator(".choice .gallery .tile")).to_have_count(12)

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 
-from clipviz.lessons import Number, Option, Place, Question
+from clipviz.lessons import Number, Option, Piles, Place, Question
 
 PIXELS = np.random.default_rng(3).integers(0, 255, (2, 40, 60, 3), dtype=np.uint8)
 
@@ -17,6 +17,7 @@ def questions():
         "choice": Question("Which?", (1,), (Option("a"), Option("b"), Option("c")), 1, "It is b.", truth="b"),
         "number": Number("How much?", 0, 1, 0.1, 0.42, 0.1, "It is less than half.", "{:.0%}"),
         "place": Place("Where?", PIXELS[0], (0.2, 0.3, 0.4, 0.5), "It is there.", PIXELS[1]),
+        "piles": Piles("Which is which?", (0, 1, 2, 3), (0, 1, 1, 0), ("pale", "dark"), "Two are dark."),
     }
 
 

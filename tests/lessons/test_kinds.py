@@ -11,7 +11,20 @@ from lessons.kinds import KINDS, PIXELS, answers, questions
 from matplotlib.patches import Rectangle
 
 import clipviz
-from clipviz.lessons import Number, Option, Place, Question, Quiz, box_of, chance_of_overlap, encode, overlap
+from clipviz.figures import lessons as figures
+from clipviz.lessons import (
+    Number,
+    Option,
+    Piles,
+    Place,
+    Question,
+    Quiz,
+    box_of,
+    chance_of_overlap,
+    chance_of_sorting,
+    encode,
+    overlap,
+)
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +67,7 @@ def test_nothing_that_stands_before_the_answer_depends_on_it(session, kind):
         "choice": {"right": 2},
         "number": {"measured": 0.98},
         "place": {"box": (0.5, 0.1, 0.1, 0.1), "result": PIXELS[0]},
+        "piles": {"right": (1, 0, 0, 0)},
     }[kind]
     other = dataclasses.replace(one, because="Something else.", truth="c", **changed)
     assert other.best != one.best
@@ -101,6 +115,9 @@ def test_pages_break_before_a_picture_that_does_not_fit(session):
         ("place", (80, 0, 30, 5), r"a box within the picture, got \(80, 0, 30, 5\); give left, top, width"),
         ("place", (0, 0, 0, 5), "expected a box within the picture"),
         ("place", (0, 97, 5, 5), "expected a box within the picture"),
+        ("piles", (0, 1, 1), r"expected 4 whole numbers for an answer, got 3: \(0, 1, 1\)"),
+        ("piles", (0, 1, 1, 2), "expected a pile within 0..1, got 2"),
+        ("piles", (0, 1, 1, -1), "expected a pile within 0..1, got -1"),
     ],
 )
 def test_what_cannot_be_an_answer_is_refused(session, kind, given, message):
@@ -257,3 +274,132 @@ def test_places_on_other_pictures_have_other_codes(session):
     box = (0.2, 0.3, 0.4, 0.5)
     codes = {Quiz.of(session, [Place("?", on, box)]).code for on in (0, 1, PIXELS[0], PIXELS[1])}
     assert len(codes) == 4
+
+
+def literal_chance(question):
+    """The largest share of right answers among those with equally many pictures in the second pile."""
+    answers = [*itertools.product((0, 1), repeat=len(question.pictures))]
+    by_size = [
+        [question.is_right(one) for one in answers if sum(one) == m] for m in range(len(answers[0]) + 1)
+    ]
+    return max(sum(right) / len(right) for right in by_size)
+
+
+@pytest.mark.parametrize(
+    ("right", "at_least"),
+    [
+        ((0, 1), 2),
+        ((0, 1, 0, 0), 4),
+        ((0, 1, 1, 0, 1, 0, 0, 1), 5),
+        ((0, 1, 1, 0, 1, 0, 0, 1), 6),
+        ((0, 1, 1, 0, 1, 0, 0, 1), 7),
+        ((1, 1, 1, 0, 1, 1, 0, 1), 7),
+        ((0, 0, 1, 0, 1, 0, 0, 1, 0, 1, 0), 9),
+        ((0, 1) * 6, None),
+        ((0, 0, 1) * 4, None),
+    ],
+)
+def test_the_chance_of_sorting_is_that_of_the_best_guess_among_all_answers(right, at_least):
+    question = Piles("?", tuple(range(len(right))), right, at_least=at_least)
+    assert question.chance == pytest.approx(literal_chance(question), rel=1e-12)
+    assert chance_of_sorting((right.count(0), right.count(1)), question.at_least or 11) == question.chance
+    assert 0 < question.chance < 1
+
+
+@pytest.mark.parametrize("n", [2, 3, 6, 9, 12])
+def test_the_default_number_of_pictures_holds_for_all_piles_of_at_least_a_third(n):
+    """It depends on how many pictures there are and on nothing else, and one fewer would be too easily guessed."""
+    pictures = tuple(range(n))
+    rules, chances = set(), {}
+    for second in range(1, n):
+        right = (1,) * second + (0,) * (n - second)
+        if min(second, n - second) * 3 >= n or n == 2:
+            rules.add(Piles("?", pictures, right).rule)
+            for at_least in range(1, n + 1):
+                chances.setdefault(at_least, []).append(chance_of_sorting((n - second, second), at_least))
+    (rule,) = rules
+    low = [at_least for at_least, found in chances.items() if max(found) <= 0.05]
+    needed = min(low, default=n)
+    said = f"all {n}" if needed == n else f"at least {needed} of the {n}"
+    assert rule == f"An answer counts as right if {said} pictures lie in their pile."
+
+
+def test_an_answer_is_right_if_enough_pictures_lie_in_their_pile(session):
+    right = (0, 1, 1, 0, 1, 0, 0, 1)
+    question = Piles("?", tuple(range(8)), right, at_least=7)
+    for answer in itertools.product((0, 1), repeat=8):
+        found = sum(put == own for put, own in zip(answer, right, strict=True))
+        assert question.is_right(answer) == (found >= 7)
+    assert question.best == right
+    assert not question.is_right(())
+    assert not question.is_right((-1,))
+    assert question.verdict((1, 1, 1, 0, 1, 0, 0, 1)) == "Right: 7 of 8 pictures lie in their pile."
+    few = "Not enough: 5 of 8 pictures lie in their pile, and 7 are needed."
+    assert question.verdict((1, 0, 0, 0, 1, 0, 0, 1)) == few
+    one = "Not enough: 1 of 8 pictures lies in their pile, and 7 are needed."
+    assert question.verdict((0, 0, 0, 1, 0, 1, 1, 0)) == one
+    assert question.guess.endswith(f"is right with a probability of at most {question.chance:.1%}.")
+    assert question.before(session) == ({"piles": ["read rightly", "read wrongly"]}, {})
+    assert Piles("?", (4, 5), [np.int64(0), True]).best == (0, 1)
+
+
+def test_a_class_is_counted_by_the_pictures_in_their_pile(session):
+    question = questions()["piles"]
+    answers = [(0, 1, 1, 0), (1, 0, 0, 1), (0, 1, 0, 0), (0, 1, 0, 1), (0, 1, 1, 1), ()]
+    assert question.tally(answers) == [1, 0, 1, 2, 1]
+
+
+def test_the_key_lists_the_pictures_of_each_pile_by_their_numbers_on_the_sheet(session):
+    right = tuple(at % 3 % 2 for at in range(11))
+    question = Piles("Which?", (3, *range(10, 20)), right, ("dogs", "cars"), "So it is.")
+    assert question.key == "Pile A, dogs: 1, 3, 4, 6, 7, 9, 10. Pile B, cars: 2, 5, 8, 11. So it is."
+
+
+def test_a_sheet_has_a_numbered_box_below_each_picture_to_sort(session):
+    question = Piles("Which?", tuple(range(4)), (0, 1, 1, 0), ("dogs", "cars"))
+    asked = question.on_paper(session.images.picture)
+    many = dataclasses.replace(asked, pictures=[*asked.pictures] * 5)
+    few = dataclasses.replace(asked, pictures=[*asked.pictures] * 2)
+    pages = figures.sheet([many, few, many], "Quiz")
+    assert len(pages) == 2
+    for page in pages:  # each has one of the long questions
+        words = [text.get_text() for text in page.texts]
+        n_asked = sum("A for “dogs”, B for “cars”." in one for one in words)
+        assert [words.count(str(number)) for number in range(9, 21)] == [1] * 12
+        frames = [one.get_bbox() for one in page.artists if isinstance(one, Rectangle)]
+        boxes = [one for one in frames if one.width < 0.05]
+        assert len(boxes) == 20 + 8 * (n_asked - 1)
+        assert all(0.05 < one.y0 < one.y1 < 0.95 and 0.05 < one.x0 < one.x1 < 0.95 for one in frames)
+        for one, other in itertools.combinations(frames, 2):
+            apart = one.x1 < other.x0 or other.x1 < one.x0 or one.y1 < other.y0 or other.y1 < one.y0
+            assert apart
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"pictures": (1,), "right": (0,)}, "expected 2 to 24 different pictures, got 1, of which 1 differ"),
+        ({"pictures": (1, 2, 2, 3)}, "got 4, of which 3 differ; give each image once"),
+        ({"pictures": tuple(range(25)), "right": (0,) * 24 + (1,)}, "got 25, of which 25 differ"),
+        ({"piles": ("dogs", "dogs")}, r"two different names of piles, got \('dogs', 'dogs'\); give them as"),
+        ({"piles": ("dogs", "")}, "two different names of piles"),
+        ({"piles": ("a", "b", "c")}, "two different names of piles"),
+        ({"piles": "ab"}, "two different names of piles, got 'ab'"),
+        ({"right": (0, 1)}, r"the pile of each of 4 pictures as 0 or 1, got 2 numbers: \(0, 1\); give one"),
+        ({"right": (0, 1, 2, 0)}, r"got 4 numbers: \(0, 1, 2, 0\)"),
+        ({"right": (0, 0, 0, 0)}, "expected pictures of both piles, got 4 and 0 of them; choose other"),
+        ({"right": (1, 1, 1, 1)}, "expected pictures of both piles, got 0 and 4"),
+        (
+            {"at_least": 2},
+            "a chance of 1 for at_least=2 of 4 pictures in piles of 2 and 2; choose at_least fr",
+        ),
+        (
+            {"right": (0, 1, 0, 0), "at_least": 3},
+            r"a chance of 1 for at_least=3 .*; choose at_least from 4 to 4",
+        ),
+        ({"at_least": 5}, "a chance of 0 for at_least=5 of 4 pictures"),
+    ],
+)
+def test_piles_need_pictures_of_both_and_a_number_that_is_not_guessed(given, message):
+    with pytest.raises(ValueError, match=message):
+        Piles("?", **{"pictures": (0, 1, 2, 3), "right": (0, 1, 1, 0), **given})

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import clipviz
-from clipviz.lessons import Number, Option, Place, Question, Quiz, decode
+from clipviz.lessons import Number, Option, Piles, Place, Question, Quiz, decode
 from clipviz.panels.core.stored import Kept
 from panels.asking import ask
 
@@ -27,6 +27,7 @@ ASKED = {
     "maps": Question("Which map?", (2,), tuple(Option(heatmap=one) for one in MAPS), 0, "The first one."),
     "number": Number("How many?", 0, 10, 1, 4, 1, "Four.", truth="4"),
     "place": Place("Where is it?", PIXELS[0], (0.2, 0.3, 0.4, 0.5), "There.", PIXELS[1], truth="there"),
+    "piles": Piles("Which is which?", (5, 0, 2, 4), (0, 1, 1, 0), ("dogs", "cars"), "So it is."),
 }
 CHANGED = {
     "texts": {"right": 2},
@@ -34,9 +35,17 @@ CHANGED = {
     "maps": {"right": 1},
     "number": {"measured": 10},
     "place": {"box": (0.5, 0.1, 0.1, 0.1), "result": PIXELS[0]},
+    "piles": {"right": (0, 0, 1, 0)},
 }
 """Name -> what makes the question one with another right answer."""
-GIVEN = {"texts": [0], "galleries": [0], "maps": [0], "number": [2], "place": [10, 20, 30, 40]}
+GIVEN = {
+    "texts": [0],
+    "galleries": [0],
+    "maps": [0],
+    "number": [2],
+    "place": [10, 20, 30, 40],
+    "piles": [0, 1, 0, 0],
+}
 
 
 @pytest.fixture(scope="module")
@@ -164,11 +173,11 @@ def test_a_saved_page_has_every_question_and_the_answers_that_were_told(shown, s
     assert part.of == ()
     view, arrays, _ = part.make(session.selection)
     assert [one["words"] for one in view["saved"]] == [one.words for one in ASKED.values()]
-    assert ["answer" in one for one in view["saved"]] == [True, False, False, False, False]
+    assert ["answer" in one for one in view["saved"]] == [True, *[False] * 5]
     maps = [*ASKED].index("maps")
     np.testing.assert_allclose(arrays[f"maps {maps}"], MAPS, atol=1e-6)
     assert f"outline {maps}" not in arrays
-    assert [name for name in arrays if name.startswith("sprite")] == [f"sprite {at}" for at in range(5)]
+    assert [name for name in arrays if name.startswith("sprite")] == [f"sprite {at}" for at in range(6)]
 
 
 @pytest.mark.parametrize(
@@ -199,6 +208,22 @@ def test_the_true_box_and_the_result_come_with_the_answer(shown):
         f"A box of the true size at a random place is right with a probability of {ASKED['place'].chance:.1%}."
     )
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(panel.data()["result"]))), PIXELS[1])
+
+
+def test_the_piles_of_an_answer_come_with_those_that_were_measured(shown, session):
+    panel = shown(ASKED["piles"])
+    assert panel.view["kind"] == "piles"
+    assert panel.view["piles"] == ["dogs", "cars"]
+    captions = session.images.opened.captions
+    assert panel.view["names"] == [captions[image] for image in (5, 0, 2, 4)]
+    assert panel.view["rule"] == "An answer counts as right if all 4 pictures lie in their pile."
+    ask(panel, action="commit", question=0, answer=[0, 1, 1])
+    assert "expected 4 whole numbers for an answer, got 3" in panel.error["message"]
+    ask(panel, action="commit", question=0, answer=[0, 1, 0, 0])
+    answer = panel.view["answer"]
+    assert (answer["chosen"], answer["best"], answer["fits"]) == ([0, 1, 0, 0], [0, 1, 1, 0], False)
+    assert answer["verdict"] == "Not enough: 3 of 4 pictures lie in their pile, and 4 are needed."
+    assert answer["guess"].endswith("with a probability of at most 16.7%.")  # one of six pairs
 
 
 def test_a_number_shows_what_counts_as_right_with_the_answer(shown):

@@ -573,12 +573,13 @@ interface QuizOption {
   tiles: number[];
 }
 
-/** What the kinds of questions show before the answer. options, map: of a choice, with the rows and columns of the options' maps; steps: the numbers of a slider as they are written; name: what a picture to draw on shows. */
+/** What the kinds of questions show before the answer. options, map: of a choice, with the rows and columns of the options' maps; steps: the numbers of a slider as they are written; name: what a picture to draw on shows; piles: the names of two piles, into which the pictures of the sheet are sorted. */
 interface QuizAsked {
   options?: QuizOption[];
   map?: number[];
   steps?: string[];
   name?: string;
+  piles?: string[];
 }
 
 /** What the kinds of questions show after the answer. mask: rows and columns of the outline; measured: the number, exact: its place on the slider and band: the ends of what counts as right, in shares of it; box: the true one, in percent of the picture's sides. */
@@ -611,7 +612,7 @@ interface QuizView extends Shown {
   at: number;
   states: ("open" | "right" | "wrong")[];
   words: string;
-  kind: "choice" | "number" | "place";
+  kind: "choice" | "number" | "place" | "piles";
   rule: string;
   tiles: number[];
   names: string[];
@@ -623,6 +624,7 @@ interface QuizView extends Shown {
   map?: number[];
   steps?: string[];
   name?: string;
+  piles?: string[];
   answer?: QuizAnswer;
   saved?: QuizView[];
 }

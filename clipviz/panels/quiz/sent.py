@@ -6,7 +6,7 @@ from typing import Literal, TypedDict
 
 from clipviz.panels.core.sent import File, Floats, Uint8s
 
-Kind = Literal["choice", "number", "place"]
+Kind = Literal["choice", "number", "place", "piles"]
 """How a question is answered."""
 
 
@@ -19,13 +19,15 @@ class QuizOption(TypedDict):
 
 class QuizAsked(TypedDict, total=False):
     """What the kinds of questions show before the answer. options, map: of a choice, with the rows and columns of the
-    options' maps; steps: the numbers of a slider as they are written; name: what a picture to draw on shows.
+    options' maps; steps: the numbers of a slider as they are written; name: what a picture to draw on shows; piles:
+    the names of two piles, into which the pictures of the sheet are sorted.
     """
 
     options: list[QuizOption]
     map: list[int]
     steps: list[str]
     name: str
+    piles: list[str]
 
 
 class QuizTold(TypedDict, total=False):

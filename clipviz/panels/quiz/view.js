@@ -7,10 +7,11 @@ import { mount } from "../kit/protocol.js";
 import { byChoice } from "./choice.js";
 import { gallery } from "./kinds.js";
 import { byNumber } from "./number.js";
+import { byPiles } from "./piles.js";
 import { byPlace } from "./place.js";
 
 /** @type {Record<QuizView["kind"], import("./kinds.js").Kind>} */
-const KINDS = { choice: byChoice, number: byNumber, place: byPlace };
+const KINDS = { choice: byChoice, number: byNumber, place: byPlace, piles: byPiles };
 const SAID = { open: "not answered", right: "answered rightly", wrong: "answered wrongly" };
 
 /**
@@ -173,7 +174,7 @@ function build(api) {
     const isNew = view.at !== Number(drawn.split("/")[0] || -1);
     if (isNew || view.answer) chosen = null;
     words.textContent = view.words;
-    const alone = view.tiles.length && !view.map?.length;
+    const alone = view.tiles.length && !view.map?.length && !view.piles;
     shown.replaceChildren(...(alone ? [gallery(view, tools.url("sprite"), view.tiles)] : []));
     answers.className = `choices ${look(view)}`.trim();
     answers.setAttribute("role", role);
