@@ -1,5 +1,6 @@
 """Lessons that ask first: a quiz drawn from a session, its score against chance, and a paper version."""
 
+from clipviz.lessons.classroom import Classroom
 from clipviz.lessons.drawn import KINDS
 from clipviz.lessons.folded import folded
 from clipviz.lessons.numbers import Number
@@ -13,6 +14,7 @@ from clipviz.lessons.scoring import Score, decode, encode, score
 __all__ = [
     "KINDS",
     "Asked",
+    "Classroom",
     "Number",
     "Option",
     "Piles",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from itertools import accumulate, chain, islice, pairwise
 from pathlib import Path
@@ -18,6 +19,7 @@ from clipviz.lessons.scoring import Score, score
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from clipviz.panels.classroom.panel import Classroom as ClassroomPanel
     from clipviz.panels.quiz.panel import Quiz as QuizPanel
     from clipviz.session import Session
 
@@ -42,6 +44,7 @@ class Quiz:
     """
 
     _panel: QuizPanel | None = None
+    _seat: Path | None = None  # the file of this student in a folder that a class shares
 
     def __init__(self, session: Session, kind: str = "head", n: int = 12, seed: int = 0) -> None:
         if kind not in KINDS:
@@ -116,7 +119,8 @@ class Quiz:
         answer: the index of an option, the position of a slider, or what else the kind of question takes: see `Place`
             and `Piles`.
 
-        Raises ValueError for an unknown question or answer, and for a question that has been answered before.
+        Raises ValueError for an unknown question or answer, for a question that has been answered before, and if the
+        answer was committed but could not be handed in (see `share`).
         """
         if not 0 <= question < len(self.questions):
             raise ValueError(f"expected a question within 0..{len(self.questions) - 1}, got {question}")
@@ -129,7 +133,68 @@ class Quiz:
         self.given[question] = read
         if self._panel is not None:
             self._panel.board.refresh()
+        self._hand_in()
         return f"{'Right' if asked.is_right(read) else 'Wrong'}. {asked.told}"
+
+    def share(self, folder: str | Path, name: str = "") -> Path:
+        """Hand in every committed answer from now on, for the teacher's `classroom`; returns the path of the file.
+
+        The answers so far are written as a code into a file of this student's in a folder that the whole class can
+        write, now and after every answer. Nothing in it says who wrote it.
+
+        Args:
+            folder: the folder, which exists.
+            name: a name that no one else in the class uses. It selects the student's file but is not written there:
+                after a restart of the kernel the same name finds the answers again. Without a name the file's name is
+                random, and another Quiz counts as another student.
+
+        Returns:
+            The path of the student's file.
+
+        Raises:
+            ValueError: if there is no such folder, or it cannot be written.
+        """
+        from clipviz.lessons import classroom
+
+        seat = classroom.seat(folder, self.code, name)
+        if not any(self.given):
+            with suppress(ValueError):  # there is no such file yet, or it holds something else
+                self.given = self.answers(classroom.handed_in(seat))
+        classroom.hand_in(seat, self.answers_code)
+        self._seat = seat
+        if self._panel is not None:
+            self._panel.board.refresh()
+        return seat
+
+    def _hand_in(self) -> None:
+        from clipviz.lessons import classroom
+
+        if self._seat is not None:
+            classroom.hand_in(self._seat, self.answers_code)
+
+    def classroom(
+        self, folder: str | Path, size: Literal["normal", "lecture"] | None = None
+    ) -> ClassroomPanel:
+        """Show what a class has handed in to a folder by `share`, as a panel.
+
+        For each question it shows how many have answered, and what. What is right is shown, and sent to the browser,
+        once it is revealed there. The folder is read again every two seconds while the page is visible.
+
+        Args:
+            folder: the folder that the class shares.
+            size: "lecture" has large text for a projector.
+
+        Returns:
+            The panel.
+
+        Raises:
+            ValueError: if there is no such folder.
+        """
+        from clipviz.lessons.classroom import Classroom
+        from clipviz.panels.classroom.panel import Classroom as ClassroomPanel
+
+        options = {} if size is None else {"size": size}
+        return ClassroomPanel(self.session, Classroom(folder, self), **options)
 
     def score(self, *codes: str) -> Score:
         """Return the score of the answers given here, or of the pooled answers in some codes."""

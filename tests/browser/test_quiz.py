@@ -361,6 +361,19 @@ def test_a_saved_page_can_be_read_to_its_end_and_chosen_from(chromium, pages, ar
     context.close()
 
 
+def test_a_saved_page_tells_of_a_question_only_what_was_told_of_it(chromium, pages):
+    context = chromium.new_context(viewport={"width": 760, "height": 720})
+    page = context.new_page()
+    page.goto(pages["texts"].as_uri())
+    panel = page.locator('[data-panel="quiz"][data-ready="true"]')
+    expect(panel.locator(".told")).to_contain_text("that was related")
+    panel.get_by_role("button", name="Next question").click()
+    expect(panel).to_have_attribute("data-at", "1")
+    expect(panel.locator(".told")).to_be_empty()
+    expect(panel.locator("input:disabled")).to_have_count(0)
+    context.close()
+
+
 @pytest.mark.parametrize("name", STATES)
 def test_axe_finds_nothing_and_nothing_sticks_out(chromium, pages, name, artifacts):
     if not AXE.is_file():

@@ -11,9 +11,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is
 import numpy as np
 
 from clipviz import panels
+from clipviz.panels.core.base import Panel
 from clipviz.panels.core.options import WithOptions
-from clipviz.panels.quiz.panel import Quiz
-from clipviz.panels.tour.panel import Tour
 
 FOLDER = Path(panels.__file__).parent
 TYPES = FOLDER / "kit/views.d.ts"
@@ -84,12 +83,23 @@ def declared() -> list[Any]:
     return found
 
 
+def shown() -> list[type[Panel]]:
+    """Return the panel of every folder that has a sent.py."""
+    found: list[type[Panel]] = []
+    for file in sorted(FOLDER.glob("*/sent.py")):
+        if (file.parent / "panel.py").is_file():
+            module = import_module(f"clipviz.panels.{file.parent.name}.panel")
+            kinds = (kind for kind in vars(module).values() if isinstance(kind, type))
+            found += (kind for kind in kinds if issubclass(kind, Panel) and kind.name == file.parent.name)
+    return found
+
+
 def written() -> str:
     """Return the whole file."""
-    shown = [Quiz, Tour, *(getattr(panels, name) for name in panels.__all__ if name != "Dashboard")]
-    names = sorted(map(stem, shown))
+    drawn = sorted(shown(), key=stem)
+    names = [*map(stem, drawn)]
     apis = "\n".join(f"type {name}Api = Api<{name}View, {name}Arrays, {name}Options>;" for name in names)
-    parts = [HEAD.strip(), *map(interface, declared()), *map(options, shown), apis]
+    parts = [HEAD.strip(), *map(interface, declared()), *map(options, drawn), apis]
     return "\n\n".join(parts) + "\n"
 
 

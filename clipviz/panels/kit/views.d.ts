@@ -106,6 +106,69 @@ interface AtlasArrays {
   sprite?: Uint8Array;
 }
 
+/** How far the class is with a question. n: the number of answers. */
+interface ClassroomProgress {
+  n: number;
+  revealed: boolean;
+}
+
+/** The share of right answers with its interval, and that of guessing; said: both in a sentence. */
+interface ClassroomScore {
+  right: number;
+  low: number;
+  high: number;
+  chance: number;
+  said: string;
+}
+
+/** What is shown once a question has been revealed. right: which counts are those of right answers; told: the answer with its explanation; score: None before there are answers. */
+interface ClassroomTruth {
+  right: boolean[];
+  told: string;
+  truth: string;
+  score: ClassroomScore | null;
+  mask?: number[];
+  measured?: string;
+  exact?: number;
+  band?: number[];
+  box?: number[];
+}
+
+/** The view of a class. students: how many have answered; joined: how many share their answers; unread: the number of files that cannot be read; score: of all revealed questions; at: the question on show; counts: how many gave each answer, empty where that would tell what is right; labels: what is counted, where the question does not say it; saved: in a saved page the views of all questions, whose arrays have the question's number behind their names. */
+interface ClassroomView extends Shown {
+  students: number;
+  joined: number;
+  unread: number;
+  trouble: string;
+  progress: ClassroomProgress[];
+  score: ClassroomScore | null;
+  at: number;
+  words: string;
+  kind: "choice" | "number" | "place" | "piles";
+  tiles: number[];
+  names: string[];
+  columns: number;
+  counts: number[];
+  labels: string[];
+  size: "normal" | "lecture";
+  options?: QuizOption[];
+  map?: number[];
+  steps?: string[];
+  name?: string;
+  piles?: string[];
+  revealed?: ClassroomTruth;
+  saved?: ClassroomView[];
+}
+
+/** The arrays of the question on show, as in the quiz. */
+interface ClassroomArrays {
+  sprite?: Uint8Array;
+  picture?: Uint8Array;
+  maps?: Float32Array;
+  outline?: Uint8Array;
+  result?: Uint8Array;
+}
+
 /** What is removed. */
 interface AblationShown {
   heads: [number, number][];
@@ -880,13 +943,6 @@ interface WordsView extends Shown {
 interface WordsArrays {
 }
 
-interface QuizOptions {
-  at: number;
-}
-
-interface TourOptions {
-}
-
 interface AblateOptions {
   class_token: boolean;
   classes: string;
@@ -905,6 +961,11 @@ interface AtlasOptions {
   labels: boolean;
   pictures: boolean;
   visible: boolean;
+}
+
+interface ClassroomOptions {
+  at: number;
+  looks: number;
 }
 
 interface CuesOptions {
@@ -957,6 +1018,10 @@ interface NeuronsOptions {
 interface QueryOptions {
 }
 
+interface QuizOptions {
+  at: number;
+}
+
 interface ReceiptsOptions {
 }
 
@@ -976,6 +1041,9 @@ interface RosettaOptions {
 interface TextSpanOptions {
 }
 
+interface TourOptions {
+}
+
 interface WordsOptions {
   layer: number | string | null;
   m: 4 | 8 | 16 | 32 | 64 | 128 | null;
@@ -984,6 +1052,7 @@ interface WordsOptions {
 
 type AblateApi = Api<AblateView, AblateArrays, AblateOptions>;
 type AtlasApi = Api<AtlasView, AtlasArrays, AtlasOptions>;
+type ClassroomApi = Api<ClassroomView, ClassroomArrays, ClassroomOptions>;
 type CuesApi = Api<CuesView, CuesArrays, CuesOptions>;
 type GenerateApi = Api<GenerateView, GenerateArrays, GenerateOptions>;
 type HeadsApi = Api<HeadsView, HeadsArrays, HeadsOptions>;

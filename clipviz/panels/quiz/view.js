@@ -106,7 +106,7 @@ const handIn = () => {
 const savedAt = ({ root, view, arrays }, at) => {
   const own = Object.entries(arrays).map(([name, array]) => [name.split(" "), array]);
   const found = own.filter(([[, place]]) => Number(place) === at).map(([[name], array]) => [name, array]);
-  return { root, view: { ...view, ...view.saved[at] }, arrays: Object.fromEntries(found) };
+  return { root, view: view.saved[at], arrays: Object.fromEntries(found) };
 };
 
 /** What was drawn. @param {any} root @param {QuizView} view @param {number[] | null} chosen */
