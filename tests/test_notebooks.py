@@ -96,7 +96,7 @@ TELLS_LESS = {
     "chapter3": (1, 4, 8, 12),
     "chapter4": (2,),
     "lesson2_heads": (2, 5, 7),
-    "lesson3_shortcut": (5, 7),
+    "lesson3_shortcut": (6, 8),
     "lesson5_drag": (1, 4, 6, 8),
     "lesson6_own_model": (1, 2, 4, 5, 6, 8, 9, 10),
     "rosetta_in_your_hands": (9,),
