@@ -19,15 +19,16 @@ from clipviz.data.texts import Texts
 from clipviz.demo.model import evaluate
 from clipviz.demo.world import bird_examples, join, render, spurious
 from clipviz.demo.world import vocabulary as words
-from clipviz.demo.world.scene import OBJECT
+from clipviz.demo.world.scene import OBJECT, OWN_COLOUR, UNSEEN_STYLE
+from clipviz.demo.world.scenes import compose
 from clipviz.figures import world as figures
 from clipviz.lens import ablate, intervals
 from clipviz.lens.neuron_stats import rank_one
 from clipviz.lens.roles import Role
 from clipviz.reproduce.chapter2.chapter import Measured, late_terms
 from clipviz.reproduce.report import Steps
+from clipviz.reproduce.world import bounds, held_out, stage
 from clipviz.reproduce.world import chapter as world
-from clipviz.reproduce.world import held_out, stage
 from clipviz.reproduce.world import measures as world_measures
 from clipviz.reproduce.world.held_out import HeldOutSizes
 from clipviz.reproduce.world.measures import N_DRAWS
@@ -95,6 +96,7 @@ def test_the_report_has_every_section_and_figure(written):
         "Neurons by their second-order effects",
         "The embedded generator",
         "The thesis's findings on this world",
+        "What bounds these numbers",
     ]
     shown = re.findall(r"!\[.*?\]\((figures/.+?\.svg)\)", text)
     assert len(shown) == len(set(shown)) >= 9
@@ -516,6 +518,17 @@ def test_neurons_whose_texts_fit_are_counted_by_hand():
     assert world_measures.n_fitting(texts, images, None) == 0
 
 
+def test_neurons_whose_images_share_a_rare_text_are_counted_by_hand():
+    """Sixteen images: text 0 is true of two of them, text 1 of three, text 2 of all."""
+    known = np.zeros((16, 3), bool)
+    known[:2, 0], known[:3, 1], known[:, 2] = True, True, True
+    images = np.array([[0, 1], [1, 2], [2, 3], [14, 15]])
+    assert world_measures.RARE == 2 / 16
+    assert world_measures.n_nameable(images, known) == 2  # half of the second neuron's images have text 0
+    assert world_measures.n_nameable(images, np.ones((16, 3), bool)) == 0
+    assert world_measures.n_nameable(images, None) == 0
+
+
 def test_a_finding_appears_where_its_interval_lies_above_the_other():
     low, high = intervals.share(20, 100), intervals.share(60, 100)
     between = intervals.share(64, 100)
@@ -558,6 +571,32 @@ def test_every_finding_of_the_stage_has_its_numbers(run, model):
     assert {row[8] for row in cells[2:]} <= {"yes", "no", stage.MEET, found[next(iter(found))][8]}
 
 
+def test_every_bound_stands_beside_the_number_that_it_bounds(run, model):
+    """Numbers that stand in two tables of the card are the same."""
+    _, text, seen = run
+    rows = cards.tables(text)[bounds.SECTION][0].splitlines()[2:]
+    cells = {row.split("|")[1].strip(): [cell.strip() for cell in row.split("|")[2:-1]] for row in rows}
+    n_layers = model.n_layers - 1
+    assert len(cells) == 4 + 1 + 2 * n_layers + 1
+    stages = cards.tables(text)[stage.SECTION][0].splitlines()[2:]
+    found = {row.split("|")[1].strip(): row.split("|")[3].strip() for row in stages}
+    heads = next(cells[what] for what in cells if what.startswith("late heads"))
+    table = seen["head_table"]
+    assert heads[4] == found["late heads have a label of their own"]
+    assert heads[0] == f"{np.mean([table.supervised(row)[1] >= 0.5 for row in range(len(table.heads))]):.2f}"
+    best = max(
+        (one for what, one in cells.items() if what.startswith("neurons of layer")),
+        key=lambda one: float(one[4]),
+    )
+    fitting = next(found[what] for what in found if what.startswith("neurons have texts"))
+    assert best[4] == fitting
+    fooling = next(found[what] for what in found if what.startswith("words of second-order effects"))
+    assert cells[list(cells)[-1]][4] == fooling
+    for layer in range(n_layers):
+        whole = cells[f"objects named with MLP {layer} at its mean, by all paths"]
+        assert whole[3] == "without its second-order effects alone"
+
+
 def test_what_a_layer_does_for_objects_is_counted_image_by_image(run, model):
     """Second-order effects of one layer at their means over other scenes, the classes by their names."""
     folder, _, seen = run
@@ -567,7 +606,7 @@ def test_what_a_layer_does_for_objects_is_counted_image_by_image(run, model):
     (task,) = study.evaluation.tasks
     assert all(label >= 0 for label in task.labels)
     assert not set(study.evaluation.images.names) & set(study.reference.names)
-    right = stage._right(study, 1)
+    right = stage.named_right(study, 1)
     units = model.encode_images(list(study.evaluation.images))
     wanted = torch.tensor(task.labels)
     assert right["baseline"].tolist() == ((units @ task.directions.T).argmax(1) == wanted).tolist()
@@ -576,3 +615,72 @@ def test_what_a_layer_does_for_objects_is_counted_image_by_image(run, model):
     left = second.embedding.double() - second.effects().double().sum(1) + means
     expected = (left @ task.directions.double().T).argmax(1) == wanted
     assert right[stage.WITHOUT].tolist() == expected.tolist()
+
+
+def test_an_mlp_at_its_mean_is_that_of_the_network_with_the_mean_in_its_place(run, model):
+    """The classes that are left when a hook puts the mean output of the MLP over the other scenes in its place."""
+    folder, _, seen = run
+    evaluation, _ = seen["held_out"]
+    study = stage.study_of(model, evaluation, SIZES, Steps(folder / "own", {"of": "this test"}), True)
+    (task,) = study.evaluation.tasks
+    n = len(task.labels)
+    kept = {1: np.arange(n) % 2 == 0}
+    (found,) = bounds.path_bounds(study, kept)
+    assert found.that == intervals.share(int(kept[1].sum()), n)
+    noted = []
+    mlp = model.network.visual.transformer.resblocks[1].mlp
+    with torch.no_grad():
+        handle = mlp.register_forward_hook(lambda _, __, out: noted.append(out))
+        model.encode_images(list(study.sample))
+        handle.remove()
+        mean = torch.cat(noted).mean(0, keepdim=True)
+        handle = mlp.register_forward_hook(lambda _, __, out: mean.expand_as(out))
+        left = model.encode_images(list(study.evaluation.images))
+        handle.remove()
+    right = (left @ task.directions.T).argmax(1) == torch.tensor(task.labels)
+    assert found.found == intervals.share(int(right.sum()), n)
+
+
+def test_probes_read_what_embeddings_hold_and_nothing_else():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 3, 400)
+    holding = np.eye(3)[truth] @ rng.normal(size=(3, 8)) + 0.1 * rng.normal(size=(400, 8))
+    parts = [bounds.Seen(holding[rows], truth[rows]) for rows in (slice(0, 300), slice(300, 400))]
+    assert np.mean(bounds.probe(*parts)) > 0.95
+    noise = [bounds.Seen(rng.normal(size=one.units.shape), one.truth) for one in parts]
+    assert np.mean(bounds.probe(*noise)) < 0.5
+
+
+def test_scenes_of_probes_have_what_is_asked_for(model):
+    """Two to six copies without a treatment; lone objects in their own colours, in a style known or not."""
+    encoder = held_out.encoder_of(model)
+    seen = {}
+
+    def drawn(scenes, *given, **options):
+        seen["scenes"] = scenes
+        return compose(scenes, *given, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bounds, "compose", drawn)
+        counted = bounds.copies(encoder, 12, 5)
+        assert counted.truth.tolist() == [one.count - 1 for one in seen["scenes"]]
+        assert all(one.treatment == 0 and 2 <= one.count <= 6 for one in seen["scenes"])
+        for unseen in (False, True):
+            found = bounds.lone_objects(encoder, 12, 5, unseen)
+            assert found.truth.tolist() == [one.subject.word for one in seen["scenes"]]
+            for one in seen["scenes"]:
+                assert (one.single, one.treatment, one.subject.colour) == (True, 0, OWN_COLOUR)
+                assert (one.subject.style == UNSEEN_STYLE) is unseen
+
+
+def test_the_rows_of_recognition_are_counted_by_hand():
+    answers = {
+        "count": [0, 0, 1, -1, 2],
+        "count, probe": [1, 0, 0, 0, 0],
+        "style": [1, 0],
+        "style, probe of known styles": [0, 0],
+        "style, probe": [1, 1],
+    }
+    rows = bounds.recognition_bounds(answers)
+    assert [row.found for row in rows] == [intervals.share(*one) for one in ((4, 5), (1, 5), (0, 2), (2, 2))]
+    assert [row.that for row in rows] == [intervals.share(*one) for one in ((2, 5), (2, 5), (1, 2), (1, 2))]

@@ -28,7 +28,7 @@ from clipviz.reproduce.chapter2.segmenting import segmentation_section
 from clipviz.reproduce.chapter2.spurious import Way
 from clipviz.reproduce.evaluation import Evaluation, spaced, trace_terms
 from clipviz.reproduce.report import Report, Steps
-from clipviz.reproduce.world import measures, stage
+from clipviz.reproduce.world import bounds, measures, stage
 from clipviz.reproduce.world.generating import generator_section
 from clipviz.reproduce.world.generating import measured as measured_generator
 from clipviz.reproduce.world.held_out import HeldOutSizes, encoder_of, held_out
@@ -76,6 +76,9 @@ def run(
     pairs = measures.pair_scores(model, scenes, evaluation, backgrounds, N_LATE)
     neurons = _neurons(model, evaluation, scenes, sizes, steps, quiet)
     study = stage.study_of(model, evaluation, sizes, steps, quiet)
+    right = {layer: stage.named_right(study, layer) for layer in study.layers}
+    peak, n_attacked = stage.peak_of(right), sizes.attacked
+    late, at_peak = (stage.attacks(study, layers, n_attacked) for layers in (study.late, [peak]))
     report = Report(folder, "The demo world: a report card", _lead(model, sizes), model.device, "world-")
     summary_section(report, families, nearest, table, birds, depths, pairs, neurons, sizes)
     families_section(report, families)
@@ -93,8 +96,18 @@ def run(
             *stage.head_findings(table, birds),
             *stage.map_findings(model, evaluation, pairs, steps, quiet),
             *stage.text_findings(nearest),
-            *stage.neuron_findings(study, neurons),
-            *stage.attack_findings(study, sizes.attacked),
+            *stage.neuron_findings(right, neurons),
+            *stage.attack_findings(late),
+        ],
+    )
+    bounds.bounds_section(
+        report,
+        [
+            *bounds.recognition_bounds(bounds.probes(encoder, sizes, steps)),
+            bounds.head_bound(table),
+            *bounds.neuron_bounds(neurons),
+            *bounds.path_bounds(study, {layer: found[stage.WITHOUT] for layer, found in right.items()}),
+            bounds.attack_bound(peak, at_peak, late),
         ],
     )
     return report.write("world")
@@ -112,7 +125,7 @@ def _neurons(
         found = measures.neuron_layers(model, evaluation.images.subset(rows), pool, quiet, known)
         return {"layers": [asdict(layer) for layer in found]}
 
-    return [NeuronLayer(**layer) for layer in steps.get("world-neuron-layers", make)["layers"]]
+    return [NeuronLayer(**layer) for layer in steps.get("world-neurons", make)["layers"]]
 
 
 def families_section(report: Report, families: dict[str, dict[str, FamilyScore]]) -> None:

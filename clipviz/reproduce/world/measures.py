@@ -53,6 +53,8 @@ N_DRAWS = 200
 N_STRONGEST, TOP_SHARE, COSINE, ABOVE = 200, 0.10, 0.5, 0.99
 N_TOP, FITS = 20, 0.5
 """Number of images where a neuron acts most, and the share of them that a fitting text must be true of."""
+RARE = FITS / 4
+"""The largest share of all images of which a text is true that says something special of a neuron's images."""
 TOKENS, TOKENS_CLASSES, RAW = "token maps", "token maps minus classes", "raw attention"
 MAPS = (TOKENS, TOKENS_CLASSES, RAW)
 SUPERVISED = {
@@ -382,7 +384,8 @@ class NeuronLayer:
     of N_DRAWS; n_above_null: with a text at a higher cosine than ABOVE of all the rotated ones, whatever the
     embedding's dimension. n_true: of all n_judged neurons of the layer, those with a text among the N_NEAREST along
     their direction that is true of at least FITS of the N_TOP images where they act most; n_true_shuffled: the same
-    with the texts of another neuron. examples: (neuron, text, cosine) of the best-named neurons.
+    with the texts of another neuron. n_nameable: those with any such text that is true of at most RARE of all images.
+    examples: (neuron, text, cosine) of the best-named neurons.
     """
 
     layer: int
@@ -395,6 +398,7 @@ class NeuronLayer:
     n_judged: int
     n_true: int
     n_true_shuffled: int
+    n_nameable: int
     examples: list[tuple[int, str, float]]
 
     @property
@@ -458,6 +462,7 @@ def _neuron_layer(
         n_judged=len(nearest),
         n_true=n_fitting(nearest, top, known),
         n_true_shuffled=n_fitting(nearest[another], top, known),
+        n_nameable=n_nameable(top, known),
         examples=[(int(strongest[i]), texts[int(best[i])], float(cosines[i])) for i in order],
     )
 
@@ -472,6 +477,18 @@ def n_fitting(
         return 0
     shares = [known[np.ix_(own, said)].mean(0).max() for own, said in zip(images, texts, strict=True)]
     return int((np.array(shares) >= FITS).sum())
+
+
+def n_nameable(
+    images: Int[np.ndarray, "neuron image"], known: Bool[np.ndarray, "image_all text_all"] | None
+) -> int:
+    """Return how many neurons have a fitting text anywhere in the pool, as `n_fitting` counts them, among the texts
+    that are true of at most RARE of all images.
+    """
+    if known is None:
+        return 0
+    rare = np.flatnonzero(known.mean(0) <= RARE)
+    return n_fitting(np.tile(rare, (len(images), 1)), images, known) if len(rare) else 0
 
 
 def naming_pool(model: ClipModel, pool: Texts) -> dict[str, Tensor]:

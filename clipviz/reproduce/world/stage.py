@@ -238,15 +238,19 @@ def study_of(
     return Study(model, chosen, reference, steps, quiet)
 
 
-def neuron_findings(study: Study, neurons: Sequence[NeuronLayer]) -> list[Finding]:
-    """Return second-order effects: where they matter, how sparse and straight they are, whether texts fit."""
-    right = {layer: _right(study, layer) for layer in study.layers}
+def neuron_findings(
+    right: Mapping[int, Mapping[str, np.ndarray]], neurons: Sequence[NeuronLayer]
+) -> list[Finding]:
+    """Return second-order effects: where they matter, how sparse and straight they are, whether texts fit.
+
+    right: of each layer, what `named_right` returns.
+    """
     lost = {
         layer: paired(int((~one[WITHOUT] & one["baseline"]).sum()), int((one[WITHOUT] & ~one["baseline"]).sum()),
                       len(one["baseline"]))
         for layer, one in right.items()
     }  # fmt: skip
-    peak = min(lost, key=lambda layer: lost[layer].value)
+    peak = peak_of(right)
     rows = [
         Finding(
             f"objects are named worse without the second-order effects of layer {layer}"
@@ -257,7 +261,7 @@ def neuron_findings(study: Study, neurons: Sequence[NeuronLayer]) -> list[Findin
             Estimate(0.0, 0.0, 0.0, lost[layer].n),
             f"no change from {float(right[layer]['baseline'].mean()):.2f}",
         )
-        for layer in study.layers
+        for layer in right
     ]
     at = right[peak]
     for what, condition in (
@@ -288,8 +292,13 @@ def neuron_findings(study: Study, neurons: Sequence[NeuronLayer]) -> list[Findin
     return rows
 
 
-def _right(study: Study, layer: int) -> dict[str, np.ndarray]:
-    """Condition -> [image] bool, whether the object is named right after it."""
+def peak_of(right: Mapping[int, Mapping[str, np.ndarray]]) -> int:
+    """Return the layer without whose second-order effects the fewest objects are named; see `neuron_findings`."""
+    return min(right, key=lambda layer: int(right[layer][WITHOUT].sum()))
+
+
+def named_right(study: Study, layer: int) -> dict[str, np.ndarray]:
+    """Return by condition whether the object of each image is named right after it, [image] bool."""
     (found,) = layer_embeddings(
         study.model, study.evaluation.images, [study.layer(layer)], study.steps, study.quiet
     )
@@ -302,41 +311,51 @@ def _right(study: Study, layer: int) -> dict[str, np.ndarray]:
     }
 
 
-def attack_findings(study: Study, n_pictures: int) -> list[Finding]:
-    """Return whether words of second-order effects fool the model more than words like the class they should
-    suggest.
+def attacks(study: Study, layers: Sequence[int], n_pictures: int) -> dict[str, list[bool]]:
+    """Return for every method of choosing words whether each picture made the model take one class for another.
 
-    n_pictures: of each method, pair and repeat.
+    layers: those whose neurons words are chosen from. n_pictures: of each method, pair and repeat.
     """
     n_drawn = min(N_SENTENCES, n_pictures), max(1, n_pictures // N_SENTENCES)
-    source = _source(study)
+    source = _source(study, layers)
+    which = "" if list(layers) == list(study.late) else f"-of-{'-'.join(map(str, layers))}"
     fooled: dict[str, list[bool]] = {}
     for pair in PAIRS:
         for repeat in range(N_REPEATS):
             make = partial(_margins, study.model, source, pair, repeat, n_drawn)
-            found = study.steps.get(f"world-attack-{'-'.join(pair)}-{repeat}", make)
+            found = study.steps.get(f"world-attack-{'-'.join(pair)}-{repeat}{which}", make)
             for method, margins in found["margins"].items():
                 fooled.setdefault(method, []).extend(margin > 0 for margin in margins)
-    others = {name: share_of(found) for name, found in fooled.items() if name != "second order"}
-    best = max(others, key=lambda name: others[name].value)
+    return fooled
+
+
+def attack_findings(fooled: Mapping[str, Sequence[bool]]) -> list[Finding]:
+    """Return whether words of second-order effects fool the model more than words like the class they should
+    suggest.
+
+    fooled: what `attacks` returns for the late layers.
+    """
+    shares = {name: share_of(np.array(found, bool)) for name, found in fooled.items()}
+    ours = shares.pop("second order")
+    best = max(shares, key=lambda name: shares[name].value)
     return [
         Finding(
             "words of second-order effects make the model take one class for another",
             "Table 3.3",
-            share_of(fooled["second order"]),
+            ours,
             "pictures",
-            others[best],
-            f"{best}, the best of {', '.join(others)}",
+            shares[best],
+            f"{best}, the best of {', '.join(shares)}",
         )
     ]
 
 
-def _source(study: Study) -> Source:
-    """Return what words are chosen from: the late layers' neurons, without their indirect effects, which take long."""
+def _source(study: Study, layers: Sequence[int]) -> Source:
+    """Return what words are chosen from: the layers' neurons, without their indirect effects, which take long."""
     dictionary = Dictionary(study, wide_pool(study))
-    second = torch.cat([study.layer(layer).line.directions for layer in study.late])
-    layers = tuple((layer, study.model.neuron_basis(layer).n_neurons) for layer in study.late)
-    return Source(dictionary.pool, dictionary.encoded, dictionary.codes(second), second, layers)
+    second = torch.cat([study.layer(layer).line.directions for layer in layers])
+    sizes = tuple((layer, study.model.neuron_basis(layer).n_neurons) for layer in layers)
+    return Source(dictionary.pool, dictionary.encoded, dictionary.codes(second), second, sizes)
 
 
 def _margins(
