@@ -18,7 +18,7 @@ SHARED = """import tempfile
 from clipviz.lessons import Quiz
 folder = tempfile.mkdtemp()
 path = quiz.share(folder)"""
-ROWS = (3, 2, 2, 0, 0)
+ROWS = (3, 2, 2, 0, 0, 0)
 """How many options the questions have."""
 BOARD = """again = Quiz.of(session, questions)
 board = again.classroom(folder)
@@ -104,8 +104,8 @@ def pages(board, tmp_path_factory):
     questions, found = names["questions"], {}
     folder, shared = tmp_path_factory.mktemp("pages"), tmp_path_factory.mktemp("class")
     for given in (
-        ((0,), (1,), (0,), (3,), (2, 2, 30, 30)),
-        ((1,), (0,), (1,), (15,), (35, 40, 50, 45)),
+        ((0,), (1,), (0,), (3,), (2, 2, 30, 30), (1, 0, 1, 0, 0, 0, 1, 0)),
+        ((1,), (0,), (1,), (15,), (35, 40, 50, 45), (0, 1, 0, 0, 1, 1, 0, 0)),
         ((1,),),
     ):
         quiz = Quiz.of(session, questions)
@@ -136,14 +136,16 @@ def test_a_saved_page_has_every_question_as_it_was_and_axe_finds_nothing(chromiu
     expect(panel.locator(".attendance")).to_contain_text("3 students have answered")
     expect(panel.locator(".attendance")).to_contain_text("1 file could not be read")
     page.add_script_tag(path=AXE)
-    for at in range(5):
+    for at in range(6):
         panel.get_by_role("button", name=re.compile(f"^Question {at + 1}:")).click()
         expect(panel).to_have_attribute("data-at", str(at))
         expect(panel).to_have_attribute("data-revealed", str(name != "open").lower())
         expect(panel.get_by_role("button", name="Reveal the answer")).to_be_hidden()
         expect(panel.locator(".row .letter")).to_have_count(ROWS[at])
-        expect(panel.locator(".histogram")).to_have_count(int(at == 3))
+        expect(panel.locator(".histogram")).to_have_count(int(at == 3 or (at == 5 and name != "open")))
         expect(panel.locator(".row.plain")).to_have_count(2 if at == 4 and name != "open" else 0)
+        numbers = [str(number) for number in range(1, 9)] if at == 5 else []
+        expect(panel.locator(".shown .number")).to_have_text(numbers)
         for theme in ("light", "dark"):
             page.emulate_media(color_scheme=theme)
             page.wait_for_selector(f'[data-panel="classroom"][data-theme="{theme}"]')

@@ -27,20 +27,28 @@ const keepLooking = (api) => {
   api.cleanups.push(() => clearInterval(timer));
 };
 
-/** Pictures of the sheet. @param {ClassroomView} view @param {string} url @param {number[]} tiles */
-const gallery = ({ names, columns }, url, tiles) =>
+/** Pictures of the sheet, numbered if they are sorted. @param {ClassroomView} view @param {string} url @param {number[]} tiles */
+const gallery = ({ names, columns, piles }, url, tiles) =>
   h(
     "span",
     { class: "gallery" },
     ...tiles.map((place) =>
-      h("span", {
-        class: "tile",
-        role: "img",
-        "aria-label": names[place],
-        style: tileStyle(url, place, columns, names.length),
-      }),
+      h(
+        "span",
+        {
+          class: "tile",
+          role: "img",
+          "aria-label": piles ? `Picture ${place + 1}, ${names[place]}` : names[place],
+          style: tileStyle(url, place, columns, names.length),
+        },
+        piles ? h("b", { class: "number num" }, place + 1) : null,
+      ),
     ),
   );
+
+/** The letters and names of two piles. @param {ClassroomView} view */
+const named = ({ piles }) =>
+  piles ? [h("p", {}, piles.map((pile, i) => `${letter(i)}: ${pile}`).join(" · "))] : [];
 
 /** The maps of the options over their picture. @param {Asked} asked @param {ReturnType<typeof pictureLoader>} load */
 const maps = ({ view, arrays }, load) => {
@@ -334,7 +342,7 @@ function build(api) {
       const alone = view.tiles.length && !view.map?.length;
       beside = options(now, sheet(arrays.sprite), load);
       shown.replaceChildren(
-        ...(alone ? [gallery(view, sheet(arrays.sprite), view.tiles)] : []),
+        ...(alone ? [gallery(view, sheet(arrays.sprite), view.tiles), ...named(view)] : []),
         ...(drawing ? [drawing] : []),
       );
       shownOf = what;
