@@ -11,7 +11,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
 import pytest
 from lessons.kinds import answers, questions
 
@@ -30,15 +29,6 @@ FLAGS = {
 """The keys of nbgrader's metadata of a cell, version 3, and the types of their values; a test has points too."""
 
 
-@pytest.fixture(scope="module")
-def session(model):
-    made = clipviz.Session(
-        model, clipviz.demo.images().subset(range(4)), ["a dog", "a car"], background=False
-    )
-    yield made
-    made.close()
-
-
 @pytest.fixture
 def quiz(session):
     return Quiz.of(session, list(questions().values()))
@@ -53,6 +43,8 @@ def handed_in(quiz, n_right):
 
 
 def cells_of(path):
+    import nbformat  # reads grammars for seconds
+
     made = nbformat.read(path, 4)
     nbformat.validate(made)
     return made.cells
@@ -212,6 +204,8 @@ def class_of_students():
 
 def handed(path, code):
     """A student's copy of a notebook."""
+    import nbformat
+
     made = nbformat.read(path, 4)
     (cell,) = (cell for cell in made.cells if cell.source.startswith("handed_in"))
     cell.source = cell.source.replace('""', repr(code), 1)

@@ -10,17 +10,7 @@ import threading
 import pytest
 from lessons.kinds import answers, questions
 
-import clipviz
 from clipviz.lessons import Classroom, Quiz, classroom, encode
-
-
-@pytest.fixture(scope="module")
-def session(model):
-    made = clipviz.Session(
-        model, clipviz.demo.images().subset(range(4)), ["a dog", "a car"], background=False
-    )
-    yield made
-    made.close()
 
 
 @pytest.fixture

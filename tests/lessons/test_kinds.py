@@ -10,7 +10,6 @@ import pytest
 from lessons.kinds import KINDS, PIXELS, answers, questions
 from matplotlib.patches import Rectangle
 
-import clipviz
 from clipviz.figures import lessons as figures
 from clipviz.lessons import (
     Number,
@@ -25,15 +24,6 @@ from clipviz.lessons import (
     encode,
     overlap,
 )
-
-
-@pytest.fixture(scope="module")
-def session(model):
-    made = clipviz.Session(
-        model, clipviz.demo.images().subset(range(4)), ["a dog", "a car"], background=False
-    )
-    yield made
-    made.close()
 
 
 @pytest.mark.parametrize("kind", KINDS)
