@@ -55,6 +55,33 @@ OUTSIDE = """() => [...document.querySelectorAll('[data-panel]')].flatMap((panel
       + [box.left - frame.left, box.right - frame.left, frame.width].map(Math.round).join(' ')); })"""
 
 
+def require_axe():
+    """Skip a test without axe-core, which is there in CI."""
+    if not AXE.is_file():
+        reason = "no axe-core; make scripts installs it"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+def reads_well(page, panel, picture):
+    """One panel in both themes and three widths: nothing sticks out, and axe finds nothing; picture(theme, width)."""
+    for theme in ("light", "dark"):
+        page.emulate_media(color_scheme=theme)
+        page.wait_for_selector(f'[data-panel="{panel}"][data-theme="{theme}"]')
+        for width in (1280, 760, 390):
+            page.set_viewport_size({"width": width, "height": 720})
+            page.wait_for_timeout(50)
+            assert page.evaluate(OUTSIDE) == []
+            wide = page.evaluate("() => document.documentElement.scrollWidth - innerWidth")
+            assert wide <= 0, width
+            page.screenshot(path=picture(theme, width), full_page=True)
+        found, read = page.evaluate(CHECK)
+        assert not found, "\n".join(found)
+        assert read > 3
+    assert page.evaluate(NAMELESS) == []
+
+
 @pytest.fixture(scope="module")
 def every_panel(board, tmp_path_factory):
     """A page with every panel of the board and every desk, each with something to show."""
@@ -68,11 +95,7 @@ def every_panel(board, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(chromium, every_panel):
-    if not AXE.is_file():
-        reason = "no axe-core; make scripts installs it"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+    require_axe()
     context = chromium.new_context(viewport={"width": 1500, "height": 1200})
     page = context.new_page()
     page.goto(every_panel.as_uri())

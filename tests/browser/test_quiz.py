@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 
 import pytest
 from playwright.sync_api import expect
 
-from browser.test_accessible import AXE, CHECK, NAMELESS, OUTSIDE
+from browser.test_accessible import AXE, reads_well, require_axe
 from browser.test_dashboard import SESSION
 from clipviz.lessons import Quiz
 
@@ -381,27 +380,11 @@ def test_a_saved_page_tells_of_a_question_only_what_was_told_of_it(chromium, pag
 
 @pytest.mark.parametrize("name", STATES)
 def test_axe_finds_nothing_and_nothing_sticks_out(chromium, pages, name, artifacts):
-    if not AXE.is_file():
-        if os.environ.get("CI") == "true":
-            pytest.fail("no axe-core; make scripts installs it")
-        pytest.skip("no axe-core; make scripts installs it")
+    require_axe()
     context = chromium.new_context(viewport={"width": 1280, "height": 720})
     page = context.new_page()
     page.goto(pages[name].as_uri())
     page.wait_for_selector('[data-panel="quiz"][data-ready="true"]')
     page.add_script_tag(path=AXE)
-    for theme in ("light", "dark"):
-        page.emulate_media(color_scheme=theme)
-        page.wait_for_selector(f'[data-panel="quiz"][data-theme="{theme}"]')
-        for width in (1280, 760, 390):
-            page.set_viewport_size({"width": width, "height": 720})
-            page.wait_for_timeout(50)
-            assert page.evaluate(OUTSIDE) == []
-            wide = page.evaluate("() => document.documentElement.scrollWidth - innerWidth")
-            assert wide <= 0, width
-            page.screenshot(path=artifacts / f"quiz-{name}-{theme}-{width}.png", full_page=True)
-        found, read = page.evaluate(CHECK)
-        assert not found, "\n".join(found)
-        assert read > 3
-    assert page.evaluate(NAMELESS) == []
+    reads_well(page, "quiz", lambda theme, width: artifacts / f"quiz-{name}-{theme}-{width}.png")
     context.close()

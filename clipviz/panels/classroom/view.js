@@ -2,18 +2,16 @@
 
 import { counted, h } from "../kit/dom.js";
 import { fill } from "../kit/figure.js";
-import { pictureLoader, pictureUrl, tileStyle } from "../kit/gallery.js";
+import { pictureLoader, pictureUrl } from "../kit/gallery.js";
 import { roving } from "../kit/grid.js";
 import { drawMap, drawOutline, largest, mapLayer } from "../kit/maps.js";
 import { mount } from "../kit/protocol.js";
+import { arraysAt, gallery, letter } from "../kit/questions.js";
 
 const LOOK = 2000; // ms after which the folder is read again
 const MAP_SIDE = 180;
 const MOST_ROWS = 2; // counts without options are columns if there are more of them
 const MOST_NUMBERED = 24; // columns that have room for their counts
-
-/** @param {number} option */
-const letter = (option) => String.fromCharCode(65 + option);
 
 /** A question of the class with its arrays. @typedef {{ view: ClassroomView, arrays: ClassroomArrays }} Asked */
 
@@ -27,24 +25,8 @@ const keepLooking = (api) => {
   api.cleanups.push(() => clearInterval(timer));
 };
 
-/** Pictures of the sheet, numbered if they are sorted. @param {ClassroomView} view @param {string} url @param {number[]} tiles */
-const gallery = ({ names, columns, piles }, url, tiles) =>
-  h(
-    "span",
-    { class: "gallery" },
-    ...tiles.map((place) =>
-      h(
-        "span",
-        {
-          class: "tile",
-          role: "img",
-          "aria-label": piles ? `Picture ${place + 1}, ${names[place]}` : names[place],
-          style: tileStyle(url, place, columns, names.length),
-        },
-        piles ? h("b", { class: "number num" }, place + 1) : null,
-      ),
-    ),
-  );
+/** The pictures of a question, numbered if they are sorted. @param {ClassroomView} view @param {string} url */
+const pictured = (view, url) => gallery(view, url, view.tiles, Boolean(view.piles));
 
 /** The letters and names of two piles. @param {ClassroomView} view */
 const named = ({ piles }) =>
@@ -251,17 +233,9 @@ const strip = (go) => {
   return /** @type {const} */ ([row, set]);
 };
 
-/**
- * A question of a saved page.
- * @param {ClassroomApi} api
- * @param {number} at
- * @returns {Asked}
- */
-const savedAt = ({ view, arrays }, at) => {
-  const own = Object.entries(arrays).map(([name, array]) => [name.split(" "), array]);
-  const found = own.filter(([[, place]]) => Number(place) === at).map(([[name], array]) => [name, array]);
-  return { view: view.saved?.[at] ?? view, arrays: Object.fromEntries(found) };
-};
+/** The question on show, in a saved page that at a place. @param {ClassroomApi} api @param {number} at @returns {Asked} */
+const asked = ({ view, arrays }, at) =>
+  view.saved ? { view: view.saved[at], arrays: arraysAt(arrays, at) } : { view, arrays };
 
 /** What was drawn. @param {any} root @param {ClassroomView} view */
 const publish = (root, { at, students, joined, unread, counts, revealed, progress, size }) =>
@@ -300,15 +274,8 @@ function build(api) {
   const far = h("p", { class: "reached" });
   const answers = h("div", { class: "answers" });
   const told = h("div", { class: "told", role: "status" });
-  const reveal = h(
-    "button",
-    {
-      type: "button",
-      class: "square go",
-      onclick: () => api.ask({}, { action: "reveal", question: api.view.at }),
-    },
-    "Reveal the answer",
-  );
+  const onclick = () => api.ask({}, { action: "reveal", question: api.view.at });
+  const reveal = h("button", { type: "button", class: "square go", onclick }, "Reveal the answer");
   const foot = h("div", { class: "foot" });
   api.printed = false; // its numbers are in .data()
   api.body.append(
@@ -328,7 +295,7 @@ function build(api) {
     const key = `${api.view.seq}/${turned}`;
     if (key === drawn) return; // the browser asked for the folder, and nothing in it has changed
     drawn = key;
-    const now = api.view.saved ? savedAt(api, turned ?? api.view.at) : api;
+    const now = asked(api, turned ?? api.view.at);
     const { view, arrays } = now;
     const { at, progress, joined, revealed } = view;
     hint.textContent = progress.length > 1 ? `Question ${at + 1} of ${progress.length}` : "";
@@ -342,7 +309,8 @@ function build(api) {
       const alone = view.tiles.length && !view.map?.length;
       beside = options(now, sheet(arrays.sprite), load);
       shown.replaceChildren(
-        ...(alone ? [gallery(view, sheet(arrays.sprite), view.tiles), ...named(view)] : []),
+        ...(alone ? [pictured(view, sheet(arrays.sprite))] : []),
+        ...named(view),
         ...(drawing ? [drawing] : []),
       );
       shownOf = what;

@@ -2,12 +2,9 @@
 
 import { h } from "../kit/dom.js";
 import { drawMap, drawOutline, largest, mapLayer } from "../kit/maps.js";
-import { gallery } from "./kinds.js";
+import { gallery, letter } from "../kit/questions.js";
 
 const MAP_SIDE = 224;
-
-/** The letter of an option. @param {number} option */
-const letter = (option) => String.fromCharCode(65 + option);
 
 /** What an option is marked with once the question has been answered. @param {QuizView} view @param {number} at */
 const mark = ({ answer }, at) => {

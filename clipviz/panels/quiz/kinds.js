@@ -1,7 +1,4 @@
-// What every kind of question is drawn with.
-
-import { h } from "../kit/dom.js";
-import { tileStyle } from "../kit/gallery.js";
+// What a kind of question is, as types.
 
 /**
  * A question on show. @typedef {{ root: any, view: QuizView, arrays: QuizArrays }} Asked
@@ -23,17 +20,4 @@ import { tileStyle } from "../kit/gallery.js";
  * }} Kind
  */
 
-/** Pictures of the sheet in a row. @param {QuizView} view @param {string} url @param {number[]} tiles */
-export const gallery = (view, url, tiles) =>
-  h(
-    "span",
-    { class: "gallery" },
-    ...tiles.map((place) =>
-      h("span", {
-        class: "tile",
-        role: "img",
-        "aria-label": view.names[place],
-        style: tileStyle(url, place, view.columns, view.names.length),
-      }),
-    ),
-  );
+export {};

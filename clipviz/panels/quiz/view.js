@@ -4,8 +4,8 @@ import { copyText, h } from "../kit/dom.js";
 import { pictureLoader, pictureUrl } from "../kit/gallery.js";
 import { roving } from "../kit/grid.js";
 import { mount } from "../kit/protocol.js";
+import { arraysAt, gallery } from "../kit/questions.js";
 import { byChoice } from "./choice.js";
-import { gallery } from "./kinds.js";
 import { byNumber } from "./number.js";
 import { byPiles } from "./piles.js";
 import { byPlace } from "./place.js";
@@ -97,18 +97,6 @@ const handIn = () => {
   return /** @type {const} */ ([line, set]);
 };
 
-/**
- * A question of a saved page.
- * @param {QuizApi} api
- * @param {number} at
- * @returns {import("./kinds.js").Asked}
- */
-const savedAt = ({ root, view, arrays }, at) => {
-  const own = Object.entries(arrays).map(([name, array]) => [name.split(" "), array]);
-  const found = own.filter(([[, place]]) => Number(place) === at).map(([[name], array]) => [name, array]);
-  return { root, view: view.saved[at], arrays: Object.fromEntries(found) };
-};
-
 /** What was drawn. @param {any} root @param {QuizView} view @param {number[] | null} chosen */
 const publish = (root, { at, states, kind, answer }, chosen) =>
   Object.assign(root.dataset, {
@@ -185,7 +173,9 @@ function build(api) {
     asking = false;
   };
   return () => {
-    now = api.view.saved ? savedAt(api, turned ?? api.view.at) : api;
+    const at = turned ?? api.view.at;
+    const { root, arrays, view: given } = api;
+    now = given.saved ? { root, view: given.saved[at], arrays: arraysAt(arrays, at) } : api;
     const { view } = now;
     const n = view.states.length;
     const key = `${view.at}/${Boolean(view.answer)}`;
