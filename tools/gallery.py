@@ -1,7 +1,7 @@
 """Take the pictures of README and docs/gallery.md: `python tools/gallery.py`. Needs Chromium; about three minutes.
 
 --looks FOLDER takes the board and every desk at four widths in both themes instead, to look at; --only NAME a picture
-of one desk alone.
+of one desk alone, --lessons those of the quiz.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import io
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
@@ -56,6 +57,9 @@ session.view = clipviz.View(chosen, {**session.view.panels, "neurons": {"indirec
 DESK_OF = {"features": "neurons"}
 """The desk of a picture that is not called as its desk is."""
 WAIT = "session.wait(400, background=True); session.wait(60)"
+NO_CHROMIUM = "no Chromium found; install one (apt-get install chromium, or playwright install chromium)"
+STUDENTS, KNOWN, QUIZ = 20, 0.5, 2
+"""Simulated students of the picture of a class, how often each knows an answer, and the seed of their quiz."""
 WIDTHS = (1500, 1280, 1020, 640)
 TALL = 3600  # pixels, so that a panel is whole in the picture
 THEME = "async name => { await window.jupyterapp.commands.execute('apputils:change-theme', {theme: name}); }"
@@ -76,9 +80,7 @@ def board(cell: str, scale: float = 1.0, session: str = SESSION) -> Iterator[tup
     """The board in JupyterLab without its side bar, everything painted, and its place on the page."""
     chromium = find_chromium()
     if chromium is None:
-        raise SystemExit(
-            "no Chromium found; install one (apt-get install chromium, or playwright install chromium)"
-        )
+        raise SystemExit(NO_CHROMIUM)
     with (
         tempfile.TemporaryDirectory() as cache,  # no roles and answers of whoever takes the pictures
         chromium_browser(chromium) as browser,
@@ -130,6 +132,41 @@ def repair() -> None:
         keep(opened.panel("ablate").screenshot(), ROOT / "docs" / "ablation.png")
 
 
+def lessons() -> None:
+    """The quiz and the board of its class, of a session without JupyterLab."""
+    chromium = find_chromium()
+    if chromium is None:
+        raise SystemExit(NO_CHROMIUM)
+    with chromium_browser(chromium) as browser, tempfile.TemporaryDirectory() as folder:
+        lesson(browser, Path(folder))
+
+
+def lesson(browser: Any, folder: Path) -> None:
+    """A question that has been answered, and what twenty students, who are drawn at random, answered."""
+    import clipviz
+
+    with closing(
+        clipviz.Session(clipviz.load("demo", device="cpu"), clipviz.demo.images().subset(range(240)), "demo")
+    ) as session:
+        quiz, rng = clipviz.Quiz(session, "head", n=6, seed=QUIZ), np.random.default_rng(0)
+        for _ in range(STUDENTS):
+            student = clipviz.Quiz.of(session, quiz.questions, quiz.kind)
+            student.share(folder)
+            for at in range(int(rng.integers(3, 7))):
+                knows = rng.random() < KNOWN
+                student.answer(at, quiz.questions[at].best if knows else int(rng.integers(4)))
+        quiz.answer(0, quiz.questions[0].best)
+        classroom = quiz.classroom(folder)
+        classroom.reveal(0)
+        for panel in (quiz.show(), classroom):
+            session.wait(60)
+            page = browser.new_page(viewport={"width": 900, "height": 1200}, device_scale_factor=1.25)
+            page.goto(panel.save_html(folder / f"{panel.name}.html").as_uri())
+            shown = page.locator(f'[data-panel="{panel.name}"][data-ready="true"]')
+            shown.wait_for()
+            keep(shown.screenshot(), GALLERY / f"{panel.name}.webp")
+
+
 def looks(folder: Path) -> None:
     """The board and every desk at every width in both themes."""
     with board(BOARD) as (opened, place):
@@ -150,7 +187,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--looks", type=Path, help="folder for everything at four widths in both themes")
     parser.add_argument("--only", nargs="+", choices=DESKS, help="pictures of these desks alone")
+    parser.add_argument("--lessons", action="store_true", help="pictures of the quiz and of its class alone")
     options = parser.parse_args()
+    if options.lessons:
+        return lessons()
     if options.only:
         with board(BOARD, scale=1.25) as (opened, _):
             return desks(opened, options.only)
@@ -159,6 +199,7 @@ def main() -> None:
         return looks(options.looks)
     gallery()
     repair()
+    lessons()
 
 
 if __name__ == "__main__":

@@ -53,7 +53,9 @@ def _true_of(session: Session, text: str, pictures: Sequence[int]) -> str:
         return ""
     if len(pictures) == 1:
         return f"In this world, “{text}” is {'true' if known[0] else 'not true'} of the picture."
-    return f"In this world, “{text}” is true of {sum(known)} of the {len(known)} pictures."
+    n_unknown = len(pictures) - len(known)
+    rest = f", and it is not known for {n_unknown} of them" if n_unknown else ""
+    return f"In this world, “{text}” is true of {sum(known)} of the {len(pictures)} pictures{rest}."
 
 
 def _shuffled(

@@ -122,6 +122,21 @@ def test_answers_stay_and_are_scored(session):
         quiz.answer(3, -1)
 
 
+def test_the_truth_of_the_world_is_counted_over_all_pictures(session):
+    """A picture for which it is not known, such as a gray one without a colour of its own, is counted as such."""
+    text, pictures = "something gray", range(40)
+    known = [session.model.bundle.truths([text], session.images.opened, image)[0] for image in pictures]
+    counted = [known.count(one) for one in (True, False, None)]
+    assert all(counted)
+    assert drawn._true_of(session, text, pictures) == (
+        f"In this world, “{text}” is true of {counted[0]} of the 40 pictures, and it is not known for {counted[2]} of "
+        "them."
+    )
+    surely = [image for image in pictures if known[image] is not None]
+    told = drawn._true_of(session, text, surely)
+    assert told.endswith(f"true of {counted[0]} of the {len(surely)} pictures.")
+
+
 def test_what_cannot_be_asked_is_said(session):
     with pytest.raises(ValueError, match="a kind among head, gallery, map, neuron, got 'neuro'"):
         Quiz(session, "neuro")
