@@ -295,7 +295,6 @@ STEPS = (
         ),
         ("docs/*.png", "docs/gallery/*"),
         lambda: subprocess.run([sys.executable, "tools/gallery.py"], cwd=ROOT, check=True),
-        long=True,
     ),
     Step(
         "notebooks",
@@ -303,7 +302,6 @@ STEPS = (
         (*MODEL, COLLECTION, TEXTS, "clipviz/panels/**/*"),
         ("notebooks/*.ipynb",),
         lambda: subprocess.run([sys.executable, "tools/notebooks.py"], cwd=ROOT, check=True),
-        long=True,
     ),
 )
 
