@@ -41,9 +41,9 @@ const option = (view, at, shown, choose) => {
 
 /**
  * Paints the maps over the picture, with the outline of what is truly there once the question has been answered.
- * @param {import("./kinds.js").Asked} asked
+ * @param {QuestionShown} asked
  * @param {HTMLCanvasElement[]} canvases
- * @param {import("./kinds.js").Tools} tools
+ * @param {QuestionTools} tools
  */
 const paintMaps = ({ root, view, arrays }, canvases, { load }) => {
   const { picture, maps, outline } = arrays;
@@ -60,7 +60,7 @@ const paintMaps = ({ root, view, arrays }, canvases, { load }) => {
   });
 };
 
-/** @type {import("./kinds.js").Kind} */
+/** @type {QuestionKind} */
 export const byChoice = {
   role: "radiogroup",
   look: ({ map, options }) =>

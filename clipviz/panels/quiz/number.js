@@ -54,7 +54,7 @@ const slider = ({ steps = [], answer }, choose) => {
   );
 };
 
-/** @type {import("./kinds.js").Kind} */
+/** @type {QuestionKind} */
 export const byNumber = {
   role: "group",
   look: () => "",

@@ -94,7 +94,7 @@ const dragging = (root, piles, put) => {
   return (/** @type {On<MouseEvent>} */ event) => far && event.detail > 0;
 };
 
-/** The pictures to sort. @param {QuizView} view @param {import("./kinds.js").Tools} tools */
+/** The pictures to sort. @param {QuizView} view @param {QuestionTools} tools */
 const toSort = (view, { choose, url }) => {
   const { piles = [], tiles: shown, names } = view;
   const n = shown.length;
@@ -208,7 +208,7 @@ const asSorted = (view, answer, url) => {
   return [h("div", { class: "sorting" }, h("div", { class: "piles" }, ...areas))];
 };
 
-/** @type {import("./kinds.js").Kind} */
+/** @type {QuestionKind} */
 export const byPiles = {
   role: "group",
   look: () => "",

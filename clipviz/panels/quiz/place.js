@@ -114,7 +114,7 @@ const CORNERS = ["0 0", "1 0", "0 1", "1 1"];
 
 /**
  * The picture to draw on.
- * @param {QuizView} view @param {import("./kinds.js").Tools} tools
+ * @param {QuizView} view @param {QuestionTools} tools
  */
 const open = (view, { choose, commit, url }) => {
   /** @type {Box | null} */
@@ -188,7 +188,7 @@ const answered = ({ name }, arrays, { chosen, box = [] }, url) => {
   return [h("div", { class: "plates" }, ...plates), legend];
 };
 
-/** @type {import("./kinds.js").Kind} */
+/** @type {QuestionKind} */
 export const byPlace = {
   role: "group",
   look: () => "place",

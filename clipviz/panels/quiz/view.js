@@ -10,7 +10,7 @@ import { byNumber } from "./number.js";
 import { byPiles } from "./piles.js";
 import { byPlace } from "./place.js";
 
-/** @type {Record<QuizView["kind"], import("./kinds.js").Kind>} */
+/** @type {Record<QuizView["kind"], QuestionKind>} */
 const KINDS = { choice: byChoice, number: byNumber, place: byPlace, piles: byPiles };
 const SAID = { open: "not answered", right: "answered rightly", wrong: "answered wrongly" };
 
@@ -111,7 +111,7 @@ const publish = (root, { at, states, kind, answer }, chosen) =>
 
 /** @param {QuizApi} api @returns {Draw<QuizView, QuizArrays>} */
 function build(api) {
-  /** @type {import("./kinds.js").Asked} */
+  /** @type {QuestionShown} */
   let now = api;
   /** @type {number | null} */
   let turned = null; // the question of a saved page that is shown
@@ -141,7 +141,7 @@ function build(api) {
     api.ask({}, { action: "commit", question: now.view.at, answer: chosen });
   };
   const { form, answers, next, set } = actions(api.standalone, () => go(now.view.at + 1), commit);
-  /** @type {import("./kinds.js").Tools} */
+  /** @type {QuestionTools} */
   const tools = {
     choose: (answer) => {
       chosen = answer;
