@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 WITH_POOL = 8
 """The cost of a panel's remaining work while texts are encoded, which can take minutes: other panels come first."""
+QUICK = 3
+"""The cost up to which panels are refreshed before the others are asked to say what has been chosen."""
 Rest = Callable[[], Any]
 """What a panel still has to do after others are shown; it returns further work, or None."""
 
@@ -49,6 +51,8 @@ class Watcher(Protocol):
     def refresh(self, selection: Selection, stale: Stale) -> Rest | None: ...
 
     def wait_for(self, words: str) -> None: ...
+
+    def say_choices(self) -> None: ...
 
 
 class Board:
@@ -228,9 +232,14 @@ class Board:
             for panel in self._watchers
         ]
         heapq.heapify(waiting)
+        silent = True
         while waiting:
             if stale():
                 return
+            if silent and waiting[0][0] > QUICK:  # links of fields do not wait for slow panels
+                silent = False
+                for panel in list(self._watchers):
+                    panel.say_choices()
             cost, _, self._serving, work = heapq.heappop(waiting)
             rest = work() if self._serving in self._watchers else None
             if rest is not None:  # it runs after the panels of the next cost, or after all that need no pool

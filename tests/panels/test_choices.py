@@ -44,14 +44,28 @@ def test_what_changes_together_is_told_in_one_message(session, monkeypatch):
     monkeypatch.setattr(panel, "_send", lambda message, buffers=None: told.append(message["state"]))
     session.select(layer=3, head=6, text="a red circle")
     session.wait(60)
+    assert [sorted({"view", *NAMES} & set(state)) for state in told] == [["head", "layer", "text", "view"]]
     chosen = [{name: state[name] for name in NAMES if name in state} for state in told]
     assert [one for one in chosen if one] == [{"layer": 3, "head": 6, "text": "a red circle"}]
     panel.observe(lambda change: session.select(head=2), "layer")  # selects while it is told
     del told[:]
     session.select(layer=4, head=5)
+    session.wait(60)
     chosen = [{name: state[name] for name in NAMES if name in state} for state in told]
     assert [one for one in chosen if one] == [{"layer": 4, "head": 2}]
     assert (panel.layer, panel.head, session.selection.head) == (4, 2, 2)
+
+
+def test_links_of_a_panel_that_draws_nothing_or_late_are_told_before_slow_panels(session, monkeypatch):
+    panel, slow, order = Query(session), Neurons(session), []
+    session.wait(60)
+    refreshed = slow.refresh
+    monkeypatch.setattr(slow, "refresh", lambda *given: order.append("slow") or refreshed(*given))
+    for one, name in ((panel, "query"), (slow, "its choices")):
+        monkeypatch.setattr(one, "_send", lambda message, buffers=None, name=name: order.append(name))
+    session.select(head=6)
+    session.wait(60)
+    assert order[:3] == ["query", "its choices", "slow"]
 
 
 def test_a_trait_that_is_set_selects_for_every_panel(session):

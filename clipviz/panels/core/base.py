@@ -11,7 +11,8 @@ import io
 import logging
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -232,7 +233,9 @@ class Panel(WithOptions, Choosing, Scripted):
 
         An error is shown in this panel and does not stop others.
         """
-        return self._tried(partial(self._refresh, selection, stale))
+        rest = self._tried(partial(self._refresh, selection, stale))
+        self.say_choices()
+        return rest
 
     def _tried(self, work: Callable[[], Rest | None]) -> Rest | None:
         rest = None
@@ -252,7 +255,7 @@ class Panel(WithOptions, Choosing, Scripted):
         expected = isinstance(error, ValueError)
         detail = "" if expected else "".join(traceback.format_exception(error))
         message = str(error) if expected else f"{type(error).__name__}: {error}"
-        with self._speaking, self.hold_sync():
+        with self._speaking, self._one_message():
             self.error = {"message": message, "detail": detail, "seq": self._ack}
             if self.view and self.view.get("ack") != self._ack:
                 self._seq += 1
@@ -305,7 +308,7 @@ class Panel(WithOptions, Choosing, Scripted):
             before = self.view, self.blob
             self._seq += 1
             try:
-                with self.hold_sync():
+                with self._one_message():
                     if self.error and not self._still_refused():
                         self.error = {}
                     if buffer is not None:
@@ -314,6 +317,13 @@ class Panel(WithOptions, Choosing, Scripted):
             except Exception:  # a value that cannot be sent must not stay in the trait
                 self.view, self.blob = before
                 raise
+
+    @contextmanager
+    def _one_message(self) -> Iterator[None]:
+        """Send what is set within, and what has been chosen since the last message, together."""
+        with self.hold_sync():
+            yield
+            self._states_to_send.update(self._take_unsaid())
 
     def _still_refused(self) -> bool:
         """Return whether the error shown belongs to the newest request and nothing has been selected since."""

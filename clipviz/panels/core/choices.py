@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Mapping
 from typing import Any
@@ -26,7 +27,8 @@ class Choosing(traitlets.HasTraits):
 
     _followed: Session | None = None
     _gathered: dict[str, Any] | None = None  # what several fields of one message select together
-    _unsent: set[str] | None = None  # fields that one message will tell the browser
+    _unsaid: set[str]  # fields that changed and that the browser has not been sent
+    _saying: threading.Lock  # the worker sends what other threads select
 
     @classmethod
     def choices(cls) -> list[str]:
@@ -40,6 +42,7 @@ class Choosing(traitlets.HasTraits):
 
     def follow_session(self, session: Session) -> None:
         """Follow the selection of a session, for as long as Python keeps this panel."""
+        self._unsaid, self._saying = set(), threading.Lock()
         self._followed, own = session, weakref.ref(self)
 
         def told(change: dict[str, Any]) -> None:
@@ -68,23 +71,28 @@ class Choosing(traitlets.HasTraits):
             self._show_chosen(session.selection)
             raise
 
+    def say_choices(self) -> None:
+        """Send the browser the fields that have changed, unless they went with a view."""
+        unsaid = self._take_unsaid()
+        if unsaid:
+            self.send_state(unsaid)  # type: ignore[attr-defined]  # of the widget
+
+    def _take_unsaid(self) -> list[str]:
+        """Return the fields that the caller now sends."""
+        with self._saying:
+            unsaid, self._unsaid = self._unsaid, set()
+        return sorted(unsaid)
+
     def _show_chosen(self, selection: Selection) -> None:
-        """Set every trait, and send those that changed in one message."""
-        outermost = self._unsent is None  # an observer may select something else meanwhile
-        unsent = self._unsent = set() if self._unsent is None else self._unsent
-        try:
-            for name, value in self.chosen_in(selection).items():
-                setattr(self, name, value)
-        finally:
-            if outermost:
-                self._unsent = None
-                if unsent:
-                    self.send_state(sorted(unsent))  # type: ignore[attr-defined]  # of the widget
+        for name, value in self.chosen_in(selection).items():
+            setattr(self, name, value)
 
     def _should_send_property(self, key: str, value: Any) -> bool:
+        """Keep what was chosen for the next message of the panel, since every message costs the page time."""
         should: bool = super()._should_send_property(key, value)  # type: ignore[misc]  # of the widget
-        if should and self._unsent is not None and self.trait_metadata(key, "chosen"):
-            self._unsent.add(key)
+        if should and self._followed is not None and self.trait_metadata(key, "chosen"):
+            with self._saying:
+                self._unsaid.add(key)
             return False
         return should
 
