@@ -166,6 +166,11 @@ class Quiz:
             self._panel.board.refresh()
         return seat
 
+    @property
+    def shared(self) -> bool:
+        """Whether every committed answer is handed in to a class; the panel says so."""
+        return self._seat is not None
+
     def _hand_in(self) -> None:
         from clipviz.lessons import classroom
 

@@ -39,6 +39,7 @@ def opened(notebook):
 
 def test_an_answer_appears_by_itself_and_the_truth_when_it_is_revealed(opened, artifacts):
     page, board = opened.page, opened.panel("classroom")
+    expect(opened.panel("quiz").get_by_text("Your answers are counted on your class's board")).to_be_visible()
     page.evaluate(HEARD)
     expect(board.locator(".attendance")).to_contain_text("0 students have answered")
     opened.kernel(
@@ -62,7 +63,11 @@ def test_an_answer_appears_by_itself_and_the_truth_when_it_is_revealed(opened, a
     expect(board.locator(".told")).to_contain_text(TOLD)
     expect(board.locator(".told")).to_contain_text("1 of 2 right: 50%")
     expect(board.locator(".row.right")).to_contain_text("something small in the middle")
-    expect(board.get_by_role("button", name="Reveal the answer")).to_be_hidden()
+    board.get_by_role("button", name="Hide the answer again").click()
+    opened.panel("classroom", revealed="false").wait_for()
+    expect(board.locator(".told")).to_be_empty()
+    board.get_by_role("button", name="Reveal the answer").click()
+    opened.panel("classroom", revealed="true").wait_for()
     board.get_by_role("button", name=re.compile("^Question 4: 0 of 2")).click()
     opened.panel("classroom", at=3, revealed="false").wait_for()
     expect(board.locator(".told")).to_be_empty()

@@ -118,6 +118,19 @@ def test_the_browser_asks_for_the_folder_and_gets_what_has_changed(opened, sessi
     assert panel.view["seq"] == before
 
 
+def test_what_was_revealed_is_hidden_again_and_sends_what_a_closed_question_does(opened):
+    panel = opened([ASKED["texts"]] * 2, [[(1,), (2,)]])
+    closed = panel.data()
+    ask(panel, action="reveal", question=0)
+    assert "revealed" in panel.view
+    ask(panel, action="hide", question=0)
+    assert "revealed" not in panel.view
+    assert (panel.view["score"], panel.view["progress"]) == (None, closed["progress"])
+    assert repr(panel.data()) == repr(closed)
+    with pytest.raises(ValueError, match=r"within 0\.\.1, got 2"):
+        panel.hide(2)
+
+
 def test_what_cannot_be_revealed_is_refused(opened):
     panel = opened([ASKED["texts"]])
     for question, message in (

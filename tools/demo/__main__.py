@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+import torch
 
 from clipviz.files import write_whole
 from tools.demo import cards, shared
@@ -45,15 +48,24 @@ HELD_OUT = 4000
 """Scenes of the report card."""
 
 
+def python(*arguments: str, threads: int | None = 1) -> None:
+    """Run Python in a process of its own, from the repository's root; raises CalledProcessError if it fails.
+
+    Sums over several threads are added in another order, and images that are nearly as good then change places.
+    Training alone takes what there is (None).
+    """
+    environment = dict(os.environ) if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment, check=True)
+
+
 def module(name: str, *arguments: str) -> None:
-    """`python -m NAME` in a process of its own, from the repository's root; raises CalledProcessError if it fails."""
-    subprocess.run([sys.executable, "-m", name, *arguments], cwd=ROOT, check=True)
+    python("-m", name, *arguments)
 
 
 def train(name: str, target: str) -> None:
     """A training run in a folder that is kept, so that a stopped one goes on; its weights go to their place."""
     folder = WORK / Path(target).stem
-    module(name, str(folder))
+    python("-m", name, str(folder), threads=None)
     shutil.copyfile(folder / Path(target).name, ROOT / target)
 
 
@@ -272,7 +284,7 @@ STEPS = (
         "measure what networks that have learnt nothing give",
         (*MODEL, COLLECTION, TEXTS, f"{ASSETS}/rosetta/*", f"{ASSETS}/generator_rosetta/*", "tools/nulls.py"),
         ("docs/nulls.json", "docs/nulls.md"),
-        lambda: subprocess.run([sys.executable, "tools/nulls.py"], cwd=ROOT, check=True),
+        lambda: python("tools/nulls.py"),
     ),
     Step(
         "fidelity",
@@ -294,14 +306,14 @@ STEPS = (
             "tools/gallery.py",
         ),
         ("docs/*.png", "docs/gallery/*"),
-        lambda: subprocess.run([sys.executable, "tools/gallery.py"], cwd=ROOT, check=True),
+        lambda: python("tools/gallery.py"),
     ),
     Step(
         "notebooks",
         "run the notebooks and keep what their cells show",
         (*MODEL, COLLECTION, TEXTS, "clipviz/panels/**/*"),
         ("notebooks/*.ipynb",),
-        lambda: subprocess.run([sys.executable, "tools/notebooks.py"], cwd=ROOT, check=True),
+        lambda: python("tools/notebooks.py"),
     ),
 )
 
@@ -319,6 +331,7 @@ def main(arguments: list[str] | None = None) -> None:
                 ledger.record(step)
             print(f"{step.name:22} {ledger.reason(step) or 'as it was left'}")
         return
+    torch.set_num_threads(1)  # of the steps that run here; see python()
     if not run(STEPS, ledger, options.steps):
         print("nothing to do")
 

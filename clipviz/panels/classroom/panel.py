@@ -119,16 +119,26 @@ class Classroom(Panel):
 
     def reveal(self, question: int) -> None:
         """Show what is right, for a question counted from 0. Raises ValueError for one that there is not."""
+        self.revealed |= {self._a_question(question)}
+        self.board.refresh()
+
+    def hide(self, question: int) -> None:
+        """Take back what `reveal` showed, for a second vote. Raises ValueError for a question that there is not."""
+        self.revealed -= {self._a_question(question)}
+        self.board.refresh()
+
+    def _a_question(self, question: int) -> int:
         n = len(self.attended.quiz.questions)
         if not 0 <= question < n:
             raise ValueError(f"expected a question within 0..{n - 1}, got {question}")
-        self.revealed |= {question}
-        self.board.refresh()
+        return question
 
     def act(self, request: Request) -> None:
-        """Carry out "reveal": show what is right for a question."""
+        """Carry out "reveal": show what is right for a question; or "hide": take it back."""
         if request.action == "reveal":
             self.reveal(request.number("question"))
+        elif request.action == "hide":
+            self.hide(request.number("question"))
         else:
             super().act(request)
 

@@ -274,8 +274,9 @@ function build(api) {
   const far = h("p", { class: "reached" });
   const answers = h("div", { class: "answers" });
   const told = h("div", { class: "told", role: "status" });
-  const onclick = () => api.ask({}, { action: "reveal", question: api.view.at });
-  const reveal = h("button", { type: "button", class: "square go", onclick }, "Reveal the answer");
+  const onclick = () =>
+    api.ask({}, { action: api.view.revealed ? "hide" : "reveal", question: api.view.at });
+  const reveal = h("button", { type: "button", class: "square", onclick });
   const foot = h("div", { class: "foot" });
   api.printed = false; // its numbers are in .data()
   api.body.append(
@@ -321,7 +322,9 @@ function build(api) {
       `${progress[at].n} of ${joined} have answered this question`,
     );
     answers.replaceChildren(chart(view, beside));
-    reveal.hidden = Boolean(revealed) || api.standalone;
+    reveal.hidden = api.standalone;
+    reveal.textContent = revealed ? "Hide the answer again" : "Reveal the answer";
+    reveal.classList.toggle("go", !revealed);
     told.replaceChildren(...verdict(view));
     foot.replaceChildren(...scored(view.score, "All revealed questions:"));
     foot.hidden = progress.filter((one) => one.revealed).length < 2;

@@ -682,6 +682,7 @@ interface QuizView extends Shown {
   columns: number;
   score: string;
   code: string;
+  shared: boolean;
   size: "normal" | "lecture";
   options?: QuizOption[];
   map?: number[];

@@ -63,6 +63,8 @@ if TYPE_CHECKING:
         def given(self) -> Sequence[tuple[int, ...]]: ...
         @property
         def answers_code(self) -> str: ...
+        @property
+        def shared(self) -> bool: ...
         def answer(self, question: int, answer: Sequence[int]) -> str: ...
         def score(self) -> object: ...
 
@@ -100,7 +102,7 @@ class Quiz(Panel):
         return next((at for at, given in enumerate(self.quiz.given) if not given), len(self.quiz.given))
 
     def looks_at(self, selection: Selection) -> Any:
-        return tuple(self.quiz.given)
+        return tuple(self.quiz.given), self.quiz.shared
 
     def compute(self, selection: Selection, stale: Stale) -> tuple[QuizView, QuizArrays]:
         return self._asked(self.at)
@@ -134,6 +136,7 @@ class Quiz(Panel):
             "columns": columns,
             "score": str(self.quiz.score()) if self.n_given else "",
             "code": self.quiz.answers_code if self.n_given else "",
+            "shared": self.quiz.shared,
             "size": self.size,
         }
         view |= cast(QuizView, own)

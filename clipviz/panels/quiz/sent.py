@@ -68,6 +68,7 @@ class _Always(TypedDict):
     columns: int
     score: str
     code: str
+    shared: bool
     size: Literal["normal", "lecture"]
 
 

@@ -128,6 +128,7 @@ function build(api) {
   const shown = h("div", { class: "shown" });
   const told = h("div", { class: "told", role: "status" });
   const score = h("p", { class: "score" });
+  const shared = h("p", { class: "shared" }, "Your answers are counted on your class's board, without a name.");
   const [line, setCode] = handIn();
   /** @param {number} at */
   const go = (at) => {
@@ -153,7 +154,7 @@ function build(api) {
     load,
   };
   api.printed = false; // the sheet of the quiz is its print
-  const foot = h("div", { class: "foot" }, score, line);
+  const foot = h("div", { class: "foot" }, score, shared, line);
   api.body.append(h("h2", {}, title, hint), row, words, shown, form, told, foot);
 
   const renew = () => {
@@ -188,6 +189,7 @@ function build(api) {
     if (key !== drawn) renew();
     drawn = key;
     score.textContent = n > 1 ? view.score : "";
+    shared.hidden = !view.shared;
     setCode(view.code);
     publish(api.root, view, chosen);
   };
