@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import traitlets
 
@@ -25,6 +25,8 @@ class Choosing(traitlets.HasTraits):
     image = traitlets.Int(None, allow_none=True, help="the selected image").tag(sync=True, chosen=True)
     neuron = traitlets.Int(None, allow_none=True, help="the selected neuron").tag(sync=True, chosen=True)
 
+    if TYPE_CHECKING:  # of the widget
+        _states_to_send: set[str]
     _followed: Session | None = None
     _gathered: dict[str, Any] | None = None  # what several fields of one message select together
     _unsaid: set[str]  # fields that changed and that the browser has not been sent
