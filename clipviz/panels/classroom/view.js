@@ -274,8 +274,7 @@ function build(api) {
   const far = h("p", { class: "reached" });
   const answers = h("div", { class: "answers" });
   const told = h("div", { class: "told", role: "status" });
-  const onclick = () =>
-    api.ask({}, { action: api.view.revealed ? "hide" : "reveal", question: api.view.at });
+  const onclick = () => api.ask({}, { action: api.view.revealed ? "hide" : "reveal", question: api.view.at });
   const reveal = h("button", { type: "button", class: "square", onclick });
   const foot = h("div", { class: "foot" });
   api.printed = false; // its numbers are in .data()

@@ -79,8 +79,13 @@ const actions = (standalone, goOn, commit) => {
   return { form, answers, next, set };
 };
 
-/** The code to hand in, with a button that copies it. */
+/** Whether a class sees the answers, and the code to hand in, with a button that copies it. */
 const handIn = () => {
+  const shared = h(
+    "p",
+    { class: "shared" },
+    "Your answers are counted on your class's board, without a name.",
+  );
   const code = h("code", {});
   const said = h("span", { role: "status", class: "copied" });
   const copy = h(
@@ -89,12 +94,13 @@ const handIn = () => {
     "copy",
   );
   const line = h("p", { class: "hand-in" }, "Code to hand in: ", code, " ", copy, " ", said);
-  /** @param {string} text */
-  const set = (text) => {
-    line.hidden = !text;
-    code.textContent = text;
+  /** @param {QuizView} view */
+  const set = (view) => {
+    shared.hidden = !view.shared;
+    line.hidden = !view.code;
+    code.textContent = view.code;
   };
-  return /** @type {const} */ ([line, set]);
+  return /** @type {const} */ ([[shared, line], set]);
 };
 
 /** What was drawn. @param {any} root @param {QuizView} view @param {number[] | null} chosen */
@@ -128,8 +134,7 @@ function build(api) {
   const shown = h("div", { class: "shown" });
   const told = h("div", { class: "told", role: "status" });
   const score = h("p", { class: "score" });
-  const shared = h("p", { class: "shared" }, "Your answers are counted on your class's board, without a name.");
-  const [line, setCode] = handIn();
+  const [lines, setLines] = handIn();
   /** @param {number} at */
   const go = (at) => {
     turned = at;
@@ -154,7 +159,7 @@ function build(api) {
     load,
   };
   api.printed = false; // the sheet of the quiz is its print
-  const foot = h("div", { class: "foot" }, score, shared, line);
+  const foot = h("div", { class: "foot" }, score, ...lines);
   api.body.append(h("h2", {}, title, hint), row, words, shown, form, told, foot);
 
   const renew = () => {
@@ -189,8 +194,7 @@ function build(api) {
     if (key !== drawn) renew();
     drawn = key;
     score.textContent = n > 1 ? view.score : "";
-    shared.hidden = !view.shared;
-    setCode(view.code);
+    setLines(view);
     publish(api.root, view, chosen);
   };
 }
