@@ -123,7 +123,7 @@ class Classroom(Panel):
         self.board.refresh()
 
     def hide(self, question: int) -> None:
-        """Take back what `reveal` showed, for a second vote. Raises ValueError for a question that there is not."""
+        """Close a revealed question; committed answers stay. Raises ValueError for a question that there is not."""
         self.revealed -= {self._a_question(question)}
         self.board.refresh()
 
